@@ -1,0 +1,10 @@
+"""Throughput and error rates of SafetyKit batches over time, by policy and version.
+
+Public names are in ``__init__.pyi`` and load on first use, so that importing this package costs milliseconds.
+"""
+
+import lazy_loader as _lazy
+
+__version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)

@@ -1,0 +1,162 @@
+"""Everything that this library raises, and the warnings that it gives.
+
+::
+
+    SafetyKitAnalyticsError
+    ├── MissingApiKey (ValueError)       no key was given and none is in the environment
+    ├── Unauthorized                     the API refused the key; .result has what arrived before
+    ├── FetchFailed                      one batch could not be fetched: .kind, .status_code, .batch_id
+    ├── FetchFailures                    raise_for_failures() found some: .result
+    ├── InvalidFrame (ValueError)        a DataFrame is not a frame of observations
+    ├── NotAStore (OSError)              a folder holds something else than snapshots
+    ├── DamagedFile (OSError)            a snapshot file cannot be read or fails its checksums: .path
+    └── UnknownName (ValueError)         a policy, version, column or zone that is not there: .known
+
+    Warning
+    ├── UnknownStatusWarning             the API reported a batch status that is not documented
+    └── NewerSchemaWarning               a snapshot file was written by a later release
+
+Place in the flow: below everything. Imports nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable
+
+    from safetykit_analytics.fetch import FetchResult
+
+
+class SafetyKitAnalyticsError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class MissingApiKey(SafetyKitAnalyticsError, ValueError):  # noqa: N818 -- a public name reads as what happened
+    """No API key was given and none is in the environment, or it cannot be sent in a header."""
+
+
+class Unauthorized(SafetyKitAnalyticsError):  # noqa: N818
+    """The API refused the key for the whole run.
+
+    Attributes
+    ----------
+    status_code : int
+        401, or 403 when the first answers were all 403.
+    result : FetchResult or None
+        What had arrived before; ids that were never sent are ``not_attempted``. None from ``get_batch``.
+    """
+
+    def __init__(self, message: str, *, status_code: int, result: FetchResult | None = None) -> None:
+        super().__init__(message)
+        self.status_code = status_code
+        self.result = result
+
+
+class FetchFailed(SafetyKitAnalyticsError):  # noqa: N818
+    """One batch could not be fetched.
+
+    Attributes
+    ----------
+    batch_id : str
+    kind : str
+        One of the kinds of ``FetchResult.failures``.
+    status_code : int or None
+        Of the last answer, if there was one.
+    """
+
+    def __init__(self, message: str, *, batch_id: str, kind: str, status_code: int | None = None) -> None:
+        super().__init__(message)
+        self.batch_id = batch_id
+        self.kind = kind
+        self.status_code = status_code
+
+
+class FetchFailures(SafetyKitAnalyticsError):  # noqa: N818
+    """Some batches of a run could not be fetched.
+
+    Attributes
+    ----------
+    result : FetchResult
+        The whole run; ``result.failures`` lists the failed ids, ``result.retry()`` asks for them again.
+    """
+
+    def __init__(self, message: str, *, result: FetchResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+class InvalidFrame(SafetyKitAnalyticsError, ValueError):  # noqa: N818
+    """A DataFrame does not hold observations: the message names the column and the row."""
+
+
+class NotAStore(SafetyKitAnalyticsError, OSError):  # noqa: N818
+    """A folder holds something else than snapshots."""
+
+
+class DamagedFile(SafetyKitAnalyticsError, OSError):  # noqa: N818
+    """A snapshot file cannot be read, or what it holds fails its checksums.
+
+    Attributes
+    ----------
+    path : str
+    """
+
+    def __init__(self, message: str, *, path: str | os.PathLike[str]) -> None:
+        super().__init__(message)
+        self.path = str(path)
+
+
+class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
+    """A policy, version, column or time zone that is not there.
+
+    Parameters
+    ----------
+    what : str
+        What the name should have been, for the message: "policy", "column", "time zone".
+    name : object
+        The name as it was given.
+    known : iterable of str
+        What would have been accepted; the closest ones are shown first.
+
+    Attributes
+    ----------
+    name : str
+    known : tuple of str
+    """
+
+    def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
+        self.name = str(name)
+        self.known = tuple(known)
+        super().__init__(_unknown_name_message(what, self.name, self.known))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The message is built from three arguments, so the default (args) would not rebuild it.
+        return (_rebuild_unknown_name, (self.args[0], self.name, self.known))
+
+
+def _rebuild_unknown_name(message: str, name: str, known: tuple[str, ...]) -> UnknownName:
+    error = UnknownName.__new__(UnknownName)
+    SafetyKitAnalyticsError.__init__(error, message)
+    error.name = name
+    error.known = known
+    return error
+
+
+def _unknown_name_message(what: str, name: str, known: tuple[str, ...]) -> str:
+    if not known:
+        return f"no {what} {name!r}: there is none at all in this data"
+    shown = difflib.get_close_matches(name, known, n=5, cutoff=0.6) or list(known[:12])
+    more = len(known) - len(shown)
+    return f"no {what} {name!r}; known: {', '.join(map(repr, shown))}" + (f" and {more} more" if more else "")
+
+
+class UnknownStatusWarning(UserWarning):
+    """The API reported a batch status that is not documented; it is kept as it came and not terminal."""
+
+
+class NewerSchemaWarning(UserWarning):
+    """A snapshot file was written by a later release; the columns known here were read."""

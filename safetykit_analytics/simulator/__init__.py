@@ -1,0 +1,1 @@
+"""A SafetyKit that runs on this machine: fleet model and ASGI app."""

@@ -1,0 +1,5 @@
+"""Placeholder until this stage lands."""
+
+
+class SnapshotStore:
+    """Not here yet."""
