@@ -34,6 +34,19 @@ if TYPE_CHECKING:
 class SafetyKitAnalyticsError(Exception):
     """Base of every error that this library raises on purpose."""
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # Errors cross process pools as pickles; the default would call __init__ without its keywords.
+        return (_rebuilt, (type(self), self.args, vars(self)))
+
+
+def _rebuilt(
+    error: type[SafetyKitAnalyticsError], args: tuple[object, ...], attributes: dict[str, object]
+) -> SafetyKitAnalyticsError:
+    again = error.__new__(error, *args)
+    again.args = args
+    vars(again).update(attributes)
+    return again
+
 
 class MissingApiKey(SafetyKitAnalyticsError, ValueError):  # noqa: N818 -- a public name reads as what happened
     """No API key was given and none is in the environment, or it cannot be sent in a header."""
@@ -132,18 +145,6 @@ class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
         self.name = str(name)
         self.known = tuple(known)
         super().__init__(_unknown_name_message(what, self.name, self.known))
-
-    def __reduce__(self) -> tuple[object, ...]:
-        # The message is built from three arguments, so the default (args) would not rebuild it.
-        return (_rebuild_unknown_name, (self.args[0], self.name, self.known))
-
-
-def _rebuild_unknown_name(message: str, name: str, known: tuple[str, ...]) -> UnknownName:
-    error = UnknownName.__new__(UnknownName)
-    SafetyKitAnalyticsError.__init__(error, message)
-    error.name = name
-    error.known = known
-    return error
 
 
 def _unknown_name_message(what: str, name: str, known: tuple[str, ...]) -> str:
