@@ -1,0 +1,12 @@
+"""Arrays in, arrays out: how sure one can be of rates, differences and times when the batch is the unit.
+
+Decisions of one batch resemble each other, so that a batch of 10,000 says far less than 10,000 independent
+decisions would. Every interval here takes the batch (the "cluster") as what was sampled.
+
+Place in the flow: below rates and compare. Knows NumPy, scipy and statsmodels; no pandas, no
+pyarrow, no files.
+"""
+
+from safetykit_analytics.stats.rate import ClusterRates, cluster_rates, wilson
+
+__all__ = ["ClusterRates", "cluster_rates", "wilson"]

@@ -1,0 +1,297 @@
+"""The error rate of groups of batches, with an interval that knows that the batch is the unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+# A sum of shares that should be zero is off by rounding: what is below this share of the work is zero.
+_ZERO_WORK = 1e-9
+# One decision among 10⁵ batches of 10⁴ is 1e-9 of the work, rounding noise about 1e-16: between the two.
+_NO_WORK = 1e-12
+# A variance below this share of the binomial one is rounding noise: all batches have the same rate.
+_ZERO_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class ClusterRates:
+    """Error rates of groups of batches; every field is an array of shape (n_groups,).
+
+    Attributes
+    ----------
+    rate : float64
+        Errors / processed; NaN where nothing was processed or a component is negative.
+    low, high : float64
+        Ends of the interval; NaN where `rate` is, and where a batch's processed share is negative.
+    variance : float64
+        CR2 variance of `rate`; 0 where all batches have the same rate, NaN where it cannot be estimated.
+    df : float64
+        Bell-McCaffrey degrees of freedom of `variance`, at least 1; NaN where `variance` is.
+    deff : float64
+        Design effect: how many times `variance` is that of independent decisions, at least 1; NaN where
+        `variance` is.
+    leverage : float64
+        Σ h², h the batches' shares of the processed decisions: 1 / the effective number of batches; NaN where
+        `variance` is.
+    n_clusters : int64
+        Batches that processed something.
+    note : object
+        Why an interval is missing or weaker than it looks: ``""`` or one of ``no_decisions``,
+        ``reprocessed``, ``one_batch``, ``clustering_not_estimable``, ``few_batches``.
+    """
+
+    rate: Floats
+    low: Floats
+    high: Floats
+    variance: Floats
+    df: Floats
+    deff: Floats
+    leverage: Floats
+    n_clusters: NDArray[np.int64]
+    note: NDArray[np.object_]
+
+
+def cluster_rates(
+    group: ArrayLike,
+    errors: ArrayLike,
+    processed: ArrayLike,
+    *,
+    n_groups: int,
+    confidence: float = 0.95,
+) -> ClusterRates:
+    """Estimate the error rate of each group, with batches and not decisions as the sampled units.
+
+    With Y errors of n processed in each batch of a group, N = Σn, p = ΣY/N, h = n/N and r = Y - p·n:
+
+    - variance (CR2)  v = Σ r²/(1-h) / N², what HC2 gives for batch means weighted by n
+    - degrees of freedom (Bell-McCaffrey)  df = 1/(Σh² + (Σa)² - Σa²), a = h²/(1-h)
+    - design effect  deff = max(1, v / [p(1-p)/N])
+    - interval: Wilson's at p and N/deff, with the t quantile of df in place of the normal one
+
+    Parameters
+    ----------
+    group : array of int, shape (k,)
+        Index of the group that a batch's counts belong to, 0 ≤ group < n_groups.
+    errors, processed : arrays of float or int, shape (k,)
+        Decisions in error and decisions processed (errors among them) of that batch in that group. May be
+        fractional, and negative where a batch was re-processed.
+    n_groups : int
+        How many groups there are; those without batches are in the result.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ClusterRates
+        Arrays of shape (n_groups,).
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, an index is out of range, a count is NaN or infinite, or `confidence` is not between
+        0 and 1.
+
+    Notes
+    -----
+    No interval without two batches is honest: with one batch it is Wilson's plain interval, noted
+    ``one_batch``: the true uncertainty is larger. Where there are no errors, nothing but errors, or the
+    same rate in every batch, nothing is learned on how batches differ: Wilson's plain interval, noted
+    ``clustering_not_estimable``. With df < 4 the interval is noted ``few_batches``.
+
+    "Nothing processed" is |processed| < 1e-9 of the absolute work. With a negative total of errors or of
+    successes there is no rate, and with a batch that took back more than it processed no interval; both
+    are noted ``reprocessed``.
+
+    References
+    ----------
+    .. [1] Bell, McCaffrey (2002). Bias reduction in standard errors for linear regression with multi-stage
+       samples. Survey Methodology 28:169-181.
+    .. [2] Imbens, Kolesár (2016). Robust standard errors in small samples. Rev Econ Stat 98:701-712.
+       https://doi.org/10.1162/REST_a_00552
+    .. [3] Korn, Graubard (1998). Confidence intervals for proportions with small expected number of
+       positive counts estimated from survey data. Survey Methodology 24:193-201.
+    .. [4] Wilson (1927). Probable inference, the law of succession, and statistical inference. JASA
+       22:209-212. https://doi.org/10.1080/01621459.1927.10502953
+
+    Examples
+    --------
+    Three batches in group 0, none in group 1:
+
+    >>> result = cluster_rates([0, 0, 0], [4, 1, 9], [100, 80, 120], n_groups=2)
+    >>> result.rate.round(4).tolist(), result.df.round(2).tolist()
+    ([0.0467, nan], [1.94, nan])
+    >>> result.note.tolist()
+    ['few_batches', 'no_decisions']
+    """
+    check_confidence(confidence)
+    index, y, n = _clusters(group, errors, processed, n_groups)
+
+    def total(values: Any) -> Floats:
+        return sums(index, values, n_groups)
+
+    size, wrong = total(n), total(y)
+    work = total(np.abs(y) + np.abs(n - y))
+    none = np.abs(size) <= _ZERO_WORK * work
+    # A total that is negative by rounding alone is a zero.
+    negative = ~none & ((wrong < -_ZERO_WORK * work) | (size - wrong < -_ZERO_WORK * work))
+    ratable = ~none & ~negative
+    safe_size = np.where(ratable, size, 1.0)
+    rate = np.clip(np.where(ratable, wrong / safe_size, np.nan), 0.0, 1.0)
+
+    is_counted = np.abs(y) + np.abs(n) > _NO_WORK * work[index]
+    m = np.bincount(index[is_counted], minlength=n_groups)
+    took_back = np.bincount(index, weights=n < -_NO_WORK * work[index], minlength=n_groups) > 0
+    estimable = ratable & ~took_back & (m > 1)
+
+    parts = estimable[index] & is_counted
+    variance, df, leverage = _cr2(index[parts], y[parts], n[parts], rate, safe_size)
+    binomial = rate * (1.0 - rate) / safe_size
+    flat = estimable & (variance <= _ZERO_VARIANCE * binomial)
+    variance[flat] = 0.0
+    clustered = estimable & ~flat
+    deff = np.ones(n_groups)
+    np.divide(variance, binomial, out=deff, where=clustered)
+    np.maximum(deff, 1.0, out=deff)
+
+    tail = (1.0 + confidence) / 2.0
+    quantile = np.full(n_groups, ndtri(tail))
+    quantile[clustered] = stdtrit(df[clustered], tail)
+    low, high = wilson_at(rate, safe_size / deff, quantile)
+    low[took_back] = high[took_back] = np.nan
+
+    note = np.select(
+        [none, negative | took_back, m == 1, flat, df < 4.0],
+        ["no_decisions", "reprocessed", "one_batch", "clustering_not_estimable", "few_batches"],
+        "",
+    ).astype(object)
+    for values in (variance, df, deff, leverage):
+        values[~estimable] = np.nan
+    return ClusterRates(rate, low, high, variance, df, deff, leverage, m.astype(np.int64), note)
+
+
+def _clusters(
+    group: ArrayLike, errors: ArrayLike, processed: ArrayLike, n_groups: int
+) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Check and convert what `cluster_rates` was given."""
+    index = np.asarray(group)
+    y, n = np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64)
+    if index.ndim != 1 or y.shape != index.shape or n.shape != index.shape:
+        raise ValueError(
+            f"group, errors and processed must be of one length; "
+            f"found shapes {index.shape}, {y.shape}, {n.shape}"
+        )
+    if index.size and (index.min() < 0 or index.max() >= n_groups):
+        raise ValueError(f"group must be in [0, {n_groups}); found {index.min()} to {index.max()}")
+    if not (np.isfinite(y).all() and np.isfinite(n).all()):
+        raise ValueError("errors and processed must be finite; found NaN or infinity")
+    return index.astype(np.intp), y, n
+
+
+def _cr2(
+    index: NDArray[np.intp], y: Floats, n: Floats, rate: Floats, size: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Variance, degrees of freedom and Σh² of groups with at least two batches; 0 and inf elsewhere.
+
+    At most one batch of a group has more than half of its decisions. Its 1 - h and its residual are taken
+    from the others: computed directly both would cancel to noise when it has nearly all.
+    """
+
+    def total(values: Any) -> Floats:
+        return sums(index, values, len(size))
+
+    h = n / size[index]
+    is_most = h > 0.5
+    rest_share = total(np.where(is_most, 0.0, h))
+    residual = y - rate[index] * n
+    rest_residual = total(np.where(is_most, 0.0, residual))
+    residual = np.where(is_most, -rest_residual[index], residual)
+    others = np.where(is_most, rest_share[index], 1.0 - h)
+
+    variance = total(residual**2 / others) / size**2
+    a = h**2 / others
+    most, rest, rest_square = (
+        total(np.where(is_most, a, 0.0)),
+        total(np.where(is_most, 0.0, a)),
+        total(np.where(is_most, 0.0, a**2)),
+    )
+    leverage = total(h**2)
+    # (Σa)² - Σa², without the square of the largest.
+    cross = 2.0 * most * rest + rest**2 - rest_square
+    df = np.full(len(size), np.inf)
+    np.divide(1.0, leverage + cross, out=df, where=leverage > 0.0)
+    return variance, df, leverage
+
+
+def wilson(
+    errors: ArrayLike, processed: ArrayLike, *, confidence: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Wilson's score interval of proportions: right only for independent decisions, or effective counts.
+
+    ``(p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n)``
+
+    Parameters
+    ----------
+    errors, processed : arrays of float or int, of shapes that broadcast
+        0 ≤ errors ≤ processed; may be fractional.
+    confidence : float
+        Between 0 and 1.
+
+    Returns
+    -------
+    low, high : float64 arrays
+        Within [0, 1]; NaN where `processed` is 0.
+
+    Raises
+    ------
+    ValueError
+        Counts outside 0 ≤ errors ≤ processed, or `confidence` not between 0 and 1.
+
+    References
+    ----------
+    .. [1] Wilson (1927). JASA 22:209-212. https://doi.org/10.1080/01621459.1927.10502953
+    .. [2] Newcombe (1998). Two-sided confidence intervals for the single proportion. Stat Med 17:857-872.
+       https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E
+
+    Examples
+    --------
+    >>> low, high = wilson(81, 263)
+    >>> round(float(low), 4), round(float(high), 4)
+    (0.2553, 0.3662)
+    """
+    check_confidence(confidence)
+    y, n = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64))
+    if not ((y >= 0.0) & (y <= n)).all():
+        raise ValueError("expected 0 ≤ errors ≤ processed")
+    safe = np.where(n > 0.0, n, 1.0)
+    return wilson_at(np.where(n > 0.0, y / safe, np.nan), safe, ndtri((1.0 + confidence) / 2.0))
+
+
+def wilson_at(rate: Floats, n: Floats, quantile: Any) -> tuple[Floats, Floats]:
+    """Wilson's interval at given rates, numbers of independent decisions and quantiles.
+
+    Exactly 0 at a rate of 0 and exactly 1 at 1; NaN where the rate is.
+    """
+    square = quantile**2 / n
+    centre = rate + square / 2.0
+    half = np.sqrt(square * (rate * (1.0 - rate) + square / 4.0))
+    low = np.where(rate == 0.0, 0.0, (centre - half) / (1.0 + square))
+    high = np.where(rate == 1.0, 1.0, (centre + half) / (1.0 + square))
+    return np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
+
+
+def sums(index: NDArray[np.intp], values: Any, n_groups: int) -> Floats:
+    """Sum values by group; float64 also where there are none, which bincount counts as integers."""
+    return np.bincount(index, weights=values, minlength=n_groups).astype(np.float64, copy=False)
+
+
+def check_confidence(confidence: float) -> None:
+    """Raise ValueError unless 0 < confidence < 1."""
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must be between 0 and 1, such as 0.95; found {confidence!r}")
