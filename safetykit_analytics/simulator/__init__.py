@@ -1,1 +1,51 @@
-"""A SafetyKit that runs on this machine: fleet model and ASGI app."""
+"""A SafetyKit that runs on this machine: a fleet of batches, and the HTTP in front of it.
+
+Place in the flow: none; it stands at the other end of the wire. Imports no other stage of this package.
+`serve` needs the extra ``[demo]``.
+
+Examples
+--------
+>>> import datetime as dt
+>>> from safetykit_analytics.simulator import make_fleet
+>>> fleet = make_fleet(seed=1, batches=100, weeks=1)
+>>> fleet.created_by(fleet.end)
+100
+"""
+
+from safetykit_analytics.simulator.app import AsgiApp, Faults, batch_body, parse_faults, simulator_app
+from safetykit_analytics.simulator.fleet import (
+    POLICIES,
+    STATUSES,
+    BatchCounts,
+    Fleet,
+    Policy,
+    Version,
+    make_fleet,
+    to_ms,
+)
+
+__all__ = [
+    "POLICIES",
+    "STATUSES",
+    "AsgiApp",
+    "BatchCounts",
+    "Faults",
+    "Fleet",
+    "Policy",
+    "Version",
+    "batch_body",
+    "make_fleet",
+    "parse_faults",
+    "serve",
+    "simulator_app",
+    "to_ms",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Load the server when it is asked for: the model needs no uvicorn."""
+    if name == "serve":
+        from safetykit_analytics.simulator.server import serve  # noqa: PLC0415 -- needs the extra [demo]
+
+        return serve
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

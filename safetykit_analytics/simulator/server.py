@@ -1,0 +1,119 @@
+"""The simulator on a loopback port, in a thread: real HTTP for the demo, the tests and the command line.
+
+Place in the flow: none; see `fleet`. Imports no other stage.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from safetykit_analytics.simulator.app import Faults, simulator_app
+
+if TYPE_CHECKING:
+    import asyncio
+    import datetime as dt
+    from collections.abc import Callable, Iterator
+
+    from safetykit_analytics.simulator.fleet import Fleet
+
+
+@contextlib.contextmanager
+def serve(
+    fleet: Fleet,
+    *,
+    clock: Callable[[], dt.datetime],
+    api_key: str,
+    faults: Faults | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+) -> Iterator[str]:
+    """Serve a fleet until the block ends.
+
+    Parameters
+    ----------
+    fleet : Fleet
+    clock : callable
+        The fleet's time, aware; called for each request, from another thread.
+    api_key : str
+    faults : Faults, optional
+    host : str
+    port : int
+        0 for a free one.
+
+    Yields
+    ------
+    str
+        The base URL.
+
+    Raises
+    ------
+    OSError
+        The address is in use or not of this machine.
+    """
+    transports: dict[Any, asyncio.Transport] = {}
+
+    class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type] # which one it is, uvicorn finds out
+        """uvicorn's protocol, which also remembers whose connection is whose."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            transports[self.client] = transport
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            transports.pop(self.client, None)
+            super().connection_lost(exc)
+
+    def reset(client: tuple[str, int]) -> None:
+        transport = transports[tuple(client)]
+        # Closing a socket that lingers for no time sends RST instead of FIN.
+        transport.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )
+        transport.abort()
+
+    listening = _listen(host, port)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            simulator_app(fleet, clock=clock, api_key=api_key, faults=faults, reset=reset),
+            http=Protocol,
+            log_config=None,
+            log_level="critical",  # a truncated body is an error to uvicorn; here it was asked for
+            access_log=False,
+            lifespan="off",
+            date_header=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=1,
+        )
+    )
+    thread = threading.Thread(target=server.run, args=([listening],), name="safetykit-simulator", daemon=True)
+    thread.start()
+    try:
+        address, bound = listening.getsockname()[:2]
+        yield f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    # asyncio switches Nagle's delay off only where the socket says that it speaks TCP, and one made by
+    # socket.create_server does not: every answer would take 40 ms.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError:
+        listening.close()
+        raise
+    return listening
