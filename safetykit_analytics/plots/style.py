@@ -1,0 +1,99 @@
+"""How a version looks: colour, marker and line style, the same in every picture.
+
+Ten styles. Colours are distinct for readers with deuteranopia, protanopia and tritanopia (the tests measure
+it); where two come close, marker and line style differ. A version has the same style in every plot because
+the style follows from its name: v7 is style 7, whichever versions stand beside it.
+
+Place in the flow: below every plot. Knows names, not tables.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colour, marker, line style and hatch of one series."""
+
+    color: str
+    marker: str
+    linestyle: Any
+    hatch: str = ""
+
+
+_LONG_DASH = (0, (9, 2))
+_DASH_DOT_DOT = (0, (6, 1.5, 1.2, 1.5, 1.2, 1.5))
+# Dotted is not among the line styles: it says "hardly observed".
+STYLES = (
+    Style("#0072B2", "o", "-"),
+    Style("#D55E00", "s", "--"),
+    Style("#009E73", "^", "-."),
+    Style("#AA3377", "D", _LONG_DASH),
+    Style("#E69F00", "v", _DASH_DOT_DOT),
+    Style("#56B4E9", "P", "-"),
+    Style("#882255", "X", "--"),
+    Style("#332288", "<", "-."),
+    Style("#999933", ">", _LONG_DASH),
+    Style("#6B4A2B", "h", _DASH_DOT_DOT),
+)
+NONE_STYLE = Style("#444444", "d", "-")
+OTHER_STYLE = Style("#A0A0A0", "p", "-")
+
+
+def natural_key(name: str | None) -> tuple[Any, ...]:
+    """Sort key that puts v9 before v10, and no name last.
+
+    >>> sorted(["v10", None, "v9"], key=natural_key)
+    ['v9', 'v10', None]
+    """
+    if name is None:
+        return (1,)
+    parts = re.split(r"([0-9]+)", name)
+    # A number compares by its length and then its digits, as int() refuses more than 4,300 of them.
+    numbers = [part.lstrip("0") if i % 2 else part for i, part in enumerate(parts)]
+    return (0, tuple((len(part) if i % 2 else -1, part) for i, part in enumerate(numbers)), name)
+
+
+def assign(names: Iterable[str | None]) -> dict[str | None, Style]:
+    """Give up to ten names a style each; None (no name) has its own.
+
+    Parameters
+    ----------
+    names : iterable of str or None
+        At most ten names beside None.
+
+    Returns
+    -------
+    dict
+        A name that ends in a number gets the style of that number, any other one of its own letters. Where
+        two want the same, the earlier in natural order has it and the other gets the next that is free.
+    """
+    ordered = sorted({name for name in names if name is not None}, key=natural_key)
+    taken: dict[int, str] = {}
+    waiting = [name for name in ordered if taken.setdefault(_wanted(name), name) != name]
+    for name in waiting:
+        slot = next(
+            slot % len(STYLES)
+            for slot in range(_wanted(name), _wanted(name) + len(STYLES))
+            if slot % len(STYLES) not in taken
+        )
+        taken[slot] = name
+    return {None: NONE_STYLE} | {name: STYLES[slot] for slot, name in taken.items()}
+
+
+def crossed(policy: Style, version: Style) -> Style:
+    """Return how one version of one of several policies looks: the policy's colour, the version's shape."""
+    return replace(version, color=policy.color)
+
+
+def _wanted(name: str) -> int:
+    numbers = re.findall(r"[0-9]+", name)
+    number = int(numbers[-1][-9:]) if numbers else zlib.crc32(name.encode("utf-8", "surrogatepass"))
+    return number % len(STYLES)

@@ -1,0 +1,113 @@
+r"""Text from the data, drawn as it is: no mathematics, no markup, no line breaks, no missing glyphs.
+
+A policy may be called ``$x$``, ``_hidden``, ``line\nbreak`` or 2,000 emoji. matplotlib would read the first
+as a formula, leave the second out of legends, break the third and warn about the glyphs of the fourth.
+
+Place in the flow: below every plot. Knows fonts, not tables.
+"""
+
+from __future__ import annotations
+
+import functools
+import textwrap
+import unicodedata
+from typing import TYPE_CHECKING
+
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+if TYPE_CHECKING:
+    from matplotlib.text import Text
+
+NONE_NAME = "(none)"
+_LONGEST = 60
+_BOX = "\u25a1"
+# Joiners shape scripts such as Persian; all other invisible characters can only mislead.
+_JOINERS = "\u200c\u200d"
+
+
+def literal(text: str, *, font: FontProperties | None = None, longest: int = _LONGEST) -> str:
+    r"""Return what to draw for a name from the data.
+
+    Parameters
+    ----------
+    text : str
+        Any string, lone surrogates included.
+    font : FontProperties, optional
+        The font that will draw it; matplotlib's current default when not given.
+    longest : int
+        Characters to keep; a longer name ends in ``…``.
+
+    Returns
+    -------
+    str
+        Control and other invisible characters escaped as Python would write them (``\n``, ``\u202e``),
+        characters that the font lacks as □.
+
+    Examples
+    --------
+    >>> literal("line\nbreak")
+    'line\\nbreak'
+    >>> literal("a" * 2000) == "a" * 59 + "…"
+    True
+    """
+    glyphs = _glyphs(font or FontProperties())
+    shown: list[str] = []
+    length = 0
+    for character in text:
+        piece = _piece(character, glyphs)
+        shown.append(piece)
+        length += len(piece)
+        if length > longest:
+            break
+    else:
+        return "".join(shown)
+    ellipsis = _piece("…", glyphs)
+    while length > longest - len(ellipsis):
+        length -= len(shown.pop())
+    return "".join(shown) + ellipsis
+
+
+def put(artist: Text, text: str) -> None:
+    """Let an artist show exactly `text`: neither mathtext nor TeX read it."""
+    artist.set_parse_math(False)
+    artist.set_usetex(False)
+    glyphs = _glyphs(artist.get_fontproperties())
+    # Our own line breaks stay; names have none left after `literal`.
+    artist.set_text("\n".join("".join(_piece(c, glyphs) for c in line) for line in text.split("\n")))
+
+
+def wrap(text: str, *, width: int) -> str:
+    r"""Break a drawn name into lines of at most `width` characters, losing nothing but spaces at the breaks.
+
+    >>> wrap("spam and scams in marketplace listings", width=20)
+    'spam and scams in\nmarketplace listings'
+    """
+    lines = textwrap.wrap(text, width, break_on_hyphens=False, drop_whitespace=True, tabsize=1)
+    return "\n".join(lines) or text
+
+
+def _piece(character: str, glyphs: frozenset[int]) -> str:
+    category = unicodedata.category(character)
+    if category in {"Cc", "Zl", "Zp"} or (category == "Cf" and character not in _JOINERS):
+        return character.encode("unicode_escape").decode("ascii")
+    if category != "Cs" and ord(character) in glyphs:
+        return character
+    return _BOX if ord(_BOX) in glyphs else "?"
+
+
+def _glyphs(font: FontProperties) -> frozenset[int]:
+    """Return the characters that a font and its fallbacks can draw."""
+    found: frozenset[int] = frozenset()
+    for family in font.get_family():
+        alone = font.copy()
+        alone.set_family(family)
+        try:
+            found |= _charmap(findfont(alone, fallback_to_default=False))
+        except ValueError:  # not installed: matplotlib draws with the next of the list
+            continue
+    return found or _charmap(findfont(font))
+
+
+@functools.lru_cache(maxsize=16)
+def _charmap(path: str) -> frozenset[int]:
+    return frozenset(get_font(path).get_charmap())
