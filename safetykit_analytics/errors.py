@@ -10,6 +10,7 @@
     ├── InvalidFrame (ValueError)        a DataFrame is not a frame of observations
     ├── NotAStore (OSError)              a folder holds something else than snapshots
     ├── DamagedFile (OSError)            a snapshot file cannot be read or fails its checksums: .path
+    ├── StoreFailed (OSError)            the disk or object store refused: full, read-only, broken: .errno
     └── UnknownName (ValueError)         a policy, version, column or zone that is not there: .known
 
     Warning
@@ -121,6 +122,19 @@ class DamagedFile(SafetyKitAnalyticsError, OSError):  # noqa: N818
     def __init__(self, message: str, *, path: str | os.PathLike[str]) -> None:
         super().__init__(message)
         self.path = str(path)
+
+
+class StoreFailed(SafetyKitAnalyticsError, OSError):  # noqa: N818
+    """The disk or object store refused: it is full, read-only, unreachable or broken.
+
+    An append that raises it has written nothing that counts; repeat it once the cause is gone.
+
+    Attributes
+    ----------
+    errno : int or None
+        What the operating system said, such as ``errno.ENOSPC``.
+    filename : str or None
+    """
 
 
 class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818

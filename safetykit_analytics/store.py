@@ -1,5 +1,0 @@
-"""Placeholder until this stage lands."""
-
-
-class SnapshotStore:
-    """Not here yet."""

@@ -1,0 +1,80 @@
+"""Where snapshots live: a local folder or an object store, behind one small interface.
+
+Everything above speaks of names such as ``observed_date=2026-11-02/observations-….parquet``, relative to the
+root of the store. Place in the flow: between `store`'s logic and the disk; knows nothing of Parquet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Protocol
+
+from safetykit_analytics.errors import SafetyKitAnalyticsError, StoreFailed
+from safetykit_analytics.store.local import local_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+
+class Files(Protocol):
+    """What a store needs of the place that it lives in. All methods raise OSError."""
+
+    def locate(self, path: str = "") -> str:
+        """Give the full name of a file, for people."""
+
+    def tree(self, wanted: Callable[[str], bool]) -> dict[str, list[str]] | None:
+        """List the root (as ``""``) and those of its folders that are wanted; None if there is no root.
+
+        The names of folders in the root end in ``/``. Never from a cache.
+        """
+
+    def generation(self) -> object:
+        """Give what differs from before once `renew_generation` has been called by anyone."""
+
+    def renew_generation(self) -> None:
+        """Tell readers that files which they may have listed are about to be removed."""
+
+    def read(self, path: str) -> bytes:
+        """Read a whole file; FileNotFoundError if it is not there."""
+
+    def size(self, path: str) -> int:
+        """Bytes of a file; 0 if it is not there."""
+
+    def publish(self, files: Mapping[str, bytes]) -> None:
+        """Write new files, durably, each all at once; on failure take back those that were published."""
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove files; those that are already gone are well."""
+
+    def sweep(self, paths: Iterable[str], *, older_than_s: float) -> int:
+        """Remove what crashed writers left, if it is that old; give how many."""
+
+
+def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Files:
+    """Choose the kind of place from a path or an fsspec URL."""
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"expected a path or a URL as text, found {type(text).__name__}")
+    if not text:
+        raise ValueError("the path of a store is empty; '.' is the current folder")
+    scheme, separator, rest = text.partition("://")
+    if separator and scheme != "file":
+        from safetykit_analytics.store.objects import ObjectFiles  # noqa: PLC0415 -- fsspec only when used
+
+        return ObjectFiles(text.rstrip("/"), dict(storage_options or {}))
+    if storage_options:
+        raise ValueError(f"storage_options are for URLs such as s3://bucket/snapshots; {text!r} is a folder")
+    return local_files(rest if separator else text)
+
+
+@contextlib.contextmanager
+def typed_errors(what: str) -> Iterator[None]:
+    """Turn what the operating system says into an error of ours that says what it stopped."""
+    try:
+        yield
+    except SafetyKitAnalyticsError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise StoreFailed(error.errno or 0, f"cannot {what}: {reason}", error.filename) from error

@@ -1,0 +1,119 @@
+"""Snapshots in an object store, through fsspec: one PUT per file, which is all or nothing by itself.
+
+Place in the flow: the bottom of `store`, beside `local`; imported only for URLs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+from safetykit_analytics.store.layout import MARKER, new_token
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+
+_GENERATION = f"{MARKER}/generation"
+
+
+@dataclass(frozen=True)
+class ObjectFiles:
+    """A prefix of an object store, by its URL. Credentials are in the options, and never shown."""
+
+    url: str
+    storage_options: Mapping[str, Any] = field(repr=False, default_factory=dict)
+
+    def locate(self, path: str = "") -> str:
+        """Give the full URL."""
+        return f"{self.url}/{path}" if path else self.url
+
+    def tree(self, wanted: Callable[[str], bool]) -> dict[str, list[str]] | None:
+        """List everything below the prefix in one sweep: object stores list by prefix, not by folder."""
+        fs, root = self._open()
+        with _os_errors(self.url):
+            try:
+                found = fs.find(root)
+            except FileNotFoundError:
+                return None
+        if not found:
+            return None
+        names: set[str] = set()
+        listing: dict[str, list[str]] = {}
+        for path in found:
+            folder, separator, name = path[len(root) :].strip("/").partition("/")
+            names.add(folder + separator)
+            if separator and wanted(folder):
+                listing.setdefault(folder, []).append(name)
+        return {"": sorted(names)} | {folder: sorted(entries) for folder, entries in listing.items()}
+
+    def generation(self) -> object:
+        """Read the object that every compaction overwrites before it removes anything."""
+        try:
+            return self.read(_GENERATION)
+        except FileNotFoundError:
+            return b""
+
+    def renew_generation(self) -> None:
+        """Overwrite it."""
+        fs, root = self._open()
+        with _os_errors(self.url):
+            fs.pipe_file(f"{root}/{_GENERATION}", new_token().encode())
+
+    def read(self, path: str) -> bytes:
+        """Get an object."""
+        fs, root = self._open()
+        with _os_errors(self.locate(path)):
+            return bytes(fs.cat_file(f"{root}/{path}"))
+
+    def size(self, path: str) -> int:
+        """Bytes of an object."""
+        fs, root = self._open()
+        with _os_errors(self.locate(path)), contextlib.suppress(FileNotFoundError):
+            return int(fs.size(f"{root}/{path}"))
+        return 0
+
+    def publish(self, files: Mapping[str, bytes]) -> None:
+        """Put objects one by one, create-only where the store supports it."""
+        fs, root = self._open()
+        tried: list[str] = []
+        try:
+            for path, data in files.items():
+                tried.append(path)
+                with _os_errors(self.locate(path)):
+                    fs.pipe_file(f"{root}/{path}", data, mode="create")
+        except BaseException:
+            # A PUT whose answer was lost may have succeeded; the name is ours alone, so it may go.
+            with contextlib.suppress(OSError):
+                self.remove(tried)
+            raise
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Delete objects."""
+        fs, root = self._open()
+        for path in paths:
+            with _os_errors(self.locate(path)), contextlib.suppress(FileNotFoundError):
+                fs.rm_file(f"{root}/{path}")
+
+    def sweep(self, paths: Iterable[str], *, older_than_s: float) -> int:  # noqa: ARG002 -- as for folders
+        """Find nothing: a PUT leaves no temporaries."""
+        return 0
+
+    def _open(self) -> tuple[Any, str]:
+        """Give the file system, which fsspec keeps, and the path of the root in it."""
+        with _os_errors(self.url):
+            fs, root = fsspec.url_to_fs(self.url, use_listings_cache=False, **self.storage_options)
+        return fs, str(root).rstrip("/")
+
+
+@contextlib.contextmanager
+def _os_errors(place: str) -> Iterator[None]:
+    """Turn what a client library raises of its own, such as missing credentials, into OSError."""
+    try:
+        yield
+    except (OSError, ValueError):
+        raise
+    except Exception as error:
+        raise OSError(0, type(error).__name__, place) from error

@@ -1,0 +1,268 @@
+"""The snapshot store: observations on disk, as a set of facts.
+
+Place in the flow: frame → **store** → flow. The only stage that knows files. Must not import `flow`,
+`rates` or anything above; they read `SnapshotStore.partitions`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safetykit_analytics.errors import InvalidFrame
+from safetykit_analytics.frame import frame_from_table, table_from_frame
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
+from safetykit_analytics.store.bounds import day_after_last, first_day, instant_us
+from safetykit_analytics.store.files import open_files, typed_errors
+from safetykit_analytics.store.keys import sorted_unique
+from safetykit_analytics.store.layout import partition_name, snapshot_name
+from safetykit_analytics.store.parquet import encode, observation_schema
+from safetykit_analytics.store.partition import Partition, list_days, stable_tree
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterable, Mapping
+
+    import pandas as pd
+
+_DAY_US = 86_400_000_000
+_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+
+
+class SnapshotStore:
+    """Observations in a folder of plain Parquet files, or in an object store.
+
+    A store is a set keyed by (``batch_id``, ``observed_at``): adding an observation twice changes
+    nothing. What `append` has returned from survives crashes; any number of processes may append, read and
+    compact at once.
+
+    Parameters
+    ----------
+    path : str or path
+        A folder, or an fsspec URL such as ``s3://bucket/snapshots``. It need not exist: it then reads as
+        empty, and the first append creates it.
+    storage_options : mapping, optional
+        For URLs: what fsspec shall pass on, such as credentials. Never shown.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> store = SnapshotStore(tempfile.mkdtemp())
+    >>> store.open_batch_ids()
+    []
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, storage_options: Mapping[str, Any] | None = None
+    ) -> None:
+        self._files = open_files(path, storage_options)
+
+    def append(self, frame: pd.DataFrame) -> int:
+        """Add observations, durably: when this returns they are on disk.
+
+        One new file for each UTC day in the frame; nothing that is there is touched. If it fails, nothing
+        of it stays; after a crash, whole days of it may be there. Repeating it completes it and changes
+        nothing else.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            Exactly the columns of `OBSERVATION_SCHEMA`, in any order; any index.
+
+        Returns
+        -------
+        int
+            Rows written: those of the frame without repeated keys.
+
+        Raises
+        ------
+        InvalidFrame
+            A column is missing, extra or wrong; nothing was written.
+        NotAStore
+            The folder holds something else; nothing was written.
+        StoreFailed
+            The disk or object store refused; nothing of this append counts.
+        """
+        table = sorted_unique(table_from_frame(frame, exact=True))
+        days = _days_of(table)
+        with typed_errors(f"append to {self._files.locate()}"):
+            stable_tree(self._files, lambda _: False)
+            if days:
+                encoded = ((date, encode(part, date)) for date, part in days)
+                self._files.publish(
+                    {f"{partition_name(date)}/{snapshot_name(data)}": data for date, data in encoded}
+                )
+        return int(table.num_rows)
+
+    def read(
+        self,
+        start: dt.date | str | None = None,
+        end: dt.date | str | None = None,
+        *,
+        policy_id: str | None = None,
+        batch_ids: Iterable[str] | None = None,
+    ) -> pd.DataFrame:
+        """Read observations as they were appended.
+
+        Parameters
+        ----------
+        start, end : date, str or aware datetime, optional
+            Half-open bounds of ``observed_at``. A date, also as text, is its UTC midnight; a time needs an
+            offset.
+        policy_id : str, optional
+            Only observations that report this policy; ``"(none)"`` for those that report none.
+        batch_ids : iterable of str, optional
+            Only these batches.
+
+        Returns
+        -------
+        DataFrame
+            Columns and dtypes of `OBSERVATION_SCHEMA`, a RangeIndex, sorted by (``batch_id``,
+            ``observed_at``), no key twice.
+
+        Raises
+        ------
+        DamagedFile
+            A file cannot be read; the message names it.
+        NotAStore, StoreFailed
+        """
+        start_us, end_us = instant_us(start, name="start"), instant_us(end, name="end")
+        if isinstance(batch_ids, str):
+            raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
+        keep = _predicate(start_us, end_us, policy_id, batch_ids)
+        tables = []
+        for part in self.partitions(first_day(start_us), day_after_last(end_us)):
+            table = part.read()
+            mask = keep(table)
+            tables.append(table if mask is None else table.filter(mask))
+        return frame_from_table(_by_key(tables))
+
+    def latest(self) -> pd.DataFrame:
+        """Read the last observation of each batch.
+
+        Returns
+        -------
+        DataFrame
+            As `read`, one row per batch, sorted by ``batch_id``.
+        """
+        return frame_from_table(_as_strings(self._latest(OBSERVATION_SCHEMA.names)))
+
+    def open_batch_ids(self) -> list[str]:
+        """List the batches that were not terminal when last seen, sorted: what to poll next."""
+        last = self._latest(["batch_id", "is_terminal"])
+        return sorted(last.filter(pc.invert(last.column("is_terminal"))).column("batch_id").to_pylist())
+
+    def partitions(self, start: dt.date | None = None, end: dt.date | None = None) -> list[Partition]:
+        """List the UTC days that have observations, to be read one by one.
+
+        Parameters
+        ----------
+        start, end : datetime.date, optional
+            Half-open.
+
+        Returns
+        -------
+        list of Partition
+            In date order; each has ``.date`` and ``.read(columns=None) -> pyarrow.Table``, and pickles.
+        """
+        with typed_errors(f"list {self._files.locate()}"):
+            days = list_days(self._files, start=start, end=end)
+        return [Partition(date, paths, self._files) for date, paths in days.items()]
+
+    def _latest(self, columns: list[str]) -> Any:
+        """Take the last row of each batch: days come in order, and within a day rows are sorted by time."""
+        lasts = []
+        for part in self.partitions():
+            table = _as_dictionaries(part.read(columns))
+            lasts.append(table.take(_last_positions(table.column("batch_id"))))
+        if not lasts:
+            return observation_schema(columns, dictionaries=True).empty_table()
+        table = _concat(lasts)
+        last = table.take(_last_positions(table.column("batch_id")))
+        return last.take(pc.sort_indices(last.column("batch_id").cast(pa.string())))
+
+
+def _days_of(table: Any) -> list[tuple[dt.date, Any]]:
+    """Cut a sorted table into UTC days; rows keep their order."""
+    ordinals = table.column("observed_at").cast(pa.int64()).to_numpy() // _DAY_US + _EPOCH_ORDINAL
+    outside = (ordinals < dt.date.min.toordinal()) | (ordinals > dt.date.max.toordinal())
+    if outside.any():
+        raise InvalidFrame("column 'observed_at' holds a time outside of the years 1 to 9999")
+    return [
+        (dt.date.fromordinal(int(ordinal)), table.filter(pa.array(ordinals == ordinal)).combine_chunks())
+        for ordinal in np.unique(ordinals)
+    ]
+
+
+def _predicate(
+    start_us: int | None, end_us: int | None, policy_id: str | None, batch_ids: Iterable[str] | None
+) -> Any:
+    """Give a function from a table to the mask of the rows that are wanted, None for all."""
+    ids = None if batch_ids is None else pa.array(list(batch_ids), type=pa.string())
+
+    def keep(table: Any) -> Any:
+        masks = []
+        observed = table.column("observed_at")
+        if start_us is not None and table.num_rows:
+            masks.append(pc.greater_equal(observed, pa.scalar(start_us, observed.type)))
+        if end_us is not None and table.num_rows:
+            masks.append(pc.less(observed, pa.scalar(end_us, observed.type)))
+        if policy_id == "(none)":
+            masks.append(pc.is_null(table.column("policy_id")))
+        elif policy_id is not None:
+            masks.append(
+                pc.fill_null(
+                    pc.equal(table.column("policy_id").cast(pa.string()), policy_id), fill_value=False
+                )
+            )
+        if ids is not None:
+            masks.append(pc.is_in(table.column("batch_id").cast(pa.string()), value_set=ids))
+        mask = None
+        for other in masks:
+            mask = other if mask is None else pc.and_(mask, other)
+        return mask
+
+    return keep
+
+
+def _by_key(tables: list[Any]) -> Any:
+    """Put days, each sorted, together into one table sorted by (batch_id, observed_at)."""
+    if not tables:
+        return OBSERVATION_SCHEMA.empty_table()
+    table = _concat(tables)
+    ids = table.column("batch_id").combine_chunks()
+    rank = pc.rank(ids.dictionary, sort_keys="ascending", tiebreaker="dense").to_numpy()
+    # Days are in time order, so a stable sort by batch leaves each batch in time order.
+    order = np.argsort(rank[ids.indices.to_numpy()], kind="stable")
+    return _as_strings(table).take(pa.array(order))
+
+
+def _concat(tables: list[Any]) -> Any:
+    """Put tables together, strings as one dictionary per column."""
+    return (
+        pa.concat_tables([_as_dictionaries(table) for table in tables]).unify_dictionaries().combine_chunks()
+    )
+
+
+def _as_dictionaries(table: Any) -> Any:
+    columns = [
+        column.dictionary_encode() if pa.types.is_string(column.type) else column for column in table.columns
+    ]
+    return pa.table(columns, schema=observation_schema(table.column_names, dictionaries=True))
+
+
+def _as_strings(table: Any) -> Any:
+    return table.cast(observation_schema(table.column_names, dictionaries=False))
+
+
+def _last_positions(ids: Any) -> Any:
+    """Give the position of the last row of each batch, ascending."""
+    codes = ids.combine_chunks()
+    last = np.full(len(codes.dictionary), -1, dtype=np.int64)
+    indices = codes.indices.to_numpy()
+    last[indices] = np.arange(len(indices))
+    return pa.array(np.sort(last[last >= 0]))
