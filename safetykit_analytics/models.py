@@ -1,16 +1,19 @@
 """Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly.
 
-Place in the flow: used by `fetch` alone. Knows pydantic; knows nothing of tables, HTTP or time.
+Place in the flow: used by `fetch` alone. Knows pydantic and JSON; knows nothing of tables, HTTP or time.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from typing import Annotated, Any, NoReturn
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 # Counters are stored as int64: a larger number would be wrapped or refused much later, far from its cause.
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+_SHOWN_PROBLEMS = 3
 
 
 class BatchStatus(BaseModel):
@@ -30,6 +33,16 @@ class BatchStatus(BaseModel):
     policy_id, policy_version : str or None
         As it came; the API also says ``""`` for none.
     download_url, upload_url : SecretStr or None
+        None also where the field is absent, as for the two above.
+
+    Examples
+    --------
+    >>> status = parse_batch_status(
+    ...     b'{"batch_id": "batch_1", "batch_status": "PENDING", "batch_count": 9, "success_count": 4,'
+    ...     b' "error_count": 0, "cancelled_count": 0, "pending_count": 5, "upload_url": "https://x?sig=1"}'
+    ... )
+    >>> status.pending_count, status.policy_id, status.upload_url
+    (5, None, SecretStr('**********'))
     """
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -45,3 +58,99 @@ class BatchStatus(BaseModel):
     upload_url: SecretStr | None = None
     policy_id: str | None = None
     policy_version: str | None = None
+
+
+class NotJson(ValueError):  # noqa: N818 -- reads as what happened, like the public errors
+    """A body is not JSON at all."""
+
+
+class WrongShape(ValueError):  # noqa: N818
+    """A body is JSON, but not the documented answer."""
+
+
+def parse_batch_status(body: bytes) -> BatchStatus:
+    """Read one answer, strictly.
+
+    Parameters
+    ----------
+    body : bytes
+        JSON in UTF-8.
+
+    Returns
+    -------
+    BatchStatus
+
+    Raises
+    ------
+    NotJson
+        The bytes are not UTF-8, not JSON, or nested deeper than Python's parser goes.
+    WrongShape
+        A field is missing or has the wrong type, a key is there twice, a number is NaN or infinite.
+
+    Neither shows a value of the body, and neither is chained to an exception that would.
+    """
+    document = _parse_json(body)
+    if not isinstance(document, dict):
+        raise WrongShape(f"expected a JSON object with the fields of a batch, found {_json_type(document)}")
+    problems = []
+    try:
+        return BatchStatus.model_validate(document)
+    except ValidationError as error:
+        problems = [
+            f"{found['loc'][0]}: {found['msg'].lower()}"
+            + ("" if found["type"] == "missing" else f", found {_found(found['input'])}")
+            for found in error.errors(include_url=False, include_context=False)
+        ]
+    more = len(problems) - _SHOWN_PROBLEMS
+    raise WrongShape("; ".join(problems[:_SHOWN_PROBLEMS]) + (f"; and {more} more" if more > 0 else ""))
+
+
+def _parse_json(body: bytes) -> Any:
+    # pydantic's own JSON parser keeps the last of two equal keys in silence, so that one proxy or log in the
+    # path may have judged another value than the one that we store. The standard library's can be told not
+    # to.
+    problem: Exception
+    try:
+        return _DECODER.decode(str(body, "utf-8"))
+    except WrongShape as error:
+        problem = error
+    except UnicodeDecodeError as error:
+        problem = NotJson(f"expected JSON in UTF-8, found a byte at {error.start} that is not UTF-8")
+    except json.JSONDecodeError as error:
+        problem = NotJson(
+            f"expected JSON, found something else at character {error.pos} of {len(body)} bytes"
+        )
+    except RecursionError:
+        problem = NotJson("expected a flat JSON object, found nesting too deep to read")
+    except ValueError:
+        # Python refuses to convert integers of more than 4,300 digits: quadratic time.
+        problem = WrongShape("a number has too many digits; counts are at most 2^63 - 1")
+    raise problem
+
+
+def _unique_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        names = [name for name, _ in pairs]
+        known = sorted({name for name in names if names.count(name) > 1} & BatchStatus.model_fields.keys())
+        raise WrongShape(f"the key {known[0]!r} is there twice" if known else "a key is there twice")
+    return fields
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise WrongShape(f"{constant} is not a JSON number")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant)
+
+
+def _found(value: object) -> str:
+    """Say what a wrong value is. Numbers may be shown: what is secret in an answer is text."""
+    if type(value) is int:
+        return str(value) if abs(value) < 2**64 else "a number beyond 64 bits"
+    return repr(value) if isinstance(value, float) else _json_type(value)
+
+
+def _json_type(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,249 @@
+"""The public functions of this stage: `fetch_batches` and `get_batch`, each also for asynchronous code.
+
+Place in the flow: **calls** → request, run, result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from safetykit_analytics.errors import FetchFailed, MissingApiKey, Unauthorized
+from safetykit_analytics.fetch.ask import Asker, Refused
+from safetykit_analytics.fetch.loops import run_sync
+from safetykit_analytics.fetch.request import Call, checked_key, id_problem, known_base_url
+from safetykit_analytics.fetch.result import FetchResult, finish, refusal, result_of
+from safetykit_analytics.fetch.run import Run
+from safetykit_analytics.fetch.transport import open_transport
+from safetykit_analytics.fetch.wire import Answer, Failure
+
+if TYPE_CHECKING:
+    import httpx
+    from pydantic import SecretStr
+
+    from safetykit_analytics.fetch.request import Clock
+    from safetykit_analytics.models import BatchStatus
+
+
+def fetch_batches(
+    batch_ids: Iterable[str],
+    *,
+    api_key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    concurrency: int = 100,
+    max_rate: float | None = None,
+    timeout_s: float = 60.0,
+    progress: bool | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock = None,
+) -> FetchResult:
+    """Fetch the status of many batches: one observation or one failure for each id.
+
+    Works in a notebook too, where an event loop already runs: the work is then done in a thread of its own.
+
+    Parameters
+    ----------
+    batch_ids : iterable of str
+        Pulled lazily, at most `concurrency` ahead. An id that is there twice is asked for once and keeps
+        its first place.
+    api_key : str or SecretStr, optional
+        Default: the environment variable ``SAFETYKIT_API_KEY``.
+    base_url : str, optional
+        Default: the environment variable ``SAFETYKIT_BASE_URL``, else ``https://api.safetykit.com``.
+        ``http://`` reaches this machine only, unless you bring a `transport`.
+    concurrency : int
+        Requests in flight, at most. Fewer while the API answers 429 or 503.
+    max_rate : float, optional
+        Requests per second, at most, retries included.
+    timeout_s : float
+        Seconds for one id, all attempts and waits between them included.
+    progress : bool, optional
+        A progress bar on stderr. Default: on a terminal or in a notebook only.
+    transport : httpx.AsyncBaseTransport, optional
+        Another way to the API: through a proxy, with other certificates, into a test. It stays open. It
+        must not send a request twice by itself.
+    clock : callable or "server", optional
+        What time it is when an answer arrives: a function that returns an aware datetime, or the answer's
+        Date header. Default: this machine's clock.
+
+    Returns
+    -------
+    FetchResult
+
+    Raises
+    ------
+    MissingApiKey
+        No key, or one that cannot be sent in a header.
+    Unauthorized
+        The API refuses the key; what arrived before is in ``.result``.
+    TypeError, ValueError
+        An argument that cannot be meant.
+
+    On Ctrl-C the ``KeyboardInterrupt`` has what arrived before as its ``.partial``, a `FetchResult`.
+
+    Warns
+    -----
+    UnknownStatusWarning
+        Once for each status that is not documented.
+
+    Examples
+    --------
+    >>> result = fetch_batches(["batch_01hf89meedvef6pc00njv3ezh0"])  # doctest: +SKIP
+    >>> result.frame[["batch_status", "pending_count"]]  # doctest: +SKIP
+      batch_status  pending_count
+    0      SUCCESS            540
+    """
+    key = checked_key(api_key)
+    del api_key  # from here on no frame of ours holds it plain, for a traceback with captured locals to show
+    call = _new_call(key, base_url, concurrency, max_rate, timeout_s, progress, transport, clock)
+    run = Run(call, _checked_ids(batch_ids))
+    try:
+        return run_sync(finish(run))
+    except KeyboardInterrupt as stop:
+        vars(stop)["partial"] = result_of(run)
+        raise
+
+
+async def afetch_batches(
+    batch_ids: Iterable[str],
+    *,
+    api_key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    concurrency: int = 100,
+    max_rate: float | None = None,
+    timeout_s: float = 60.0,
+    progress: bool | None = None,
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock = None,
+) -> FetchResult:
+    """Do what `fetch_batches` does, from asynchronous code.
+
+    Cancelled, the ``asyncio.CancelledError`` has what arrived before as its ``.partial``; under
+    `asyncio.timeout` it is the ``__cause__`` of the TimeoutError.
+
+    Examples
+    --------
+    >>> result = await afetch_batches(ids, concurrency=20)  # doctest: +SKIP
+    """
+    key = checked_key(api_key)
+    del api_key
+    call = _new_call(key, base_url, concurrency, max_rate, timeout_s, progress, transport, clock)
+    run = Run(call, _checked_ids(batch_ids))
+    return await finish(run)
+
+
+def get_batch(
+    batch_id: str,
+    *,
+    api_key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    timeout_s: float = 60.0,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> BatchStatus:
+    """Fetch one batch and give the documented answer, with all eleven fields.
+
+    Parameters
+    ----------
+    batch_id : str
+    api_key, base_url, timeout_s, transport
+        As for `fetch_batches`.
+
+    Returns
+    -------
+    BatchStatus
+        The two URLs are `pydantic.SecretStr`: ``status.download_url.get_secret_value()``.
+
+    Raises
+    ------
+    FetchFailed
+        No valid answer: ``.kind``, ``.status_code`` and ``.batch_id`` say more.
+    Unauthorized
+        The API refuses the key (401).
+    MissingApiKey
+        No key, or one that cannot be sent in a header.
+
+    Examples
+    --------
+    >>> get_batch("batch_01hf89meedvef6pc00njv3ezh0").pending_count  # doctest: +SKIP
+    540
+    """
+    key = checked_key(api_key)
+    del api_key
+    return run_sync(_get_one(batch_id, _new_call(key, base_url, timeout_s=timeout_s, transport=transport)))
+
+
+async def aget_batch(
+    batch_id: str,
+    *,
+    api_key: str | SecretStr | None = None,
+    base_url: str | None = None,
+    timeout_s: float = 60.0,
+    transport: httpx.AsyncBaseTransport | None = None,
+) -> BatchStatus:
+    """Do what `get_batch` does, from asynchronous code.
+
+    Examples
+    --------
+    >>> status = await aget_batch("batch_01hf89meedvef6pc00njv3ezh0")  # doctest: +SKIP
+    """
+    key = checked_key(api_key)
+    del api_key
+    return await _get_one(batch_id, _new_call(key, base_url, timeout_s=timeout_s, transport=transport))
+
+
+def _new_call(  # noqa: PLR0917 -- the public arguments, passed on in their order
+    key: SecretStr | MissingApiKey,
+    base_url: str | None,
+    concurrency: int = 1,
+    max_rate: float | None = None,
+    timeout_s: float = 60.0,
+    progress: bool | None = False,  # noqa: FBT001, FBT002 -- the public argument, passed on
+    transport: httpx.AsyncBaseTransport | None = None,
+    clock: Clock = None,
+) -> Call:
+    if isinstance(key, MissingApiKey):
+        raise key
+    return Call(key, known_base_url(base_url), concurrency, max_rate, timeout_s, progress, transport, clock)
+
+
+def _checked_ids(batch_ids: Iterable[str]) -> Iterable[object]:
+    if isinstance(batch_ids, str | bytes):
+        raise TypeError(
+            "batch_ids is an iterable of ids, not a single one: pass [batch_id], or call get_batch"
+        )
+    if isinstance(batch_ids, pd.DataFrame):
+        raise TypeError("batch_ids is an iterable of ids, not a table: pass one column, frame['batch_id']")
+    if not isinstance(batch_ids, Iterable):
+        raise TypeError(f"batch_ids is an iterable of ids, not {type(batch_ids).__name__}")
+    return batch_ids
+
+
+async def _get_one(batch_id: str, call: Call) -> BatchStatus:
+    problem = id_problem(batch_id)
+    outcome = Failure("invalid_id", problem) if problem else await _ask_one(batch_id, call)
+    if isinstance(outcome, Answer):
+        return outcome.status
+    if isinstance(outcome, Refused):
+        raise Unauthorized(refusal(outcome.status_code), status_code=outcome.status_code)
+    shown = str(batch_id)
+    raise FetchFailed(
+        f"batch {shown!r}: {outcome.message}",
+        batch_id=shown,
+        kind=outcome.kind,
+        status_code=outcome.status_code,
+    )
+
+
+async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
+    """Ask once; a refusal is returned, so that what is raised for it has no other exception behind it."""
+    transport = call.transport or open_transport()
+    try:
+        asker = Asker(call, transport)
+        return await asker.ask(asker.trial(str(batch_id)))
+    except Refused as refused:
+        return refused
+    finally:
+        if transport is not call.transport:
+            await transport.aclose()

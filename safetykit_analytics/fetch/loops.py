@@ -1,0 +1,47 @@
+"""Running a coroutine from synchronous code, in a notebook too, where a loop already runs.
+
+Place in the flow: used by fetch.calls and fetch.result. Knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+T = TypeVar("T")
+
+
+def run_sync(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end: in this thread, or in one of its own where this one's loop is running.
+
+    Ctrl-C cancels the coroutine, waits until it has cleaned up, and comes out as KeyboardInterrupt.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    return _run_in_thread(work)
+
+
+def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
+    task: asyncio.Task[T] | None = None
+
+    async def run() -> T:
+        nonlocal task
+        task = asyncio.ensure_future(work)
+        return await task
+
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1, thread_name_prefix="safetykit-analytics") as pool:
+        future = pool.submit(context.run, asyncio.run, run())
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            if task is not None and not task.done():
+                task.get_loop().call_soon_threadsafe(task.cancel)
+            raise

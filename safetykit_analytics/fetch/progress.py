@@ -1,0 +1,60 @@
+"""A progress bar where somebody watches: on a terminal or in a notebook.
+
+Place in the flow: used by fetch.run.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Progress:
+    """Ids done and failed, and the rate.
+
+    Parameters
+    ----------
+    wanted : bool or None
+        None: on a terminal or in a notebook only.
+    n_ids : int or None
+        None where the ids come from a generator.
+    """
+
+    def __init__(self, wanted: bool | None, n_ids: int | None) -> None:  # noqa: FBT001 -- the public argument
+        self._bar: Any = None
+        self._n_failed = 0
+        if sys.stderr.isatty() or _in_notebook() if wanted is None else wanted:
+            with warnings.catch_warnings():
+                # Without ipywidgets tqdm falls back to text, which is what we want, and warns, which is not.
+                warnings.simplefilter("ignore")
+                from tqdm.auto import tqdm  # noqa: PLC0415 -- loads ipywidgets where there are some
+
+                self._bar = tqdm(total=n_ids, unit="batch", unit_scale=False, leave=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def count(self, *, failed: bool) -> None:
+        """Count one id."""
+        if self._bar is None:
+            return
+        if failed:
+            self._n_failed += 1
+            self._bar.set_postfix(failed=self._n_failed, refresh=False)
+        self._bar.update()
+
+
+def _in_notebook() -> bool:
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config

@@ -1,0 +1,163 @@
+"""What goes out, made safe before anything is sent: the key, the address, the ids.
+
+Place in the flow: fetch.calls → **request** → run. Sends nothing.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import os
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
+
+import httpx
+from pydantic import SecretStr
+
+from safetykit_analytics.errors import MissingApiKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    Clock = Callable[[], datetime] | Literal["server"] | None
+
+_KEY_VARIABLE = "SAFETYKIT_API_KEY"
+_URL_VARIABLE = "SAFETYKIT_BASE_URL"
+_DEFAULT_URL = "https://api.safetykit.com"
+_LONGEST_ID = 256
+
+
+@dataclass(frozen=True)
+class Call:
+    """Everything that one run was asked for besides its ids. Checked when made."""
+
+    api_key: SecretStr
+    base_url: str
+    concurrency: int = 1
+    max_rate: float | None = None
+    timeout_s: float = 60.0
+    progress: bool | None = False
+    transport: httpx.AsyncBaseTransport | None = None
+    clock: Clock = None
+
+    def __post_init__(self) -> None:
+        _check_base_url(self.base_url, own_transport=self.transport is not None)
+        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int):
+            raise TypeError(f"concurrency is a whole number, not {type(self.concurrency).__name__}")
+        if self.concurrency < 1:
+            raise ValueError(f"concurrency is at least 1, not {self.concurrency}")
+        _check_positive("timeout_s", self.timeout_s)
+        if self.max_rate is not None:
+            _check_positive("max_rate", self.max_rate)
+        if self.progress not in (None, True, False):
+            raise TypeError("progress is None, True or False")
+        if self.transport is not None and not isinstance(self.transport, httpx.AsyncBaseTransport):
+            raise TypeError(
+                f"transport is an httpx.AsyncBaseTransport, not {type(self.transport).__name__}; "
+                "a synchronous transport or a client does not fit"
+            )
+        if not (self.clock is None or self.clock == "server" or callable(self.clock)):
+            raise TypeError('clock is None, "server" or a function that returns an aware datetime')
+
+
+def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
+    """Find the key and see that it can be sent.
+
+    The error is returned, not raised: a traceback with captured locals would show the plain key in this
+    frame.
+    """
+    if api_key is None:
+        api_key = os.environ.get(_KEY_VARIABLE)
+        source = f"the environment variable {_KEY_VARIABLE}"
+    else:
+        source = "api_key"
+    if isinstance(api_key, SecretStr):
+        api_key = api_key.get_secret_value()
+    if api_key is not None and not isinstance(api_key, str):
+        return MissingApiKey(f"api_key is a string, not {type(api_key).__name__}")
+    if not api_key:
+        return MissingApiKey(f"no API key: set {_KEY_VARIABLE} in the environment, or pass api_key=...")
+    unfit = next((at for at, letter in enumerate(api_key) if not "!" <= letter <= "~"), None)
+    if unfit is not None:
+        return MissingApiKey(
+            f"{source} cannot be sent in a header: character {unfit + 1} of {len(api_key)} is white space, a "
+            "control character or not ASCII; was it copied with a line break?"
+        )
+    return SecretStr(api_key)
+
+
+def known_base_url(base_url: str | None) -> str:
+    """Give the address to ask: the argument, else the environment's, else the public one."""
+    return base_url if base_url is not None else os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
+
+
+def _check_base_url(base_url: str, *, own_transport: bool) -> None:
+    """Refuse an address that would not reach the API, or not in secret. Messages never show the address."""
+    if not isinstance(base_url, str):
+        raise TypeError(f"base_url is a string, not {type(base_url).__name__}")
+    problem = None
+    try:
+        url = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        url, problem = httpx.URL(), "is not a URL"
+    if problem is None:
+        if url.scheme not in ("http", "https") or not url.host:
+            problem = "needs a scheme and a host, such as https://api.safetykit.com"
+        elif url.userinfo:
+            problem = "holds a user name or password; the key goes into api_key"
+        elif url.query or url.fragment or "?" in base_url or "#" in base_url:
+            problem = "has a query or a fragment; only scheme, host, port and a path belong there"
+        elif url.scheme == "http" and not own_transport and not _is_loopback(url.host):
+            problem = (
+                "is http:// to another machine: the key would travel in the clear; use https://, or pass a "
+                "transport of your own, such as httpx_aiohttp.AiohttpTransport(), to ask for it"
+            )
+    if problem is not None:
+        raise ValueError(f"base_url {problem}")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{name} is a number, not {type(value).__name__}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is a positive number, not {value}")
+
+
+def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason each
+    """Say why an id cannot be asked for, or None where it can.
+
+    Everything else is sent, percent-encoded into exactly one segment of the path: whether such a batch
+    exists is for the API to say.
+    """
+    if not isinstance(batch_id, str):
+        return f"an id is a string, found {type(batch_id).__name__}"
+    if not batch_id:
+        return "an id has at least one character, found an empty string"
+    if batch_id in (".", ".."):
+        return f"{batch_id!r} is a step in a path, not an id"
+    if len(batch_id) > _LONGEST_ID:
+        return f"an id has at most {_LONGEST_ID} characters, found {len(batch_id)}"
+    if not (batch_id.isascii() and batch_id.isprintable()):
+        categories = {unicodedata.category(letter) for letter in batch_id}
+        if "Cc" in categories:
+            return "an id has no control characters, found one"
+        if "Cs" in categories:
+            return "an id is Unicode text, found half of a surrogate pair"
+    return None
+
+
+def batch_path(batch_id: str) -> str:
+    """Give the path of a batch below the base URL."""
+    return "/v1/batches/" + quote(batch_id, safe="")

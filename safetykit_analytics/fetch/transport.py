@@ -1,0 +1,50 @@
+"""The default way to the network: aiohttp behind httpx's transport interface.
+
+Place in the flow: used by fetch.run where the caller brings no transport. httpx's own pool scans every
+connection for each request and opens a new one for most; aiohttp's does neither.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+if TYPE_CHECKING:
+    from aiohttp.client_middlewares import ClientHandlerType
+
+
+def open_transport() -> httpx.AsyncBaseTransport:
+    """Make a transport that opens connections when asked to and knows nothing of proxies in the environment.
+
+    How many are open at once is for the caller to limit. Certificates are found as httpx finds them
+    (``SSL_CERT_FILE`` is honoured).
+    """
+    context = httpx.create_ssl_context()
+
+    def open_session() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_send_once,),
+            trust_env=False,
+        )
+
+    transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=context, client=open_session)
+    return transport
+
+
+async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request a second time where a kept-alive connection turns out dead.
+
+    aiohttp does that silently for a GET, for these two exceptions. Here each request that leaves is
+    counted, paced and taken from the retry budget, so the exception has to come out.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise httpx.ReadError(type(error).__name__) from error
