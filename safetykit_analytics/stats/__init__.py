@@ -7,6 +7,17 @@ Place in the flow: below rates and compare. Knows NumPy, scipy and statsmodels; 
 pyarrow, no files.
 """
 
+from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
+from safetykit_analytics.stats.multiple import adjust
 from safetykit_analytics.stats.rate import ClusterRates, cluster_rates, wilson
 
-__all__ = ["ClusterRates", "cluster_rates", "wilson"]
+__all__ = [
+    "ClusterRates",
+    "Differences",
+    "adjust",
+    "cluster_rates",
+    "differences",
+    "verdicts",
+    "week_over_week",
+    "wilson",
+]

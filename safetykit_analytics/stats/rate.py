@@ -42,6 +42,8 @@ class ClusterRates:
         `variance` is.
     n_clusters : int64
         Batches that processed something.
+    errors, processed : float64
+        Totals.
     note : object
         Why an interval is missing or weaker than it looks: ``""`` or one of ``no_decisions``,
         ``reprocessed``, ``one_batch``, ``clustering_not_estimable``, ``few_batches``.
@@ -55,6 +57,8 @@ class ClusterRates:
     deff: Floats
     leverage: Floats
     n_clusters: NDArray[np.int64]
+    errors: Floats
+    processed: Floats
     note: NDArray[np.object_]
 
 
@@ -131,7 +135,7 @@ def cluster_rates(
     ['few_batches', 'no_decisions']
     """
     check_confidence(confidence)
-    index, y, n = _clusters(group, errors, processed, n_groups)
+    index, y, n = clusters(group, errors, processed, n_groups)
 
     def total(values: Any) -> Floats:
         return sums(index, values, n_groups)
@@ -173,10 +177,10 @@ def cluster_rates(
     ).astype(object)
     for values in (variance, df, deff, leverage):
         values[~estimable] = np.nan
-    return ClusterRates(rate, low, high, variance, df, deff, leverage, m.astype(np.int64), note)
+    return ClusterRates(rate, low, high, variance, df, deff, leverage, m.astype(np.int64), wrong, size, note)
 
 
-def _clusters(
+def clusters(
     group: ArrayLike, errors: ArrayLike, processed: ArrayLike, n_groups: int
 ) -> tuple[NDArray[np.intp], Floats, Floats]:
     """Check and convert what `cluster_rates` was given."""
@@ -194,39 +198,46 @@ def _clusters(
     return index.astype(np.intp), y, n
 
 
+def scores(
+    index: NDArray[np.intp], y: Floats, n: Floats, rate: Floats, size: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Each batch's part in the CR2 variance: e = r / (N·√(1-h)), the share h, and b = h/√(1-h).
+
+    At most one batch of a group has more than half of its decisions. Its 1 - h and its residual are taken
+    from the others: computed directly both would cancel to noise when it has nearly all. The batches of a
+    group with any must be at least two that are not zero.
+    """
+    n_groups = len(size)
+    h = n / size[index]
+    is_most = h > 0.5
+    residual = y - rate[index] * n
+    residual = np.where(is_most, -sums(index, np.where(is_most, 0.0, residual), n_groups)[index], residual)
+    others = np.where(is_most, sums(index, np.where(is_most, 0.0, h), n_groups)[index], 1.0 - h)
+    root = np.sqrt(others)
+    return residual / (size[index] * root), h, h / root
+
+
+def cross_sums(index: NDArray[np.intp], values: Floats, is_most: Flags, n_groups: int) -> Floats:
+    """(Σx)² - Σx² of each group, where at most one x may be far larger than the rest: `is_most`."""
+    most, rest, rest_square = (
+        sums(index, np.where(is_most, values, 0.0), n_groups),
+        sums(index, np.where(is_most, 0.0, values), n_groups),
+        sums(index, np.where(is_most, 0.0, values**2), n_groups),
+    )
+    return 2.0 * most * rest + rest**2 - rest_square
+
+
 def _cr2(
     index: NDArray[np.intp], y: Floats, n: Floats, rate: Floats, size: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Variance, degrees of freedom and Σh² of groups with at least two batches; 0 and inf elsewhere.
-
-    At most one batch of a group has more than half of its decisions. Its 1 - h and its residual are taken
-    from the others: computed directly both would cancel to noise when it has nearly all.
-    """
-
-    def total(values: Any) -> Floats:
-        return sums(index, values, len(size))
-
-    h = n / size[index]
-    is_most = h > 0.5
-    rest_share = total(np.where(is_most, 0.0, h))
-    residual = y - rate[index] * n
-    rest_residual = total(np.where(is_most, 0.0, residual))
-    residual = np.where(is_most, -rest_residual[index], residual)
-    others = np.where(is_most, rest_share[index], 1.0 - h)
-
-    variance = total(residual**2 / others) / size**2
-    a = h**2 / others
-    most, rest, rest_square = (
-        total(np.where(is_most, a, 0.0)),
-        total(np.where(is_most, 0.0, a)),
-        total(np.where(is_most, 0.0, a**2)),
-    )
-    leverage = total(h**2)
-    # (Σa)² - Σa², without the square of the largest.
-    cross = 2.0 * most * rest + rest**2 - rest_square
-    df = np.full(len(size), np.inf)
-    np.divide(1.0, leverage + cross, out=df, where=leverage > 0.0)
-    return variance, df, leverage
+    """Variance, degrees of freedom and Σh² of groups with at least two batches; 0, inf and 0 elsewhere."""
+    n_groups = len(size)
+    e, h, b = scores(index, y, n, rate, size)
+    leverage = sums(index, h**2, n_groups)
+    denominator = leverage + cross_sums(index, b**2, h > 0.5, n_groups)
+    df = np.full(n_groups, np.inf)
+    np.divide(1.0, denominator, out=df, where=leverage > 0.0)
+    return sums(index, e**2, n_groups), df, leverage
 
 
 def wilson(

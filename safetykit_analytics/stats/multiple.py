@@ -1,0 +1,52 @@
+"""p-values of comparisons that are looked at together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def adjust(p_values: ArrayLike, method: Literal["holm", "bh", "none"]) -> NDArray[np.float64]:
+    """Adjust p-values for looking at many of them; NaN stays NaN and does not count.
+
+    Parameters
+    ----------
+    p_values : array of float, shape (k,)
+    method : {"holm", "bh", "none"}
+        Holm bounds the chance of any false alarm, Benjamini-Hochberg the expected share of false ones among
+        the alarms.
+
+    Returns
+    -------
+    float64 array, shape (k,)
+
+    Raises
+    ------
+    ValueError
+        No such method.
+
+    References
+    ----------
+    .. [1] Holm (1979). Scand J Statist 6:65-70. https://www.jstor.org/stable/4615733
+    .. [2] Benjamini, Hochberg (1995). JRSS B 57:289-300. https://doi.org/10.1111/j.2517-6161.1995.tb02031.x
+
+    Examples
+    --------
+    >>> adjust([0.01, float("nan"), 0.04], "holm").tolist()
+    [0.02, nan, 0.04]
+    """
+    p = np.array(p_values, dtype=np.float64)
+    if method not in {"holm", "bh", "none"}:
+        raise ValueError(f"correction must be 'holm', 'bh' or 'none'; found {method!r}")
+    known = ~np.isnan(p)
+    if method == "none" or known.sum() < 2:
+        return p
+    # statsmodels takes longer to load than most comparisons take.
+    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415
+
+    p[known] = multipletests(p[known], method="holm" if method == "holm" else "fdr_bh")[1]
+    return p
