@@ -1,0 +1,181 @@
+"""Realistic observations in bulk, for the benchmarks: a fleet of batches polled every hour for a year.
+
+Batches are created at random over the year, busier on weekdays, have real ULID ids, take some hours, are
+polled every hour while open, count upwards, belong to a few policies whose versions roll out over the year,
+and end as SUCCESS, ERROR or CANCELLED; a few never end. The same seed gives the same observations.
+
+    python benchmarks/observations.py FOLDER --rows 10000000 --days 365
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import pathlib
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from safetykit_analytics.schema import INSTANT, OBSERVATION_SCHEMA
+from safetykit_analytics.store import SnapshotStore
+from safetykit_analytics.store.layout import partition_name, snapshot_name
+from safetykit_analytics.store.parquet import encode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
+START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
+START_US = int(START.timestamp()) * 1_000_000
+ALPHABET = np.frombuffer(b"0123456789abcdefghjkmnpqrstvwxyz", dtype=np.uint8)
+POLICIES = ["hate-speech", "spam", "self-harm", "fraud", "adult", "violence"]
+POLLS_PER_BATCH = 9.36  # what the distributions below give on average
+
+
+def make_days(n_rows: int, *, days: int = 365, seed: int = 0) -> Iterator[tuple[dt.date, pa.Table]]:
+    """Yield (date, table) in date order: about `n_rows` observations, each day sorted by key.
+
+    Tables have the types of `OBSERVATION_SCHEMA`, strings dictionary-encoded.
+    """
+    random = np.random.default_rng(seed)
+    batches = _batches(max(1, round(n_rows / POLLS_PER_BATCH)), days, random)
+    rows = _polls(batches, days, random)
+    day = ((rows["observed_at"] - START_US) // DAY_US).astype(np.int16)
+    order = np.argsort(day, kind="stable")
+    edges = np.searchsorted(day[order], np.arange(days + 1))
+    for number in range(days):
+        chosen = order[edges[number] : edges[number + 1]]
+        if len(chosen):
+            yield (START + dt.timedelta(days=number)).date(), _table(batches, rows, chosen)
+
+
+def write_store(path: str | pathlib.Path, n_rows: int, *, days: int = 365, seed: int = 0) -> SnapshotStore:
+    """Write a compacted store through the store's own writer: one sorted file per day."""
+    store = SnapshotStore(path)
+    for date, table in make_days(n_rows, days=days, seed=seed):
+        data = encode(table, date)
+        store._files.publish({f"{partition_name(date)}/{snapshot_name(data)}": data})  # noqa: SLF001
+    return store
+
+
+def _batches(n: int, days: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Draw the batches, sorted by id, which is by creation."""
+    day = random.integers(0, days, 2 * n)
+    weekend = (START.weekday() + day) % 7 >= 5
+    day = day[~(weekend & (random.random(2 * n) < 0.6))][:n]
+    created_ms = np.sort(
+        START_US // 1000 + day * 86_400_000 + (random.beta(3, 2.5, n) * 86_400_000).astype(np.int64)
+    )
+    ids = np.empty((n, 32), dtype=np.uint8)
+    ids[:, :6] = np.frombuffer(b"batch_", dtype=np.uint8)
+    ids[:, 6:16] = ALPHABET[(created_ms[:, None] >> (5 * np.arange(9, -1, -1))) & 31]
+    ids[:, 16:] = ALPHABET[random.integers(0, 32, (n, 16))]
+    count = np.clip(np.exp(random.normal(6.5, 1.2, n)), 1, 10_000).astype(np.int64)
+    policy = random.choice(len(POLICIES) + 1, n, p=[0.3, 0.25, 0.15, 0.1, 0.07, 0.05, 0.08])
+    roll_outs = np.sort(random.random((len(POLICIES) + 1, 5)), axis=1) * days * 86_400_000 + START_US // 1000
+    version = (created_ms[:, None] >= roll_outs[policy]).sum(axis=1)
+    end = random.choice(3, n, p=[0.96, 0.02, 0.02])  # SUCCESS, ERROR, CANCELLED
+    hours = np.exp(random.normal(1.75, 0.85, n))
+    hours[random.random(n) < 0.0002] = 24 * 30  # stuck
+    return {
+        "id": ids,
+        "created_at": created_ms * 1000,
+        "count": count,
+        "policy": policy,
+        "version": version,
+        "end": end,
+        "us": (hours * HOUR_US).astype(np.int64),
+        "bend": random.uniform(0.7, 1.4, n),
+        "error_rate": random.beta(2, 2 / 0.02, n) * np.where(policy == 1, 3, 1),
+        "done": np.where(end == 0, count, (count * random.random(n)).astype(np.int64)),
+        "upload_us": (random.exponential(0.2, n) * HOUR_US).astype(np.int64),
+    }
+
+
+def _polls(b: dict[str, np.ndarray], days: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+    """Poll every batch on the hour until it is seen to have ended, or the year is over."""
+    first = -((START_US - b["created_at"]) // HOUR_US)
+    last = np.minimum(-((START_US - b["created_at"] - b["us"]) // HOUR_US), days * 24 - 1)
+    polls = np.maximum(last - first + 1, 0)
+    batch = np.repeat(np.arange(len(polls)), polls)
+    begin = np.cumsum(polls) - polls
+    hour = np.arange(len(batch)) - begin[batch] + first[batch]
+    # A run takes some seconds; each answer has its own instant.
+    observed = START_US + hour * HOUR_US + random.integers(0, 20_000_000, len(batch))
+    age = observed - b["created_at"][batch]
+    fraction = np.clip((age - b["upload_us"][batch]) / np.maximum(b["us"] - b["upload_us"], 1)[batch], 0, 1)
+    fraction **= b["bend"][batch]
+    terminal = age >= b["us"][batch]
+    fraction[terminal] = 1
+    processed = (fraction * b["done"][batch]).astype(np.int64)
+    growth = np.diff(processed, prepend=0)
+    starts = begin[polls > 0]
+    growth[starts] = processed[starts]
+    total = np.cumsum(random.binomial(growth, np.minimum(b["error_rate"], 1)[batch]))
+    before = np.concatenate([[0], total])[begin]
+    error = total - before[batch]
+    rest = b["count"][batch] - processed
+    cancelled = np.where(terminal & (b["end"][batch] == 2), rest, 0)
+    status = np.where(terminal, 2 + b["end"][batch], np.where(age < b["upload_us"][batch], 0, 1))
+    return {
+        "batch": batch,
+        "observed_at": observed,
+        "success_count": processed - error,
+        "error_count": error,
+        "cancelled_count": cancelled,
+        "pending_count": rest - cancelled,
+        "status": status.astype(np.int32),
+        "is_terminal": terminal,
+    }
+
+
+def _table(b: dict[str, np.ndarray], rows: dict[str, np.ndarray], chosen: np.ndarray) -> pa.Table:
+    batch = rows["batch"][chosen]
+    own, code = np.unique(batch, return_inverse=True)
+    text = np.ascontiguousarray(b["id"][own])
+    offsets = np.arange(0, text.size + 1, 32, dtype=np.int32)
+    ids = pa.StringArray.from_buffers(len(own), pa.py_buffer(offsets), pa.py_buffer(text))
+    policy, version = b["policy"][batch], b["version"][batch]
+    none = policy == len(POLICIES)
+    statuses = ["WAITING_FOR_UPLOAD", "PENDING", "SUCCESS", "ERROR", "CANCELLED"]
+    columns = {
+        "batch_id": _dictionary(code, ids),
+        "observed_at": pa.array(rows["observed_at"][chosen]).cast(INSTANT),
+        "created_at": pa.array(b["created_at"][batch]).cast(INSTANT),
+        "batch_status": _dictionary(rows["status"][chosen], statuses),
+        "batch_count": pa.array(b["count"][batch]),
+        "policy_id": _dictionary(policy, POLICIES, none),
+        "policy_version": _dictionary(version, [f"v{i}" for i in range(5, 11)], none),
+        "has_download": pa.array(rows["is_terminal"][chosen] & (b["end"][batch] == 0)),
+        "is_terminal": pa.array(rows["is_terminal"][chosen]),
+    }
+    columns |= {name: pa.array(rows[name][chosen]) for name in rows if name.endswith("_count")}
+    fields = [field.with_type(columns[field.name].type) for field in OBSERVATION_SCHEMA]
+    return pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
+
+
+def _dictionary(codes: np.ndarray, values: object, mask: np.ndarray | None = None) -> pa.DictionaryArray:
+    indices = pa.array(codes.astype(np.int32), mask=mask)
+    return pa.DictionaryArray.from_arrays(indices, pa.array(values, type=pa.string()))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    began = time.perf_counter()
+    store = write_store(args.folder, args.rows, days=args.days, seed=args.seed)
+    seconds = time.perf_counter() - began
+    paths = [path for part in store.partitions() for path in part.paths]
+    size = sum((args.folder / path).stat().st_size for path in paths)
+    print(f"{len(paths)} files, {size / 1e6:.1f} MB, written in {seconds:.1f} s to {args.folder}")
+
+
+if __name__ == "__main__":
+    main()
