@@ -7,16 +7,23 @@ Place in the flow: below rates and compare. Knows NumPy, scipy and statsmodels; 
 pyarrow, no files.
 """
 
+from safetykit_analytics.stats.completion import QuantileBracket, quantile_bracket, survival_bounds
+from safetykit_analytics.stats.control import ControlLimits, laney_limits
 from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
 from safetykit_analytics.stats.multiple import adjust
 from safetykit_analytics.stats.rate import ClusterRates, cluster_rates, wilson
 
 __all__ = [
     "ClusterRates",
+    "ControlLimits",
     "Differences",
+    "QuantileBracket",
     "adjust",
     "cluster_rates",
     "differences",
+    "laney_limits",
+    "quantile_bracket",
+    "survival_bounds",
     "verdicts",
     "week_over_week",
     "wilson",

@@ -1,0 +1,149 @@
+"""survival_bounds and quantile_bracket: whatever happened between polls, the truth is in them."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lifelines import KaplanMeierFitter
+
+from safetykit_analytics.stats import quantile_bracket, survival_bounds
+
+
+def sixmp(case):
+    time, event = (np.array(case["input"]["sixmp"][key], float) for key in ("time", "event"))
+    return time, event.astype(bool)
+
+
+def test_with_exact_times_both_bounds_are_the_published_kaplan_meier_estimate(reference_cases):
+    case = reference_cases["freireich"]
+    time, event = sixmp(case)
+    s_min, s_max = survival_bounds(time, time, event, case["expected"]["t"])
+    assert np.allclose(s_min, case["expected"]["S"], rtol=0, atol=case["tol"])
+    assert np.allclose(s_max, case["expected"]["S"], rtol=0, atol=case["tol"])
+    assert time.sum() == case["expected"]["person_time"][0]
+    assert event.sum() == case["expected"]["events"][0]
+
+
+def test_with_exact_times_the_bracket_is_the_published_median(reference_cases):
+    case = reference_cases["freireich"]
+    time, event = sixmp(case)
+    found = quantile_bracket(time, time, event, 0.5)
+    assert (found.low, found.high) == (case["expected"]["median"][0],) * 2
+    placebo = np.array(case["input"]["placebo"], float)
+    found = quantile_bracket(placebo, placebo, np.ones(21, bool), 0.5)
+    assert (found.low, found.high) == (case["expected"]["median"][1],) * 2
+
+
+def test_the_interval_of_the_median_comes_from_the_published_log_log_limits(reference_cases):
+    case = reference_cases["freireich"]
+    time, event = sixmp(case)
+    # The limits of S(6) are published; the interval of the quantile 1 - limit must then turn over just there.
+    low, high = case["expected"]["ci_loglog_t6"]
+    assert quantile_bracket(time, time, event, 1 - low - 1e-4).ci_low == 6
+    assert quantile_bracket(time, time, event, 1 - low + 2e-4).ci_low > 6
+    assert quantile_bracket(time, time, event, 1 - high - 1e-4).ci_high == 6
+    assert quantile_bracket(time, time, event, 1 - high + 2e-4).ci_high > 6
+
+
+def test_with_exact_times_the_interval_of_the_median_is_lifelines():
+    rng = np.random.default_rng(1)
+    time, event = np.round(rng.exponential(10, 60), 3), rng.random(60) < 0.8
+    fitter = KaplanMeierFitter().fit(time, event)
+    limits = fitter.confidence_interval_
+    found = quantile_bracket(time, time, event, 0.5)
+    expected = [limits.index[limits.iloc[:, i].to_numpy() <= 0.5][0] for i in (0, 1)]
+    assert (found.ci_low, found.ci_high) == tuple(expected)
+
+
+@st.composite
+def polled(draw):
+    """True ends, cut-offs among them, and what polls tell of them."""
+    k = draw(st.integers(1, 12))
+    ends, lower, upper, event = [], [], [], []
+    for _ in range(k):
+        end, before, after = draw(st.integers(1, 20)), draw(st.integers(1, 5)), draw(st.integers(0, 5))
+        kind = draw(st.sampled_from(["done", "exact", "cancelled", "running"]))
+        ends.append(end)
+        event.append(kind in {"done", "exact"})
+        is_known = kind in {"exact", "running"}
+        lower.append(end if is_known else max(0, end - before))
+        upper.append(end if is_known else end + after)
+    return (*(np.array(values, float) for values in (ends, lower, upper)), np.array(event))
+
+
+@given(polled())
+def test_the_estimate_on_the_true_times_is_within_the_bounds(data):
+    ends, lower, upper, event = data
+    times = np.arange(0, 30.5, 0.5)
+    truth, same = survival_bounds(ends, ends, event, times)
+    s_min, s_max = survival_bounds(lower, upper, event, times)
+    assert np.allclose(truth, same)
+    assert (s_min <= truth + 1e-9).all()
+    assert (truth <= s_max + 1e-9).all()
+    assert (np.diff(s_min) <= 1e-9).all()
+    assert (np.diff(s_max) <= 1e-9).all()
+
+
+@given(polled(), st.sampled_from([0.25, 0.5, 0.9]))
+def test_the_quantile_of_the_true_times_is_within_its_bracket(data, quantile):
+    ends, lower, upper, event = data
+    exact = quantile_bracket(ends, ends, event, quantile)
+    assert exact.low == exact.high
+    found = quantile_bracket(lower, upper, event, quantile)
+    assert found.low <= exact.low <= found.high
+    assert found.ci_low <= found.low
+    assert found.ci_high >= found.high
+
+
+@given(polled(), st.sampled_from([0.5, 0.9]))
+def test_the_bracket_is_where_the_bounds_first_fall_to_the_quantile(data, quantile):
+    _, lower, upper, event = data
+    found = quantile_bracket(lower, upper, event, quantile)
+    times = np.unique(np.concatenate([lower, upper, lower + 1e-6]))
+    s_min, s_max = survival_bounds(lower, upper, event, times)
+    first_low = times[s_min <= 1 - quantile + 1e-9][:1]
+    first_high = times[s_max <= 1 - quantile + 1e-9][:1]
+    assert found.low == pytest.approx(first_low[0] if len(first_low) else np.inf, abs=2e-6)
+    assert found.high == (first_high[0] if len(first_high) else np.inf)
+
+
+def test_where_most_batches_are_running_the_quantile_is_not_reached():
+    found = quantile_bracket([1, 5, 5, 5], [2, 5, 5, 5], [True, False, False, False], 0.5)
+    assert found.low == found.high == found.ci_high == np.inf
+
+
+def test_a_bracket_of_nothing_is_not_reached():
+    found = quantile_bracket([], [], [], 0.5)
+    assert found.low == found.high == np.inf
+
+
+def test_kaplan_meier_on_the_lower_ends_is_no_lower_bound_and_not_used():
+    # Three batches are running since 2 h, a fourth was done between 1 h and 4 h, in truth after 3 h.
+    event = np.array([False, False, False, True])
+    lower, upper, ends = np.array([2.0, 2, 2, 1]), np.array([2.0, 2, 2, 4]), np.array([2.0, 2, 2, 3])
+    lifelines_on_lower = KaplanMeierFitter().fit(lower, event).predict(3)
+    lifelines_on_truth = KaplanMeierFitter().fit(ends, event).predict(3)
+    assert lifelines_on_truth < lifelines_on_lower
+    s_min, s_max = survival_bounds(lower, upper, event, [3])
+    assert s_min[0] <= lifelines_on_truth <= s_max[0]
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "event", "message"),
+    [
+        ([1], [0.5], [True], "0 ≤ lower ≤ upper"),
+        ([-1], [1], [True], "0 ≤ lower ≤ upper"),
+        ([np.nan], [1], [True], "0 ≤ lower ≤ upper"),
+        ([1], [np.inf], [False], "0 ≤ lower ≤ upper"),
+        ([1, 2], [3], [True], "one length"),
+    ],
+)
+def test_durations_that_are_none_are_refused(lower, upper, event, message):
+    with pytest.raises(ValueError, match=message):
+        quantile_bracket(lower, upper, event, 0.5)
+
+
+@pytest.mark.parametrize("quantile", [0, 1, 50])
+def test_a_quantile_outside_0_to_1_is_refused(quantile):
+    with pytest.raises(ValueError, match="quantile must be between 0 and 1"):
+        quantile_bracket([1], [2], [True], quantile)

@@ -1,0 +1,70 @@
+"""laney_limits: by its formula, and quiet where the p chart is not."""
+
+import numpy as np
+import pytest
+
+from safetykit_analytics.stats import laney_limits
+
+
+def test_limits_follow_the_formula_bucket_by_bucket():
+    rng = np.random.default_rng(1)
+    n = rng.integers(50, 500, 30)
+    y = rng.binomial(n, rng.beta(2, 38, 30))
+    found = laney_limits(y, n, np.ones(30, bool))
+    p = y.sum() / n.sum()
+    sigma = np.sqrt(p * (1 - p) / n)
+    z = (y / n - p) / sigma
+    sigma_z = sum(abs(z[i] - z[i - 1]) for i in range(1, 30)) / 29 / 1.128
+    assert sigma_z > 1
+    assert (found.center, found.sigma_z) == pytest.approx((p, sigma_z))
+    assert found.upper == pytest.approx(np.minimum(p + 3 * sigma_z * sigma, 1))
+    assert found.lower == pytest.approx(np.maximum(p - 3 * sigma_z * sigma, 0))
+
+
+def test_where_buckets_differ_the_p_chart_gives_alarm_and_laneys_does_not():
+    rng = np.random.default_rng(2)
+    n = np.full(200, 5000)
+    y = rng.binomial(n, rng.beta(4, 196, 200))
+    found = laney_limits(y, n, np.ones(200, bool))
+    rate = y / n
+    sigma = np.sqrt(found.center * (1 - found.center) / n)
+    assert (abs(rate - found.center) > 3 * sigma).mean() > 0.2
+    assert ((rate > found.upper) | (rate < found.lower)).mean() < 0.02
+    # The factor is the true overdispersion.
+    assert found.sigma_z == pytest.approx(np.sqrt(1 + 4999 / 201), rel=0.15)
+
+
+def test_less_than_binomial_variation_does_not_narrow_the_limits():
+    assert laney_limits([5] * 15 + [6] * 15, [100] * 30, [True] * 30).sigma_z == 1
+
+
+def test_buckets_outside_the_base_have_limits_but_do_not_move_them():
+    y, n = np.array([5, 9, 7, 6, 8] * 5, float), np.full(25, 100.0)
+    alone = laney_limits(y, n, np.ones(25, bool))
+    more = laney_limits([*y, 90, 0], [*n, 100, 0], [True] * 25 + [False, True])
+    assert (more.center, more.sigma_z) == (alone.center, alone.sigma_z)
+    assert more.upper[25] == alone.upper[0]
+    assert np.isnan(more.upper[26])
+
+
+@pytest.mark.parametrize(
+    ("errors", "processed", "note"),
+    [
+        ([5, 6] * 9, [100] * 18, "few_buckets"),
+        ([5, 6] * 9 + [0, 0, 0], [100] * 18 + [0, 0, 0], "few_buckets"),
+        ([5, 6] * 9 + [-1, 3], [100] * 18 + [50, 2], "few_buckets"),
+        ([], [], "few_buckets"),
+        ([0] * 20, [100] * 20, "clustering_not_estimable"),
+        ([100] * 20, [100] * 20, "clustering_not_estimable"),
+    ],
+)
+def test_too_little_to_go_by_gives_a_reason_and_no_limits(errors, processed, note):
+    found = laney_limits(errors, processed, np.ones(len(errors), bool))
+    assert found.note == note
+    assert np.isnan(found.upper).all()
+    assert np.isnan(found.sigma_z)
+
+
+def test_arrays_of_different_length_are_refused():
+    with pytest.raises(ValueError, match="one length"):
+        laney_limits([1], [2, 3], [True])
