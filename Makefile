@@ -1,5 +1,5 @@
 # Every target runs in the active environment: pip install -e '.[dev]'
-.PHONY: format lint types test heavy check build
+.PHONY: format lint types test heavy check docs build matrix release-check mutants
 
 format:
 	ruff format .
@@ -21,6 +21,11 @@ heavy:
 	pytest -m heavy --timeout 1800
 
 check: lint types test
+
+# The site, in site/: every reference and link is checked, every notebook runs.
+docs:
+	rm -rf site
+	sphinx-build -W --keep-going -j auto -q -c docs . site
 
 build:
 	python -m build
