@@ -1,19 +1,30 @@
 """Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly.
 
-Place in the flow: used by `fetch` alone. Knows pydantic and JSON; knows nothing of tables, HTTP or time.
+Place in the flow: used by `fetch`, and by `frame` for events. Knows pydantic and JSON; knows nothing of
+tables, HTTP or time.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
 
 # Counters are stored as int64: a larger number would be wrapped or refused much later, far from its cause.
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 _SHOWN_PROBLEMS = 3
+
+
+def _encodable(text: str) -> str:
+    # JSON can escape half of a surrogate pair. That is no character: no table, file or terminal can hold it.
+    if any("\ud800" <= char <= "\udfff" for char in text):
+        raise ValueError("expected text, found half of a surrogate pair")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class BatchStatus(BaseModel):
@@ -48,16 +59,16 @@ class BatchStatus(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     batch_count: Count
-    batch_id: str
-    batch_status: str
+    batch_id: Text
+    batch_status: Text
     cancelled_count: Count
     error_count: Count
     pending_count: Count
     success_count: Count
     download_url: SecretStr | None = None
     upload_url: SecretStr | None = None
-    policy_id: str | None = None
-    policy_version: str | None = None
+    policy_id: Text | None = None
+    policy_version: Text | None = None
 
 
 class NotJson(ValueError):  # noqa: N818 -- reads as what happened, like the public errors
@@ -92,12 +103,57 @@ def parse_batch_status(body: bytes) -> BatchStatus:
     document = _parse_json(body)
     if not isinstance(document, dict):
         raise WrongShape(f"expected a JSON object with the fields of a batch, found {_json_type(document)}")
-    problems = []
+    return _validated(BatchStatus, document)
+
+
+class CompletedEvent(BaseModel):
+    """A ``batch.completed`` event of a webhook, and when it was received.
+
+    Attributes
+    ----------
+    received_at : str
+        ISO 8601 with an offset.
+    data : BatchStatus
+        Without a policy, as far as is known.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    received_at: str
+    data: BatchStatus
+
+
+def parse_event(line: bytes) -> CompletedEvent | None:
+    """Read one event, strictly; None if it is of another type than ``batch.completed``.
+
+    Raises
+    ------
+    NotJson, WrongShape
+        As `parse_batch_status`.
+    """
+    document = _parse_json(line)
+    if not isinstance(document, dict):
+        raise WrongShape(f"expected a JSON object with an event, found {_json_type(document)}")
+    event_type = document.get("event_type")
+    if not isinstance(event_type, str):
+        raise WrongShape(f"event_type: expected a string, found {_json_type(event_type)}")
+    if event_type != "batch.completed":
+        return None
+    event = _validated(CompletedEvent, document)
+    if not event.data.batch_id:
+        raise WrongShape("data.batch_id: expected the id of a batch, found an empty string")
+    return event
+
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+def _validated(model: type[_Model], document: dict[str, Any]) -> _Model:
     try:
-        return BatchStatus.model_validate(document)
+        return model.model_validate(document)
     except ValidationError as error:
         problems = [
-            f"{found['loc'][0]}: {found['msg'].lower()}"
+            f"{'.'.join(map(str, found['loc']))}: {found['msg'].lower()}"
             + ("" if found["type"] == "missing" else f", found {_found(found['input'])}")
             for found in error.errors(include_url=False, include_context=False)
         ]

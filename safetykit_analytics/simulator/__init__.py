@@ -12,6 +12,8 @@ Examples
 100
 """
 
+from typing import TYPE_CHECKING, Any
+
 from safetykit_analytics.simulator.app import AsgiApp, Faults, batch_body, parse_faults, simulator_app
 from safetykit_analytics.simulator.fleet import (
     POLICIES,
@@ -23,6 +25,9 @@ from safetykit_analytics.simulator.fleet import (
     make_fleet,
     to_ms,
 )
+
+if TYPE_CHECKING:
+    from safetykit_analytics.simulator.server import serve
 
 __all__ = [
     "POLICIES",
@@ -42,7 +47,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     """Load the server when it is asked for: the model needs no uvicorn."""
     if name == "serve":
         from safetykit_analytics.simulator.server import serve  # noqa: PLC0415 -- needs the extra [demo]

@@ -168,7 +168,7 @@ def make_fleet(
     seed: int = 0,
     batches: int = 4000,
     weeks: float = 3.0,
-    start: dt.datetime = dt.datetime(2026, 3, 2, tzinfo=dt.UTC),
+    start: dt.datetime = dt.datetime(2025, 9, 1, tzinfo=dt.UTC),
     policies: tuple[Policy, ...] = POLICIES,
 ) -> Fleet:
     """Draw a fleet.

@@ -124,13 +124,13 @@ def test_time_is_the_callers_and_the_date_header_says_it():
     with serve(FLEET, clock=lambda: now, api_key=KEY) as url:
         status, headers, body = get(url, f"/v1/batches/{FLEET.batch_ids[created - 1]}")
         assert status == 200
-        assert headers.get_all("Date") == ["Wed, 04 Mar 2026 00:00:00 GMT"]
+        assert headers.get_all("Date") == ["Wed, 03 Sep 2025 00:00:00 GMT"]
         assert json.loads(body) == batch_body(FLEET, created - 1, to_ms(now.replace(microsecond=0)))
         next_id = FLEET.batch_ids[created]
         assert get(url, f"/v1/batches/{next_id}")[0] == 404
         now = LATER.astimezone(dt.timezone(dt.timedelta(hours=9)))
         status, headers, _ = get(url, f"/v1/batches/{next_id}")
-        assert (status, headers["Date"]) == (200, "Wed, 11 Mar 2026 00:00:00 GMT")
+        assert (status, headers["Date"]) == (200, "Wed, 10 Sep 2025 00:00:00 GMT")
 
 
 def test_every_kind_of_fault_comes_about_as_often_as_asked():
