@@ -15,7 +15,8 @@
 
     Warning
     ├── UnknownStatusWarning             the API reported a batch status that is not documented
-    └── NewerSchemaWarning               a snapshot file was written by a later release
+    ├── NewerSchemaWarning               a snapshot file was written by a later release
+    └── DamagedFileWarning               a damaged snapshot file was left out, as was asked for
 
 Place in the flow: below everything. Imports nothing but the standard library.
 """
@@ -175,3 +176,7 @@ class UnknownStatusWarning(UserWarning):
 
 class NewerSchemaWarning(UserWarning):
     """A snapshot file was written by a later release; the columns known here were read."""
+
+
+class DamagedFileWarning(UserWarning):
+    """A damaged snapshot file was left out because reading around damage was asked for."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from safetykit_analytics.store.layout import MARKER, TEMPORARY_PREFIX, new_token
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # What file systems without hard links answer (FAT, some network shares).
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -72,18 +72,13 @@ class LocalFiles:
 
     def read(self, path: str) -> bytes:
         """Read a whole file."""
-        file = os.open(self.locate(path), os.O_RDONLY | os.O_CLOEXEC)
+        place = self.locate(path)
         try:
-            size = os.fstat(file).st_size
-            data = os.read(file, size + 1)
-            if len(data) == size:
-                return data
-            parts = [data]
-            while data := os.read(file, _READ_BYTES):
-                parts.append(data)
-            return b"".join(parts)
-        finally:
-            os.close(file)
+            return _read(place)
+        except FileNotFoundError:
+            if os.path.islink(place):
+                raise OSError(errno.ELOOP, "a link that leads nowhere", place) from None
+            raise
 
     def size(self, path: str) -> int:
         """Bytes of a file."""
@@ -174,16 +169,39 @@ def _make_folder(folder: str) -> None:
         os.mkdir(folder, 0o700)
 
 
+@contextlib.contextmanager
+def _opened(path: str, flags: int) -> Iterator[int]:
+    """Open a file; errors of what is done with its number then say its name."""
+    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            yield file
+        finally:
+            os.close(file)
+    except OSError as error:
+        error.filename = error.filename or path
+        raise
+
+
+def _read(path: str) -> bytes:
+    with _opened(path, os.O_RDONLY) as file:
+        size = os.fstat(file).st_size
+        data = os.read(file, size + 1)
+        if len(data) == size:
+            return data
+        parts = [data]
+        while data := os.read(file, _READ_BYTES):
+            parts.append(data)
+        return b"".join(parts)
+
+
 def _write(path: str, data: bytes) -> None:
     """Write a new file and wait until it is on disk."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
+    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
         os.fsync(file)
-    finally:
-        os.close(file)
 
 
 def _link(temporary: str, place: str) -> None:
@@ -199,8 +217,5 @@ def _link(temporary: str, place: str) -> None:
 
 def _sync_folder(folder: str) -> None:
     """Wait until the names in a folder are on disk."""
-    file = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
+    with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as file:
         os.fsync(file)
-    finally:
-        os.close(file)

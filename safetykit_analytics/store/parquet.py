@@ -87,7 +87,7 @@ def decode(
     date: dt.date,
     columns: Sequence[str] | None = None,
     dictionaries: bool = False,
-    stacklevel: int = 2,
+    verify_pages: bool = False,
 ) -> Snapshot | None:
     """Read a snapshot file, after checking every byte of it.
 
@@ -103,6 +103,9 @@ def decode(
         Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
     dictionaries : bool
         Give strings as ``dictionary<int32, string>``.
+    verify_pages : bool
+        Check the checksum of each page too, as other tools would. It can find nothing that the one over all
+        bytes does not, unless the file was wrong when it was written.
 
     Returns
     -------
@@ -121,6 +124,7 @@ def decode(
             pa.BufferReader(data),
             read_dictionary=DICTIONARY_COLUMNS if dictionaries else None,
             pre_buffer=False,
+            page_checksum_verification=verify_pages,
         )
         footer = file.metadata.metadata or {}
         if _VERSION_KEY not in footer:
@@ -140,7 +144,7 @@ def decode(
             f"snapshots were written by a later release (schema {version}, known here: {SCHEMA_VERSION}): "
             f"reading the columns that are known; upgrade safetykit-analytics to see all",
             NewerSchemaWarning,
-            stacklevel=stacklevel,
+            stacklevel=2,
         )
     schema = observation_schema(names, dictionaries=dictionaries)
     return Snapshot(

@@ -6,13 +6,15 @@ Place in the flow: store → **partitions** → flow, which reads them one by on
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import time
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from safetykit_analytics.errors import DamagedFile, NotAStore, StoreFailed
+from safetykit_analytics.errors import DamagedFile, DamagedFileWarning, NotAStore, StoreFailed
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 from safetykit_analytics.store.files import typed_errors
 from safetykit_analytics.store.keys import sorted_unique
@@ -23,7 +25,7 @@ from safetykit_analytics.store.layout import (
     partition_date,
     partition_name,
 )
-from safetykit_analytics.store.parquet import decode
+from safetykit_analytics.store.parquet import Snapshot, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,13 +52,15 @@ class Partition:
     paths: tuple[str, ...]
     files: Files = field(repr=False)
 
-    def read(self, columns: Sequence[str] | None = None) -> Any:
+    def read(self, columns: Sequence[str] | None = None, *, skip_damaged: bool = False) -> Any:
         """Read the day: duplicates dropped, sorted by (batch_id, observed_at), every byte checked.
 
         Parameters
         ----------
         columns : sequence of str, optional
             Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
+        skip_damaged : bool
+            Warn of damaged files and leave them out, instead of raising.
 
         Returns
         -------
@@ -75,46 +79,59 @@ class Partition:
         with typed_errors(f"read {self.files.locate(partition_name(self.date))}"):
             for _ in range(_TRIES):
                 try:
-                    return read_day(self.files, self.date, paths, names)
+                    return read_day(self.files, self.date, paths, names, skip_damaged=skip_damaged)
                 except FileNotFoundError:
                     # Compaction has put the rows into another file since the list was made.
-                    paths = self._paths_now(paths)
+                    tomorrow = self.date + dt.timedelta(days=1)
+                    paths = list_days(self.files, start=self.date, end=tomorrow).get(self.date, ())
         raise StoreFailed(
             0, f"cannot read {self.files.locate(partition_name(self.date))}: it never stands still"
         )
 
-    def _paths_now(self, missing: tuple[str, ...]) -> tuple[str, ...]:
-        """List the day anew; a listed file that is still not there is damage, not compaction."""
-        now = list_days(self.files, start=self.date, end=self.date + dt.timedelta(days=1)).get(self.date, ())
-        for path in set(now) & set(missing):
-            try:
-                self.files.read(path)
-            except FileNotFoundError as error:
-                if path in list_days(self.files, start=self.date).get(self.date, ()):
-                    place = self.files.locate(path)
-                    raise DamagedFile(
-                        f"{place} is listed, but there is nothing to read: a link that leads nowhere?",
-                        path=place,
-                    ) from error
-        return now
 
-
-def read_day(files: Files, date: dt.date, paths: Sequence[str], columns: Sequence[str] | None) -> Any:
+def read_day(
+    files: Files,
+    date: dt.date,
+    paths: Sequence[str],
+    columns: Sequence[str] | None,
+    *,
+    skip_damaged: bool = False,
+) -> Any:
     """Read some files of a day as one table; FileNotFoundError if one of them is gone."""
+
+    def load(path: str, columns: Sequence[str] | None, *, dictionaries: bool) -> Snapshot | None:
+        place = files.locate(path)
+        try:
+            return decode(
+                read_bytes(files, path), place=place, date=date, columns=columns, dictionaries=dictionaries
+            )
+        except DamagedFile as error:
+            if not skip_damaged:
+                raise
+            warnings.warn(f"left out: {error}", DamagedFileWarning, stacklevel=2)
+            return None
+
     if len(paths) == 1:
-        snapshot = decode(
-            files.read(paths[0]),
-            place=files.locate(paths[0]),
-            date=date,
-            columns=columns,
-            dictionaries=True,
-        )
+        snapshot = load(paths[0], columns, dictionaries=True)
         if snapshot is not None and snapshot.is_sorted:
             return snapshot.table
-    snapshots = (decode(files.read(path), place=files.locate(path), date=date) for path in paths)
+        paths = paths if snapshot else ()
+    snapshots = [load(path, None, dictionaries=False) for path in paths]
     tables = [snapshot.table for snapshot in snapshots if snapshot is not None]
     table = sorted_unique(pa.concat_tables(tables)) if tables else OBSERVATION_SCHEMA.empty_table()
     return table if columns is None else table.select(columns)
+
+
+def read_bytes(files: Files, path: str) -> bytes:
+    """Read a whole file; what has the name of a snapshot and can be no file is damage."""
+    try:
+        return files.read(path)
+    except OSError as error:
+        if error.errno in (errno.EISDIR, errno.ELOOP):
+            place = files.locate(path)
+            fault = "it is a folder" if error.errno == errno.EISDIR else "it is a link that leads nowhere"
+            raise DamagedFile(f"{place} cannot be read: {fault}. Move it away", path=place) from error
+        raise
 
 
 def list_days(

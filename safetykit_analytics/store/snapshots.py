@@ -7,21 +7,25 @@ Place in the flow: frame → **store** → flow. The only stage that knows files
 from __future__ import annotations
 
 import datetime as dt
+import html
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.errors import InvalidFrame
+from safetykit_analytics.errors import InvalidFrame, SafetyKitAnalyticsError
 from safetykit_analytics.frame import frame_from_table, table_from_frame
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 from safetykit_analytics.store.bounds import day_after_last, first_day, instant_us
+from safetykit_analytics.store.compaction import Compaction, compact_days
 from safetykit_analytics.store.files import open_files, typed_errors
 from safetykit_analytics.store.keys import sorted_unique
 from safetykit_analytics.store.layout import partition_name, snapshot_name
 from safetykit_analytics.store.parquet import encode, observation_schema
 from safetykit_analytics.store.partition import Partition, list_days, stable_tree
+from safetykit_analytics.store.summary import summarise
+from safetykit_analytics.store.verification import Finding, findings
 
 if TYPE_CHECKING:
     import os
@@ -105,6 +109,7 @@ class SnapshotStore:
         *,
         policy_id: str | None = None,
         batch_ids: Iterable[str] | None = None,
+        skip_damaged: bool = False,
     ) -> pd.DataFrame:
         """Read observations as they were appended.
 
@@ -117,6 +122,8 @@ class SnapshotStore:
             Only observations that report this policy; ``"(none)"`` for those that report none.
         batch_ids : iterable of str, optional
             Only these batches.
+        skip_damaged : bool
+            Read around damaged files, with a `DamagedFileWarning` for each, instead of raising.
 
         Returns
         -------
@@ -136,7 +143,7 @@ class SnapshotStore:
         keep = _predicate(start_us, end_us, policy_id, batch_ids)
         tables = []
         for part in self.partitions(first_day(start_us), day_after_last(end_us)):
-            table = part.read()
+            table = part.read(skip_damaged=skip_damaged)
             mask = keep(table)
             tables.append(table if mask is None else table.filter(mask))
         return frame_from_table(_by_key(tables))
@@ -172,6 +179,69 @@ class SnapshotStore:
         with typed_errors(f"list {self._files.locate()}"):
             days = list_days(self._files, start=start, end=end)
         return [Partition(date, paths, self._files) for date, paths in days.items()]
+
+    def compact(self, *, thin_before: dt.date | str | None = None) -> Compaction:
+        """Rewrite each closed UTC day that is several files into one, sorted by (batch_id, observed_at).
+
+        Safe beside readers, writers and other compactions, and when killed at any point: at most, files stay
+        whose rows are in another file too, which reading drops and the next compaction removes. Run it now
+        and then, such as once a day. Today is left alone.
+
+        Parameters
+        ----------
+        thin_before : date, str or aware datetime, optional
+            In UTC days before that of this instant, also drop observations that lie within a run of unchanged
+            ones of a batch, all but the first and the last of the run on each day. No metric changes that is
+            asked for ``as_of`` this date or later; asked for an earlier instant, such a batch may look as if
+            it had been seen less recently. What is dropped cannot be had back.
+
+        Returns
+        -------
+        Compaction
+            What was done, in numbers; ``print`` shows them as a sentence.
+
+        Raises
+        ------
+        DamagedFile
+            A file cannot be read. Its day was left alone; all others were compacted.
+        NotAStore, StoreFailed
+        """
+        thin_day = first_day(instant_us(thin_before, name="thin_before"))
+        today = dt.datetime.now(dt.UTC).date()
+        with typed_errors(f"compact {self._files.locate()}"):
+            return compact_days(self._files, today=today, thin_before=thin_day)
+
+    def verify(self) -> list[Finding]:
+        """Read every byte of the store and list what is not sound.
+
+        Returns
+        -------
+        list of Finding
+            (``path``, ``reason``) of each damaged file, and of all that is no snapshot and is ignored: its
+            ``.is_damage`` is False and its reason begins with "ignored: ". Empty if all is well.
+
+        Raises
+        ------
+        NotAStore, StoreFailed
+        """
+        with typed_errors(f"verify {self._files.locate()}"):
+            return list(findings(self._files))
+
+    def __repr__(self) -> str:
+        """Say where it is and how much there is in it; never fails."""
+        try:
+            with typed_errors(f"read {self._files.locate()}"):
+                what = summarise(self._files).text()
+        except SafetyKitAnalyticsError as error:
+            what = f"{type(error).__name__}: {error}"
+        return f"SnapshotStore({self._files.locate()!r}): {what}"
+
+    def _repr_html_(self) -> str:
+        try:
+            with typed_errors(f"read {self._files.locate()}"):
+                return summarise(self._files).html(self._files.locate())
+        except SafetyKitAnalyticsError as error:
+            return f"<p>SnapshotStore: {html.escape(f'{type(error).__name__}: {error}')}</p>"
 
     def _latest(self, columns: list[str]) -> Any:
         """Take the last row of each batch: days come in order, and within a day rows are sorted by time."""

@@ -1,0 +1,186 @@
+"""What compacting, verifying and looking at a store promise."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import pathlib
+import time
+
+import duckdb
+import pandas as pd
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+
+import safetykit_analytics as ska
+from tests.store.helpers import START, expected, observations
+
+OLD = START - dt.timedelta(days=200)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ska.SnapshotStore(tmp_path)
+
+
+def parquet_files(folder):
+    return sorted(pathlib.Path(folder).glob("observed_date=*/*.parquet"))
+
+
+def test_compaction_leaves_one_sorted_file_per_closed_day_and_reads_the_same(store, tmp_path):
+    frame = observations(3000, start=OLD)
+    for i in range(0, 3000, 500):
+        store.append(frame.iloc[i : i + 700])
+    before = store.read()
+    n_files = len(parquet_files(tmp_path))
+    report = store.compact()
+    assert len(parquet_files(tmp_path)) == len(store.partitions()) == 3
+    # The third day was one sorted file already.
+    assert (report.days, report.files_before, report.files_after) == (2, n_files - 1, 2)
+    assert report.observations == 2880
+    assert report.duplicates == 5 * 200
+    assert "2 days" in str(report)
+    assert "1,000 duplicates dropped" in str(report)
+    pd.testing.assert_frame_equal(store.read(), before)
+    pd.testing.assert_frame_equal(before, expected(frame))
+    for path in parquet_files(tmp_path):
+        table = pq.read_table(path, partitioning=None)
+        keys = list(zip(table["batch_id"].to_pylist(), table["observed_at"].to_pylist(), strict=True))
+        assert keys == sorted(set(keys))
+        assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
+    assert store.verify() == []
+
+
+def test_compacting_again_does_nothing_and_says_so(store, tmp_path):
+    store.append(observations(300, start=OLD))
+    store.append(observations(300, start=OLD, offset=300))
+    store.compact()
+    files = parquet_files(tmp_path)
+    assert "nothing to compact" in str(store.compact())
+    assert parquet_files(tmp_path) == files
+
+
+def test_a_day_of_one_append_needs_no_compaction(store, tmp_path):
+    store.append(observations(300, start=OLD))
+    files = parquet_files(tmp_path)
+    assert store.compact().days == 0
+    assert parquet_files(tmp_path) == files
+
+
+def test_today_is_left_alone(store, tmp_path):
+    now = dt.datetime.now(dt.UTC)
+    today = observations(10, start=now.replace(hour=0, minute=0), step=dt.timedelta(milliseconds=1))
+    store.append(today)
+    store.append(today)
+    assert store.compact().days == 0
+    assert len(parquet_files(tmp_path)) == 2
+    assert len(store.read()) == 10
+
+
+def test_unchanged_observations_are_thinned_only_when_asked(store):
+    frame = observations(300, start=OLD, n_batches=3).assign(
+        success_count=[i // 60 for i in range(300)], error_count=0, pending_count=0
+    )
+    store.append(frame)
+    assert store.compact().thinned == 0
+    assert len(store.read()) == 300
+    report = store.compact(thin_before=START)
+    kept = store.read()
+    first_and_last = frame.groupby(["batch_id", "success_count"]).agg(
+        first=("observed_at", "min"), last=("observed_at", "max")
+    )
+    wanted = set(first_and_last["first"]) | set(first_and_last["last"])
+    assert set(kept["observed_at"]) == wanted
+    assert report.thinned == 300 - len(wanted)
+    assert store.compact(thin_before=START).days == 0
+
+
+def test_days_from_thin_before_on_are_not_thinned(store):
+    frame = observations(48, start=OLD, n_batches=1, step=dt.timedelta(hours=1)).assign(
+        success_count=0, error_count=0, pending_count=0
+    )
+    store.append(frame)
+    assert store.compact(thin_before=OLD.date() + dt.timedelta(days=1)).thinned == 22
+    assert len(store.read(OLD.date() + dt.timedelta(days=1))) == 24
+
+
+def test_a_change_in_any_column_ends_a_run(store):
+    frame = observations(40, start=OLD, n_batches=1).assign(success_count=0, error_count=0, pending_count=0)
+    frame.loc[10:19, "policy_version"] = "v1"
+    frame.loc[20:29, "has_download"] = True
+    store.append(frame)
+    store.compact(thin_before=START)
+    assert [t.minute for t in store.read()["observed_at"]] == [0, 9, 10, 19, 20, 29, 30, 39]
+
+
+def test_leftovers_of_crashed_writers_go_after_a_day_and_not_before(store, tmp_path):
+    store.append(observations(10, start=OLD))
+    day = next(tmp_path.glob("observed_date=*"))
+    for name, age in [(".tmp-old", 90_000), (".tmp-new", 100)]:
+        (day / name).write_bytes(b"half")
+        os.utime(day / name, (time.time() - age,) * 2)
+    assert store.compact().temporaries == 1
+    assert [path.name for path in day.glob(".tmp-*")] == [".tmp-new"]
+
+
+def test_a_damaged_day_is_named_and_left_alone_while_the_others_are_compacted(store, tmp_path):
+    frame = observations(3000, start=OLD)
+    store.append(frame)
+    store.append(frame)
+    victim = parquet_files(tmp_path)[2]
+    victim.write_bytes(victim.read_bytes()[:-100])
+    with pytest.raises(ska.DamagedFile, match=victim.name):
+        store.compact()
+    assert len(parquet_files(tmp_path)) == 1 + 2 + 1
+    assert victim.exists()
+
+
+@pytest.mark.parametrize("appends", [1, 3])
+def test_other_tools_read_the_same_rows(store, tmp_path, appends):
+    frame = observations(900, start=OLD)
+    for i in range(appends):
+        store.append(frame.iloc[i::appends])
+    wanted = expected(frame)
+    folder = str(tmp_path)
+    total = int(wanted["success_count"].sum())
+    for read in (
+        lambda: pd.read_parquet(folder),
+        lambda: pl.read_parquet(folder).to_pandas(),
+        lambda: pl.read_parquet(f"{folder}/*/*.parquet").to_pandas(),
+        lambda: (
+            duckdb.sql(f"select * from read_parquet('{folder}/*/*.parquet', hive_partitioning=true)")
+            .to_arrow_table()
+            .to_pandas()
+        ),
+        lambda: pq.read_table(folder).to_pandas(),
+    ):
+        result = read().sort_values(["batch_id", "observed_at"])
+        assert list(result["batch_id"]) == list(wanted["batch_id"])
+        assert result["observed_at"].dt.tz_convert("UTC").tolist() == wanted["observed_at"].tolist()
+        assert int(result["success_count"].sum()) == total
+        assert list(result["policy_id"].fillna("none")) == list(wanted["policy_id"].fillna("none"))
+
+
+def test_repr_says_how_much_there_is(store, tmp_path):
+    assert repr(store) == f"SnapshotStore('{tmp_path}'): empty"
+    assert "0" in store._repr_html_()
+    frame = observations(3000, start=OLD)
+    store.append(frame)
+    store.append(frame.iloc[:500])
+    size = sum(path.stat().st_size for path in parquet_files(tmp_path))
+    first = OLD.date()
+    assert repr(store) == (
+        f"SnapshotStore('{tmp_path}'): 4 files, 3,000 observations, 10 batches, 3 days "
+        f"({first} to {first + dt.timedelta(days=2)}), {size / 1000:.1f} kB"
+    )
+    page = store._repr_html_()
+    for part in ("<td>4</td>", "<td>3,000</td>", "<td>10</td>", "3 (", f"{size / 1000:.1f} kB"):
+        assert part in page
+
+
+def test_repr_of_what_is_no_store_says_so_instead_of_failing(tmp_path):
+    (tmp_path / "<b>.txt").write_text("")
+    store = ska.SnapshotStore(tmp_path)
+    assert "NotAStore" in repr(store)
+    assert "NotAStore" in store._repr_html_()
