@@ -1,0 +1,160 @@
+"""First pass: each day's first and last observation of every batch, and where its labels change.
+
+Place in the flow: observations → **edges** → stitch. What is returned is small (one row per batch and day),
+picklable, and enough to know every interval that crosses from one day into another.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
+
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.partitions import Partition
+
+#: Further columns of the last observation of each batch, for `batch_ends`.
+STATE_COLUMNS = ("batch_count", "pending_count", "batch_status")
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of one partition; arrays have one element per batch, unless said otherwise.
+
+    Attributes
+    ----------
+    ids : pyarrow string array
+    n_rows : int
+    first_t, last_t : int64
+        Microseconds since 1970, UTC.
+    first_counts, last_counts : int64, shape (3, m)
+    created : int64
+        ``created_at`` of the first observation; NEVER for none.
+    first_terminal : int64
+        When the batch was first seen to be terminal; NEVER if not in this partition.
+    run_batch, run_row, run_start : int64, shape (r,)
+        Label runs: stretches of observations of one batch with equal labels. The batch, the row where the run
+        starts, and the time of the observation before it (NEVER at the batch's first row).
+    run_labels : dict of str to Label, codes of shape (r,)
+    weights : float64, shape (k + 1,)
+        For `auto`: absolute work by length of interval, cut at k given lengths.
+    state : dict of str to array
+        For `batch_ends`; empty otherwise.
+    """
+
+    ids: Any
+    n_rows: int
+    first_t: Ints
+    last_t: Ints
+    first_counts: Ints
+    last_counts: Ints
+    created: Ints
+    first_terminal: Ints
+    run_batch: Ints
+    run_row: Ints
+    run_start: Ints
+    run_labels: dict[str, Label]
+    weights: Floats
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+def read_edges(
+    source: Partition | Rows,
+    as_of: int | None,
+    labels: tuple[str, ...],
+    lengths: tuple[int, ...] = (),
+    state: bool = False,  # noqa: FBT001, FBT002 -- an executor calls this by position
+) -> Edges:
+    """Read one partition and reduce it to its edges."""
+    if not isinstance(source, Rows):
+        columns = (*EDGE_COLUMNS, *labels, *(STATE_COLUMNS if state else ()))
+        source = rows_of(source.read(columns), as_of=as_of, labels=labels)
+    return edges_of(source, lengths, state=state)
+
+
+def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) -> Edges:
+    """Reduce sorted observations to their edges."""
+    n = len(rows.t)
+    first, last = rows.first[:-1], rows.first[1:] - 1
+    terminal_row = _first_row(rows.terminal, first, n)
+    is_start = np.zeros(n, dtype=np.bool_)
+    is_start[first] = True
+    is_run = is_start.copy()
+    for label in rows.labels.values():
+        is_run[1:] |= label.codes[1:] != label.codes[:-1]
+    run_row = np.flatnonzero(is_run)
+    run_batch = np.cumsum(is_start)[run_row] - 1
+    run_start = np.where(is_start[run_row], NEVER, rows.t[run_row - 1])
+    return Edges(
+        ids=rows.ids,
+        n_rows=n,
+        first_t=rows.t[first],
+        last_t=rows.t[last],
+        first_counts=rows.counts[:, first],
+        last_counts=rows.counts[:, last],
+        created=rows.created,
+        first_terminal=_time_at(rows.t, terminal_row, n),
+        run_batch=run_batch,
+        run_row=run_row,
+        run_start=run_start,
+        run_labels={name: Label(label.codes[run_row], label.names) for name, label in rows.labels.items()},
+        weights=_weights(rows, is_start, lengths),
+        state=_state(rows, is_start, terminal_row) if state else {},
+    )
+
+
+def _first_row(flags: Flags, first: Ints, n: int) -> Ints:
+    """Give the first flagged row of each batch, n where there is none."""
+    return np.minimum.reduceat(np.where(flags, np.arange(n), n), first)
+
+
+def _last_row(flags: Flags, first: Ints) -> Ints:
+    """Give the last flagged row of each batch, -1 where there is none."""
+    return np.maximum.reduceat(np.where(flags, np.arange(len(flags)), -1), first)
+
+
+def _time_at(t: Ints, row: Ints, n: int) -> Ints:
+    return np.where((row >= 0) & (row < n), t[np.clip(row, 0, n - 1)], NEVER)
+
+
+def _weights(rows: Rows, is_start: Flags, lengths: tuple[int, ...]) -> Floats:
+    """Sum the absolute processed work by length of interval."""
+    if not lengths:
+        return np.zeros(1)
+    later = np.flatnonzero(~is_start)
+    length = rows.t[later] - rows.t[later - 1]
+    processed = rows.counts[0] + rows.counts[1]
+    work = np.abs(processed[later] - processed[later - 1])
+    kind = np.searchsorted(np.array(lengths), length, side="left")
+    return np.bincount(kind, weights=work, minlength=len(lengths) + 1).astype(np.float64)
+
+
+def _state(rows: Rows, is_start: Flags, terminal_row: Ints) -> dict[str, Any]:
+    """Give what `batch_ends` says of a batch beyond its work."""
+    n = len(rows.t)
+    first, last = rows.first[:-1], rows.first[1:] - 1
+    finished = rows.counts.sum(axis=0)
+    grew = np.zeros(n, dtype=np.bool_)
+    grew[1:] = (finished[1:] > finished[:-1]) & ~is_start[1:]
+    grew_row = _last_row(grew, first)
+    before = np.where(terminal_row > first, terminal_row - 1, -1)
+    before[terminal_row >= n] = -1
+    status = rows.take("batch_status", np.append(last, np.clip(terminal_row, 0, n - 1)))
+    if pa.types.is_dictionary(status.type):
+        status = status.cast(pa.string())
+    m = len(first)
+    return {
+        "batch_count": rows.take("batch_count", last).to_numpy(),
+        "pending_count": rows.take("pending_count", last).to_numpy(),
+        "is_terminal": rows.terminal[last],
+        "batch_status": status[:m],
+        "first_terminal_status": status[m:],
+        "before_terminal": _time_at(rows.t, before, n),
+        "progress_after": _time_at(rows.t, np.where(grew_row > 0, grew_row - 1, -1), n),
+        "progress_before": _time_at(rows.t, grew_row, n),
+    }

@@ -1,0 +1,98 @@
+"""Policies and versions: their natural order, and the groups that a table is split by.
+
+Place in the flow: used by stitch, and by whoever lists versions for people.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.flow.observations import LABELS, Label
+
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.arrays import Ints
+
+_DIGITS = re.compile(r"([0-9]+)")
+
+
+def natural_key(name: str | None) -> tuple[object, ...]:
+    """Key to sort names the way people do: v9 before v10, none last.
+
+    Examples
+    --------
+    >>> sorted(["v10", None, "v9", "v9b"], key=natural_key)
+    ['v9', 'v9b', 'v10', None]
+    """
+    if name is None:
+        return (1,)
+    pieces = _DIGITS.split(name)
+    # Text and digits alternate, so that like is compared with like; the name itself settles "v1" and "v01".
+    key = tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
+    return (0, key, name)
+
+
+def parse_by(by: object) -> tuple[str, ...]:
+    """Read the `by` argument: 0 to 2 distinct label columns; a bare string is one.
+
+    Raises
+    ------
+    UnknownName
+        A column that nothing can be split by (also ValueError).
+    ValueError
+        A column twice.
+    TypeError
+        Neither a string nor strings.
+    """
+    if isinstance(by, str):
+        by = (by,)
+    if not isinstance(by, Iterable):
+        raise TypeError(f"by: expected column names, such as {LABELS}, found {type(by).__name__}")
+    names = tuple(by)
+    for name in names:
+        if name not in LABELS:
+            raise UnknownName("column to split by", name, LABELS)
+    if len(set(names)) != len(names):
+        raise ValueError(f"by={names!r} names a column twice")
+    return names
+
+
+def unify(labels: list[Label]) -> Label:
+    """Put label columns of several days end to end, with one list of names in natural order."""
+    names = tuple(sorted({name for label in labels for name in label.names}, key=natural_key))
+    place = {name: code for code, name in enumerate(names)}
+    pieces = []
+    for label in labels:
+        # The last element is what -1, none, is turned into.
+        codes = np.array([*(place[name] for name in label.names), -1], dtype=np.int64)
+        pieces.append(codes[label.codes])
+    return Label(np.concatenate(pieces), names)
+
+
+def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None, ...]]]:
+    """Assign numbers to the combinations of labels that occur, in natural order of the columns, none last.
+
+    Returns
+    -------
+    codes : int64 array, shape (n,)
+    groups : list of tuples, the names of each group
+    """
+    combined = np.zeros(n, dtype=np.int64)
+    for label in labels:
+        # None sorts last within each column.
+        codes = np.where(label.codes < 0, len(label.names), label.codes)
+        combined = combined * (len(label.names) + 1) + codes
+    found, codes = np.unique(combined, return_inverse=True)
+    groups = []
+    for number in found.tolist():
+        names: list[str | None] = []
+        rest = number
+        for label in reversed(labels):
+            rest, code = divmod(rest, len(label.names) + 1)
+            names.append(label.names[code] if code < len(label.names) else None)
+        groups.append(tuple(reversed(names)))
+    return codes.astype(np.int64), groups

@@ -1,0 +1,101 @@
+"""What observations may come as: a DataFrame, or anything with partitions, one per UTC day.
+
+Place in the flow: frame → **flow** ← store. This package never imports the store: whatever has `partitions()`
+will do.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
+
+import pandas as pd
+
+from safetykit_analytics.frame import table_from_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from concurrent.futures import Executor, Future
+
+_Result = TypeVar("_Result")
+
+# Tasks handed to an executor ahead of the one whose result is due: enough to keep a few dozen workers
+# busy, few enough that finished results cannot pile up.
+_AHEAD = 64
+
+
+class Partition(Protocol):
+    """The observations of one UTC day: picklable, so that another process can read it."""
+
+    @property
+    def date(self) -> dt.date:
+        """The UTC day of ``observed_at``."""
+
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """Read a pyarrow.Table of these columns: no duplicates, sorted by (batch_id, observed_at)."""
+
+
+@runtime_checkable
+class Partitioned(Protocol):
+    """Something that holds observations by day, such as a SnapshotStore."""
+
+    def partitions(self, start: dt.date | None = None, end: dt.date | None = None) -> Sequence[Partition]:
+        """List the days that have observations, start ≤ day < end, in order."""
+
+
+@dataclass(frozen=True)
+class FramePartition:
+    """A DataFrame as one partition that covers all of its days."""
+
+    table: Any
+    date: dt.date = dt.date.min
+
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """Give the table, which is in memory."""
+        return self.table if columns is None else self.table.select(list(columns))
+
+
+def list_partitions(observations: Any, as_of_date: dt.date | None = None) -> list[Partition]:
+    """List the partitions of observations, without the days after `as_of_date`.
+
+    Raises
+    ------
+    TypeError
+        Neither a DataFrame nor anything with partitions.
+    InvalidFrame
+        The DataFrame does not hold observations.
+    """
+    if isinstance(observations, pd.DataFrame):
+        return [FramePartition(table_from_frame(observations))]
+    if isinstance(observations, Partitioned):
+        end = None if as_of_date is None else as_of_date + dt.timedelta(days=1)
+        return list(observations.partitions(None, end))
+    raise TypeError(
+        f"expected a DataFrame of observations or a SnapshotStore, found {type(observations).__name__}"
+    )
+
+
+def ordered_map(
+    function: Callable[..., _Result], items: Iterable[tuple[Any, ...]], executor: Executor | None
+) -> Iterator[_Result]:
+    """Apply a module-level function to argument tuples and give the results in their order.
+
+    At most a fixed number of tasks is ahead of the result that is due, so that memory is bounded whatever the
+    number of items. If one fails, or the caller stops, those not begun are cancelled.
+    """
+    if executor is None:
+        yield from (function(*item) for item in items)
+        return
+    ahead: deque[Future[_Result]] = deque()
+    try:
+        for item in items:
+            ahead.append(executor.submit(function, *item))
+            if len(ahead) >= _AHEAD:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        for task in ahead:
+            task.cancel()

@@ -1,0 +1,203 @@
+"""The edges of all days put together: the intervals that cross days, labels filled, what was settled before.
+
+Place in the flow: edges → **stitch** → work. One row per batch and day, in memory for the whole store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, next_valid, run_bounds, run_starts
+from safetykit_analytics.flow.calendar import DAY_US
+from safetykit_analytics.flow.labels import groups_of, unify
+from safetykit_analytics.flow.observations import Label
+
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.edges import Edges
+
+
+@dataclass(frozen=True)
+class Stitched:
+    """What is known of all batches once every day's edges are seen.
+
+    An *edge row* is one batch on one day; days follow one another, batches within a day as that day has them.
+
+    Attributes
+    ----------
+    ids : pyarrow string array, shape (b,)
+        Every batch.
+    offset : int64, shape (days + 1,)
+        Where the edge rows of each day start.
+    batch : int64, shape (e,)
+        Index into `ids` of each edge row.
+    start, end : int64, shape (e,)
+        The interval that leads into the day: from the batch's observation before it, or from its creation,
+        to its first observation of the day.
+    delta : int64, shape (3, e)
+        What the counters grew by in it.
+    is_first : bool, shape (e,)
+        The batch was never observed before.
+    created : int64, shape (e,)
+        As decided for the batch, on its first edge row; NEVER elsewhere, and where it is not known.
+    last_t : int64, shape (e,)
+    settled : bool, shape (e,)
+        The batch was terminal before the day.
+    first_terminal : int64, shape (e,)
+        Within the day.
+    last_row : int64, shape (b,)
+        The last edge row of each batch.
+    first_row : int64, shape (b,)
+    is_terminal : bool, shape (b,)
+        The batch was terminal at some time.
+    run_edge, run_row, run_start, run_end, run_group : int64, shape (r,)
+        Label runs in the order of the days: edge row, row within the day, time of the observation before the
+        run (for a batch's first row of the day, `start`), time of its last observation, index into `groups`.
+    run_labels : dict of str to Label, codes of shape (r,)
+        Filled: leading nulls take the batch's first label, later ones the label before.
+    groups : list of tuples
+        Names in the order of the label columns.
+    order : int64, shape (e,)
+        Edge rows sorted by batch, then day.
+    """
+
+    ids: Any
+    offset: Ints
+    batch: Ints
+    start: Ints
+    end: Ints
+    delta: Ints
+    is_first: Flags
+    created: Ints
+    last_t: Ints
+    settled: Flags
+    first_terminal: Ints
+    first_row: Ints
+    last_row: Ints
+    is_terminal: Flags
+    run_edge: Ints
+    run_row: Ints
+    run_start: Ints
+    run_end: Ints
+    run_group: Ints
+    run_labels: dict[str, Label]
+    groups: list[tuple[str | None, ...]]
+    order: Ints
+
+    def day_runs(self, day: int) -> slice:
+        """Label runs of one day."""
+        bounds = np.searchsorted(self.run_edge, self.offset[day : day + 2])
+        return slice(int(bounds[0]), int(bounds[1]))
+
+
+def stitch(parts: list[Edges], labels: tuple[str, ...]) -> Stitched:
+    """Put the edges of all days together."""
+    offset = np.cumsum([0, *(len(part.ids) for part in parts)])
+    batch, ids = _batches([part.ids for part in parts])
+    order = np.argsort(batch, kind="stable")
+    is_new = run_starts(batch[order])
+    begin, stop = run_bounds(is_new)
+    position_start = np.repeat(begin, stop - begin)
+
+    before = np.full(len(order), -1)
+    before[order[1:]] = np.where(is_new[1:], -1, order[:-1])
+    is_first = before < 0
+    first_t, last_t = _joined(parts, "first_t"), _joined(parts, "last_t")
+    created = np.where(is_first, _joined(parts, "created"), NEVER)
+    # Clocks differ by seconds: a creation more than a day ahead is no creation time at all.
+    created[(created != NEVER) & (created - first_t > DAY_US)] = NEVER
+    start = np.where(
+        is_first, np.where(created == NEVER, first_t, np.minimum(created, first_t)), last_t[before]
+    )
+    last_counts = _joined(parts, "last_counts")
+    delta = _joined(parts, "first_counts") - np.where(is_first, 0, last_counts[:, before])
+    # Nobody knows when it was done: `data_quality` reports it as unplaced.
+    delta[:, is_first & (created == NEVER)] = 0
+
+    first_terminal = _joined(parts, "first_terminal")
+    ends = (first_terminal != NEVER)[order]
+    settled = np.zeros(len(order), dtype=np.bool_)
+    settled[order[1:]] = (last_valid(ends, position_start)[:-1] >= 0) & ~is_new[1:]
+
+    first_row = order[begin]
+    last_row = order[stop - 1]
+    runs = _runs(parts, labels, offset, order, batch)
+    run_edge = runs["edge"]
+    is_leading = runs["start"] == NEVER
+    run_start = np.where(is_leading, start[run_edge], runs["start"])
+    follows = np.append(~is_leading, [False])[1:]
+    run_end = np.where(follows, np.roll(runs["start"], -1), last_t[run_edge])
+    run_group, groups = groups_of([runs[name] for name in labels], len(run_edge))
+    return Stitched(
+        ids=ids,
+        offset=offset,
+        batch=batch,
+        start=start,
+        end=first_t,
+        delta=delta,
+        is_first=is_first,
+        created=created,
+        last_t=last_t,
+        settled=settled,
+        first_terminal=first_terminal,
+        first_row=first_row,
+        last_row=last_row,
+        is_terminal=np.logical_or.reduceat(ends, begin),
+        run_edge=run_edge,
+        run_row=runs["row"],
+        run_start=run_start,
+        run_end=run_end,
+        run_group=run_group,
+        run_labels={name: runs[name] for name in labels},
+        groups=groups,
+        order=order,
+    )
+
+
+def _batches(ids: list[Any]) -> tuple[Ints, Any]:
+    """Assign numbers to batches; the same id on two days is the same batch."""
+    if len(ids) == 1:
+        return np.arange(len(ids[0])), ids[0]
+    column = pa.chunked_array(ids, type=pa.string()).combine_chunks()
+    encoded = column.dictionary_encode()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+
+
+def _joined(parts: list[Edges], name: str) -> Any:
+    return np.concatenate([getattr(part, name) for part in parts], axis=-1)
+
+
+def _runs(
+    parts: list[Edges], labels: tuple[str, ...], offset: Ints, order: Ints, batch: Ints
+) -> dict[str, Any]:
+    """Join the label runs of all days and fill their labels along each batch."""
+    edge = np.concatenate([part.run_batch + at for part, at in zip(parts, offset, strict=False)])
+    runs: dict[str, Any] = {
+        "edge": edge,
+        "row": _joined(parts, "run_row"),
+        "start": _joined(parts, "run_start"),
+    }
+    columns = {name: unify([part.run_labels[name] for part in parts]) for name in labels}
+    if any((label.codes < 0).any() for label in columns.values()):
+        rank = np.empty(len(order), dtype=np.int64)
+        rank[order] = np.arange(len(order))
+        # Runs come by day, batch and row, so that a stable sort by batch keeps them in time.
+        along = np.argsort(rank[edge], kind="stable")
+        columns = {name: _filled(label, along, batch[edge]) for name, label in columns.items()}
+    return runs | columns
+
+
+def _filled(label: Label, along: Ints, batch: Ints) -> Label:
+    """Give nulls the label before them in their batch, leading nulls the first one after."""
+    codes = label.codes[along]
+    begin, end = run_bounds(run_starts(batch[along]))
+    valid = codes >= 0
+    source = last_valid(valid, np.repeat(begin, end - begin))
+    leading = source < 0
+    source[leading] = next_valid(valid, np.repeat(end, end - begin))[leading]
+    filled = np.empty_like(codes)
+    filled[along] = np.where(source >= 0, codes[source], -1)
+    return Label(filled, label.names)

@@ -1,0 +1,296 @@
+"""Second pass: the work of every day, put together with what crosses days.
+
+Place in the flow: stitch, allocate → **work** → rates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetykit_analytics.flow.allocate import (
+    Cells,
+    Intervals,
+    Layout,
+    Spans,
+    add_time,
+    first_bucket,
+    last_bucket,
+    layout_of,
+    merge,
+    spread,
+    with_guards,
+)
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, expand
+from safetykit_analytics.flow.calendar import from_us
+from safetykit_analytics.flow.edges import Edges, read_edges
+from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
+from safetykit_analytics.flow.partitions import FramePartition, Partition, list_partitions, ordered_map
+from safetykit_analytics.flow.stitch import Stitched, stitch
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from concurrent.futures import Executor
+
+
+@dataclass(frozen=True)
+class Source:
+    """Observations, opened: their partitions and the first pass over them.
+
+    Attributes
+    ----------
+    pieces : list of Partition or Rows
+    as_of : int or None
+        Microseconds since 1970, UTC: the last observation, unless one was given; None without observations.
+    stitched : Stitched
+    parts : list of Edges
+    executor : Executor or None
+    """
+
+    pieces: list[Partition | Rows]
+    as_of: int | None
+    stitched: Stitched
+    parts: list[Edges]
+    executor: Executor | None
+
+
+@dataclass(frozen=True)
+class DayWork:
+    """What happened between the observations of one partition; places are those of its own layout."""
+
+    groups: Ints
+    layout: Layout
+    sums: Floats
+    cells: Cells
+    spans: Spans
+
+
+@dataclass(frozen=True)
+class Work:
+    """All work by group and bucket; arrays have one element per place of `layout`.
+
+    Attributes
+    ----------
+    groups : list of tuples
+        Names, in the order of `by`.
+    edges : int64 array
+        With a guard on each side: the first and the last bucket are whatever is outside.
+    layout : Layout
+    sums : float64, shape (9, places)
+        See `allocate.spread`.
+    n_batches : int64
+        Distinct batches with a non-zero increment.
+    observed, unobserved : int64
+        Microseconds in which batches were active, up to their last observation and after it.
+    cells, spans : Cells, Spans
+        By batch: each batch once per place in `cells`; `spans` on top, never where the batch has a cell.
+    """
+
+    groups: list[tuple[str | None, ...]]
+    edges: Ints
+    layout: Layout
+    sums: Floats
+    n_batches: Ints
+    observed: Ints
+    unobserved: Ints
+    cells: Cells
+    spans: Spans
+
+
+def open_source(
+    observations: Any,
+    *,
+    labels: tuple[str, ...],
+    as_of: int | None,
+    executor: Executor | None,
+    lengths: tuple[int, ...] = (),
+    state: bool = False,
+) -> Source:
+    """List the partitions and make the first pass over them."""
+    pieces: list[Partition | Rows] = []
+    for partition in list_partitions(observations, None if as_of is None else from_us(as_of).date()):
+        if isinstance(partition, FramePartition):
+            # In memory already: sorted once, for both passes, and nothing for an executor to fetch.
+            pieces.append(rows_of(partition.table, as_of=as_of, labels=labels))
+            executor = None
+        else:
+            pieces.append(partition)
+    if not pieces:
+        pieces.append(rows_of(OBSERVATION_SCHEMA.empty_table(), labels=labels))
+    parts = list(
+        ordered_map(read_edges, ((piece, as_of, labels, lengths, state) for piece in pieces), executor)
+    )
+    if as_of is None:
+        as_of = max((int(part.last_t.max()) for part in parts if len(part.last_t)), default=None)
+    return Source(pieces, as_of, stitch(parts, labels), parts, executor)
+
+
+def work_of(source: Source, edges: Ints) -> Work:
+    """Make the second pass: spread all work over buckets.
+
+    Parameters
+    ----------
+    source : Source
+    edges : int64 array
+        Bucket edges, ascending, without guards.
+    """
+    known = source.stitched
+    edges = with_guards(edges)
+    leads = _leads(known)
+    layout = layout_of(
+        known.run_group,
+        first_bucket(edges, known.run_start),
+        np.maximum(last_bucket(edges, known.run_end), first_bucket(edges, known.run_start)),
+        len(known.groups),
+    )
+    sums, cells, spans = spread(leads, edges, layout)
+    all_cells, all_spans = [cells], [spans]
+    for day, work in enumerate(ordered_map(read_work, _tasks(source, edges), source.executor)):
+        places = _places(work, layout)
+        sums[:, places] += work.sums
+        batch = known.batch[known.offset[day] : known.offset[day + 1]]
+        all_cells.append(Cells(batch[work.cells.batch], places[work.cells.place], work.cells.work))
+        # A group's buckets stand side by side in both layouts: a range stays a range.
+        first = places[work.spans.first] if len(work.spans.first) else work.spans.first
+        all_spans.append(
+            Spans(batch[work.spans.batch], first, first + work.spans.stop - work.spans.first, work.spans.pace)
+        )
+    merged = merge(
+        Cells(
+            np.concatenate([some.batch for some in all_cells]),
+            np.concatenate([some.place for some in all_cells]),
+            np.concatenate([some.work for some in all_cells], axis=1),
+        )
+    )
+    spans = Spans(
+        np.concatenate([some.batch for some in all_spans]),
+        np.concatenate([some.first for some in all_spans]),
+        np.concatenate([some.stop for some in all_spans]),
+        np.concatenate([some.pace for some in all_spans], axis=1),
+    )
+    observed, unobserved = _active(known, edges, layout, source.as_of)
+    return Work(
+        groups=known.groups,
+        edges=edges,
+        layout=layout,
+        sums=sums,
+        n_batches=np.bincount(merged.place, minlength=layout.size) + _covering(spans, layout.size),
+        observed=observed,
+        unobserved=unobserved,
+        cells=merged,
+        spans=spans,
+    )
+
+
+def read_work(
+    source: Partition | Rows, as_of: int | None, run_row: Ints, run_group: Ints, edges: Ints
+) -> DayWork:
+    """Read one partition and spread what happened between its observations.
+
+    Parameters
+    ----------
+    source : Partition or Rows
+    as_of : int or None
+    run_row, run_group : int64 arrays, shape (r,)
+        Row at which each label run starts, and its group.
+    edges : int64 array
+        All edges, with guards.
+    """
+    rows = source if isinstance(source, Rows) else rows_of(source.read(BARE_COLUMNS), as_of=as_of, labels=())
+    groups, run_group = np.unique(run_group, return_inverse=True)
+    lengths = np.diff(np.append(run_row, len(rows.t)))
+    is_later = np.ones(len(rows.t), dtype=np.bool_)
+    is_later[rows.first[:-1]] = False
+    delta = np.diff(rows.counts, axis=1, prepend=0)
+    moved = np.flatnonzero(is_later & (delta != 0).any(axis=0))
+    batch = np.repeat(np.arange(len(rows.ids)), np.diff(rows.first))
+    intervals = Intervals(
+        start=rows.t[moved - 1],
+        end=rows.t[moved],
+        delta=delta[:, moved],
+        batch=batch[moved],
+        group=np.repeat(run_group, lengths)[moved],
+    )
+    layout = layout_of(
+        intervals.group,
+        first_bucket(edges, intervals.start),
+        last_bucket(edges, intervals.end),
+        len(groups),
+    )
+    sums, cells, spans = spread(intervals, edges, layout)
+    return DayWork(groups, layout, sums, cells, spans)
+
+
+def _tasks(source: Source, edges: Ints) -> Iterable[tuple[Any, ...]]:
+    for day, piece in enumerate(source.pieces):
+        runs = source.stitched.day_runs(day)
+        yield (
+            piece,
+            source.as_of,
+            source.stitched.run_row[runs],
+            source.stitched.run_group[runs],
+            edges,
+        )
+
+
+def _leads(known: Stitched) -> Intervals:
+    """Intervals that lead into a day."""
+    # An edge row's first run has the label of the observation that ended the interval.
+    group = np.zeros(len(known.batch), dtype=np.int64)
+    leading = np.append([True], known.run_edge[1:] != known.run_edge[:-1])[: len(known.run_edge)]
+    group[known.run_edge[leading]] = known.run_group[leading]
+    # Along each batch, so that neighbours in one bucket are added up at once.
+    moved = known.order[(known.delta != 0).any(axis=0)[known.order]]
+    return Intervals(
+        known.start[moved], known.end[moved], known.delta[:, moved], known.batch[moved], group[moved]
+    )
+
+
+def _active(known: Stitched, edges: Ints, layout: Layout, as_of: int | None) -> tuple[Ints, Ints]:
+    """Time in which batches were active: observed, and after their last observation."""
+    edge = known.run_edge
+    stop = np.where(
+        known.first_terminal[edge] == NEVER,
+        known.run_end,
+        np.minimum(known.run_end, known.first_terminal[edge]),
+    )
+    stop = np.where(known.settled[edge], known.run_start, stop)
+    observed = add_time(known.run_start, stop, known.run_group, edges, layout)
+    last_group = np.zeros(len(known.batch), dtype=np.int64)
+    last_group[edge] = known.run_group
+    still = known.last_row[~known.is_terminal]
+    start = known.last_t[still]
+    unobserved = add_time(start, np.full(len(still), as_of or 0), last_group[still], edges, layout)
+    return observed, unobserved
+
+
+def _places(work: DayWork, layout: Layout) -> Ints:
+    """Where the places of one day stand in the layout of all."""
+    group = work.groups[work.layout.groups()]
+    return layout.base(group) + work.layout.buckets()
+
+
+def _covering(spans: Spans, size: int) -> Ints:
+    """How many spans cover each place."""
+    change = np.bincount(spans.first, minlength=size + 1) - np.bincount(spans.stop, minlength=size + 1)
+    return np.cumsum(change[:size])
+
+
+def clusters(work: Work, wanted: Flags) -> Cells:
+    """Give the work of each batch at the wanted places, spans written out."""
+    cells = work.cells.take(wanted[work.cells.place])
+    if not len(work.spans.first):
+        return cells
+    before = np.append(0, np.cumsum(wanted))
+    owner, step = expand(before[work.spans.stop] - before[work.spans.first])
+    place = np.flatnonzero(wanted)[before[work.spans.first][owner] + step]
+    bucket = work.layout.buckets()[place]
+    covered = work.spans.pace[:, owner] * (work.edges[bucket + 1] - work.edges[bucket])
+    return Cells(
+        np.append(cells.batch, work.spans.batch[owner]),
+        np.append(cells.place, place),
+        np.concatenate([cells.work, covered], axis=1),
+    )

@@ -1,0 +1,159 @@
+"""The table of rates against the exact oracle."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import safetykit_analytics as ska
+from tests.rates import oracle
+from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
+
+BY = [
+    (),
+    ("policy_id",),
+    ("policy_version",),
+    ("policy_id", "policy_version"),
+    ("policy_version", "policy_id"),
+]
+EXACT = [
+    "success", "error", "cancelled", "processed", "throughput_per_hour", "error_rate", "processed_low",
+    "processed_high", "coverage", "smeared_share", "reprocessed",
+]  # fmt: skip
+
+
+def us(times: Any) -> list[int]:
+    """Whole microseconds since 1970 of a column of instants."""
+    naive = times.dt.tz_convert("UTC").dt.tz_localize(None)
+    return naive.astype("datetime64[us]").astype("int64").tolist()
+
+
+def keyed(table: pd.DataFrame, by: tuple[str, ...]) -> dict[Any, Any]:
+    """Rows by (group, bucket start)."""
+    return {
+        (tuple(None if line[name] is pd.NA else line[name] for name in by), start): line
+        for line, start in zip(table.to_dict("records"), us(table["bucket_start"]), strict=True)
+    }
+
+
+def assert_agrees(table: pd.DataFrame, rows: Any, *, freq: str, tz: str, by: Any, as_of: Any) -> None:
+    """Every number equals the oracle's, and rows are complete from a group's first to its last."""
+    kept = [seen for seen in rows if as_of is None or seen["observed_at"] <= as_of]
+    if not kept:
+        assert table.empty
+        return
+    times = [seen["observed_at"] for seen in kept] + [
+        seen["created_at"] for seen in kept if seen["created_at"]
+    ]
+    edges = oracle.calendar(freq, tz, min(times), max(seen["observed_at"] for seen in kept))
+    expected = oracle.table(rows, edges, by, as_of)
+    place = {edge: number for number, edge in enumerate(edges)}
+    shown: dict[Any, list[int]] = {}
+    for (group, start), line in keyed(table, by).items():
+        bucket = place[start]
+        shown.setdefault(group, []).append(bucket)
+        truth = expected.get((group, bucket))
+        if truth is None:
+            assert line["n_batches"] == 0
+            assert [line[name] for name in ("success", "error", "cancelled", "processed")] == [0, 0, 0, 0]
+            continue
+        work = float(max(1, abs(truth["processed"])))
+        for name in EXACT:
+            if truth[name] is None:
+                assert math.isnan(line[name]), name
+            else:
+                assert math.isclose(line[name], truth[name], rel_tol=1e-9, abs_tol=1e-12 * work), name
+        assert line["n_batches"] == truth["n_batches"]
+        assert line["partial"] == truth["partial"]
+    assert set(expected) <= {(group, bucket) for group, buckets in shown.items() for bucket in buckets}
+    for group, buckets in shown.items():
+        active = sorted(bucket for key, bucket in expected if key == group)
+        assert buckets == list(range(active[0], active[-1] + 1))
+
+
+@settings(max_examples=120, deadline=None)
+@given(
+    rows=histories(),
+    freq=st.sampled_from(["15min", "1h", "6h", "D"]),
+    tz=st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
+    by=st.sampled_from(BY),
+    as_of=st.none() | st.integers(0, 80 * HOUR),
+)
+def test_every_column_equals_the_exact_oracle(rows: Any, freq: str, tz: str, by: Any, as_of: Any) -> None:
+    as_of = None if as_of is None else MONDAY + as_of
+    when = None if as_of is None else pd.Timestamp(as_of, unit="us", tz="UTC")
+    table = ska.rates(frame_of(rows), freq=freq, tz=tz, by=by, as_of=when)
+    assert_agrees(table, rows, freq=freq, tz=tz, by=by, as_of=as_of)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=histories(), freq=st.sampled_from(["15min", "6h", "D"]), by=st.sampled_from(BY))
+def test_days_of_a_store_give_what_one_frame_gives(rows: Any, freq: str, by: Any) -> None:
+    frame = frame_of(rows)
+    whole = ska.rates(frame, freq=freq, by=by, tz="Asia/Kolkata")
+    cut = ska.rates(days_of(frame), freq=freq, by=by, tz="Asia/Kolkata")
+    pd.testing.assert_frame_equal(whole, cut, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=histories(), data=st.data())
+def test_row_order_and_duplicates_change_nothing(rows: Any, data: Any) -> None:
+    again = data.draw(st.lists(st.sampled_from(rows), max_size=5))
+    shuffled = data.draw(st.permutations(rows + again))
+    expected = ska.rates(frame_of(rows))
+    pd.testing.assert_frame_equal(ska.rates(frame_of(shuffled)), expected, rtol=1e-9, atol=1e-12)
+
+
+ONE = [row("batch_1", MONDAY + HOUR, 5, 1, created_at=MONDAY)]
+
+
+@pytest.mark.parametrize("by", BY)
+def test_no_observations_give_an_empty_table_of_the_same_types(by: Any) -> None:
+    full, empty = ska.rates(frame_of(ONE), by=by), ska.rates(frame_of([]), by=by)
+    assert empty.empty
+    assert empty.dtypes.to_dict() == full.dtypes.to_dict()
+    assert list(empty.columns) == list(full.columns)
+    assert full["n_batches"].dtype == np.int64
+    assert full["partial"].dtype == bool
+
+
+def test_labels_come_in_natural_order_with_none_last() -> None:
+    rows = [
+        row(f"batch_{version}", MONDAY + HOUR, 5, created_at=MONDAY, policy_version=version)
+        for version in ("v10", None, "v9", "v1")
+    ]
+    table = ska.rates(frame_of(rows), by="policy_version")
+    assert table["policy_version"].fillna("(none)").tolist() == ["v1", "v9", "v10", "(none)"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"by": "version"}, "policy_version"),
+        ({"by": ("policy_id", "policy_id")}, "twice"),
+        ({"tz": "Europe/Berln"}, "Europe/Berlin"),
+        ({"freq": "7min"}, "divides a day"),
+        ({"freq": "often"}, "no frequency"),
+        ({"freq": "W-SUN"}, "ISO weeks"),
+        ({"freq": 60}, "no frequency"),
+        ({"start": pd.Timestamp("2026-03-01")}, "time zone"),
+        ({"end": "2026-03-01 10:00"}, "time zone"),
+        ({"as_of": "yesterday"}, "no time"),
+        ({"start": "2026-03-02", "end": "2026-03-01"}, "before"),
+        ({"confidence": 95}, "between 0 and 1"),
+    ],
+)
+def test_a_bad_argument_is_a_value_error_that_says_what_was_expected(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ska.rates(frame_of(ONE), **arguments)
+
+
+def test_something_else_than_observations_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="DataFrame of observations or a SnapshotStore"):
+        ska.rates([1, 2])
