@@ -9,9 +9,12 @@ what "other" adds up to.
 
 from __future__ import annotations
 
-from typing import Any
-
+from safetykit_analytics.plots.backlog import plot_backlog
+from safetykit_analytics.plots.comparison import plot_comparison
+from safetykit_analytics.plots.completion_time import plot_completion_time
+from safetykit_analytics.plots.control_chart import plot_control_chart
 from safetykit_analytics.plots.error_rate import plot_error_rate
+from safetykit_analytics.plots.grid import plot_grid
 from safetykit_analytics.plots.throughput import plot_throughput
 
 __all__ = [
@@ -23,28 +26,3 @@ __all__ = [
     "plot_grid",
     "plot_throughput",
 ]
-
-
-def plot_backlog(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
-
-
-def plot_comparison(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
-
-
-def plot_completion_time(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
-
-
-def plot_control_chart(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
-
-
-def plot_grid(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError

@@ -1,30 +1,28 @@
 """Error rate over time, with its interval.
 
-Place in the flow: rates → **plots** → a slide, or the report. Computes nothing but the rate of "other".
+Place in the flow: rates → **plots** → a slide, or the report.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from safetykit_analytics.plots.axes import axes_or_new, finish, percent_axis
+from safetykit_analytics.plots.axes import percent_axis
 from safetykit_analytics.plots.lines import track, values
-from safetykit_analytics.plots.over_time import Quantity, draw_over_time
-from safetykit_analytics.plots.series import check_columns, names_in
+from safetykit_analytics.plots.over_time import Quantity, decisions, draw_over_time
+from safetykit_analytics.plots.panel import Plot, draw_alone
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from safetykit_analytics.plots.axes import Panel
     from safetykit_analytics.plots.lines import Track
-    from safetykit_analytics.plots.series import Names
 
 _COLUMNS = (
     "bucket_start", "bucket_end", "error", "processed", "error_rate", "error_rate_low", "error_rate_high",
     "n_batches", "coverage", "smeared_share", "partial",
 )  # fmt: skip
-_SUMS = ("error", "processed", "n_batches")
 
 
 def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -41,36 +39,30 @@ def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib Axes
         The y axis begins at zero, in percent. Buckets in which nothing was processed are gaps. "other" has
-        no band. An interval that reaches beyond three times the highest rate is cut at the top.
+        no band. An interval that reaches beyond three times the highest rate is cut at the top. Where buckets
+        are too many to be told apart, several make one point (the axis says so) and the band is their range.
 
     Raises
     ------
     UnknownName
         A column of ``rates`` is missing.
     """
-    ax = axes_or_new(ax)
-    finish(ax, draw_error_rate(rates, ax, names_in(check_columns(rates, _COLUMNS, what="rates"))))
-    return ax
-
-
-def draw_error_rate(rates: pd.DataFrame, ax: Axes, names: Names) -> Panel:
-    """Draw into an Axes; say what its title and legend are to hold."""
-    return draw_over_time(rates, ax, names, _ERROR_RATE)
+    return draw_alone(ERROR_RATE, rates, ax)
 
 
 def _track(rows: pd.DataFrame) -> Track:
-    return track(
-        rows, values(rows, "error_rate"), values(rows, "error_rate_low"), values(rows, "error_rate_high")
-    )
+    low, high = values(rows, "error_rate_low"), values(rows, "error_rate_high")
+    return track(rows, values(rows, "error_rate"), low, high, weight=values(rows, "processed"))
 
 
-_ERROR_RATE = Quantity(
+_QUANTITY = Quantity(
     title="Error rate",
     unit="errors / processed decisions",
     volume="processed",
-    sums=_SUMS,
+    sums=("error", "processed", "n_batches"),
     track=_track,
     axis=percent_axis,
+    about=decisions,
     band="confidence interval",
-    band_alpha=0.2,
 )
+ERROR_RATE = Plot("rates", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))

@@ -1,20 +1,18 @@
-"""Lines over time: gaps stay gaps, bands around them, doubt drawn as doubt, roll-outs marked.
+"""Lines over time: gaps stay gaps, doubt is drawn as doubt, long series are pooled until they can be read.
 
 Place in the flow: between the series of a table and the plots of one quantity each.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from safetykit_analytics.plots.axes import GREY, LIGHT, Entry, numbers
-from safetykit_analytics.plots.series import shown_name
-from safetykit_analytics.plots.text import literal, put
+from safetykit_analytics.plots.axes import numbers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,32 +20,48 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from safetykit_analytics.plots.series import Series
     from safetykit_analytics.plots.style import Style
 
-# More buckets than this in one Axes and a marker on each would hide the line.
-_MARKED_BUCKETS = 70
+# More points than this in one Axes, and a marker on each would hide the line.
+_MARKED_POINTS = 70
 _MARKERS_ON_LONG_LINES = 9
-_MOST_ROLLOUTS = 12
-_BUCKET_NAMES = (("hour", 1, 1), ("day", 23, 25), ("week", 167, 169), ("month", 671, 745))
+# More points than this per inch, and lines turn into a carpet.
+_POINTS_PER_INCH = 32
+_NICE_HOURS = (1 / 12, 1 / 6, 1 / 4, 1 / 2, 1, 2, 3, 4, 6, 8, 12, 24, 48, 168, 336, 672)
 
 
 @dataclass(frozen=True)
 class Track:
-    """A series on the time axis: date numbers and values, with a NaN row wherever buckets do not touch."""
+    """One series on the time axis: arrays of one length, in time order.
+
+    Attributes
+    ----------
+    start, end : ndarray
+        Edges of the buckets, as date numbers.
+    value, low, high : ndarray
+        What to draw; NaN where there is none.
+    weight : ndarray
+        How much a bucket counts when buckets are pooled.
+    doubtful, partial : ndarray of bool
+        Hardly observed, or mostly smeared; not over yet.
+    at_end : bool
+        The value is that of the bucket's end, not of its whole length.
+    """
 
     start: Any
     end: Any
     value: Any
     low: Any
     high: Any
+    weight: Any
     doubtful: Any
     partial: Any
+    at_end: bool = False
 
     @property
-    def middle(self) -> Any:
+    def x(self) -> Any:
         """Where a bucket's value is drawn."""
-        return (self.start + self.end) / 2
+        return self.end if self.at_end else (self.start + self.end) / 2
 
 
 def values(rows: pd.DataFrame, column: str) -> Any:
@@ -55,177 +69,146 @@ def values(rows: pd.DataFrame, column: str) -> Any:
     return rows[column].to_numpy(dtype="float64", na_value=np.nan)
 
 
-def track(rows: pd.DataFrame, value: Any, low: Any, high: Any) -> Track:
+def flags(rows: pd.DataFrame, column: str) -> Any:
+    """Return a column as bool, False where it is missing."""
+    return rows[column].to_numpy(dtype=bool, na_value=False)
+
+
+def track(
+    rows: pd.DataFrame,
+    value: Any,
+    low: Any = None,
+    high: Any = None,
+    *,
+    weight: Any = None,
+    at_end: bool = False,
+) -> Track:
     """Put one series' rows (in time order) on the time axis."""
-    start, end = numbers(rows["bucket_start"]), numbers(rows["bucket_end"])
-    doubtful = (values(rows, "coverage") < 0.5) | (values(rows, "smeared_share") > 0.5)
-    partial = rows["partial"].to_numpy(dtype=bool, na_value=False)
-    # A microsecond is 1.2e-11 days, a float64 of days since 1970 has 3.6e-12 of them.
-    breaks = np.flatnonzero(start[1:] - end[:-1] > 1e-9) + 1
+    none = np.full(len(rows), np.nan)
+    doubtful = np.zeros(len(rows), dtype=bool)
+    if "coverage" in rows:
+        doubtful |= values(rows, "coverage") < 0.5
+    if "smeared_share" in rows:
+        doubtful |= values(rows, "smeared_share") > 0.5
     return Track(
-        *(np.insert(array, breaks, np.nan) for array in (start, end, value, low, high)),
-        *(np.insert(array, breaks, False) for array in (doubtful, partial)),
+        start=numbers(rows["bucket_start"]),
+        end=numbers(rows["bucket_end"]),
+        value=value,
+        low=none if low is None else low,
+        high=none if high is None else high,
+        weight=np.ones(len(rows)) if weight is None else weight,
+        doubtful=doubtful,
+        partial=flags(rows, "partial"),
+        at_end=at_end,
     )
 
 
-def draw_line(ax: Axes, line: Track, style: Style, *, buckets: int) -> None:
+def pooled_hours(tracks: Sequence[Track], *, bucket_hours: float, inches: float) -> float:
+    """Return the hours that one point stands for: a bucket's, or more where those would run together."""
+    days = max(float(line.end[-1]) for line in tracks) - min(float(line.start[0]) for line in tracks)
+    room = max(40.0, inches * _POINTS_PER_INCH)
+    if days * 24 / bucket_hours <= 1.5 * room:
+        return bucket_hours
+    needed = days * 24 / room
+    nice = [hours for hours in _NICE_HOURS if hours >= needed and (hours / bucket_hours) % 1 == 0]
+    return nice[0] if nice else bucket_hours * math.ceil(needed / bucket_hours)
+
+
+def pool(line: Track, *, days: float, anchor: float) -> Track:
+    """Pool the buckets of each span of `days` days from `anchor` on.
+
+    The value is the weighted mean, as one larger bucket would have it; low and high become the lowest and the
+    highest of the pooled values.
+    """
+    block = np.floor((line.start - anchor) / days + 1e-6)
+    first = np.flatnonzero(np.diff(block, prepend=-np.inf))
+    weight = np.where(np.isfinite(line.value) & (line.weight > 0), line.weight, 0.0)
+    total = np.add.reduceat(weight, first)
+    mean = np.full(len(first), np.nan)
+    weighted = np.add.reduceat(weight * np.where(weight > 0, line.value, 0.0), first)
+    np.divide(weighted, total, out=mean, where=total > 0)
+    known = np.where(weight > 0, line.value, np.nan)
+    start = anchor + block[first] * days
+    return Track(
+        start=np.maximum(start, line.start[0]),
+        end=np.minimum(start + days, line.end[-1]),
+        value=mean,
+        low=np.fmin.reduceat(known, first),
+        high=np.fmax.reduceat(known, first),
+        weight=total,
+        doubtful=np.add.reduceat(weight * line.doubtful, first) > total / 2,
+        partial=np.logical_or.reduceat(line.partial, first),
+    )
+
+
+def with_gaps(line: Track) -> Track:
+    """Insert a row of NaN wherever buckets do not touch, so that no line crosses the gap."""
+    # A microsecond is 1.2e-11 days, a float64 of days since 1970 has 3.6e-12 of them.
+    breaks = np.flatnonzero(line.start[1:] - line.end[:-1] > 1e-9) + 1
+    gapped = {
+        name: np.insert(getattr(line, name), breaks, np.nan)
+        for name in ("start", "end", "value", "low", "high", "weight")
+    }
+    marks = {name: np.insert(getattr(line, name), breaks, False) for name in ("doubtful", "partial")}
+    return Track(**gapped, **marks, at_end=line.at_end)
+
+
+def draw_line(ax: Axes, line: Track, style: Style, *, points: int) -> None:
     """Draw one series: solid where the data is good, dotted and hollow where it is doubtful or unfinished."""
-    x, y = line.middle, line.value
+    x, y = line.x, line.value
     unsure = line.doubtful | line.partial
-    sure = np.where(unsure, np.nan, y)
     beside = unsure.copy()
     beside[1:] |= unsure[:-1]
     beside[:-1] |= unsure[1:]
-    loose = np.where(beside, y, np.nan)
-    width = 1.8 if buckets <= _MARKED_BUCKETS else 1.1
-    ax.plot(x, loose, color=style.color, linestyle=":", linewidth=width * 0.9, alpha=0.8, zorder=3)
-    ax.plot(x, sure, color=style.color, linestyle=style.linestyle, linewidth=width, zorder=3)
-    filled, hollow = _marked(y, unsure, buckets=buckets)
-    look: dict[str, Any] = {"linestyle": "none", "marker": style.marker, "color": style.color, "zorder": 4}
-    size = 5.0 if buckets <= _MARKED_BUCKETS else 4.0
+    width = 1.8 if points <= _MARKED_POINTS else 1.4
+    look: dict[str, Any] = {"color": style.color, "zorder": 3}
+    ax.plot(x, np.where(beside, y, np.nan), linestyle=":", linewidth=width * 0.9, **look)
+    ax.plot(x, np.where(unsure, np.nan, y), linestyle=style.linestyle, linewidth=width, **look)
+    filled, hollow = _marked(y, unsure, points=points)
+    look |= {"linestyle": "none", "marker": style.marker, "zorder": 4}
+    size = 5.5
     ax.plot(x[filled], y[filled], markersize=size, markeredgewidth=0.0, **look)
     ax.plot(x[hollow], y[hollow], markersize=size, markerfacecolor="white", markeredgewidth=1.1, **look)
 
 
-def _marked(y: Any, unsure: Any, *, buckets: int) -> tuple[Any, Any]:
-    """Choose the points that get a marker: all of a short series, few of a long one, each lonely one."""
-    there = np.isfinite(y)
-    if buckets > _MARKED_BUCKETS:
-        before, after = np.roll(there, 1), np.roll(there, -1)
-        before[:1], after[-1:] = False, False
-        alone = there & ~before & ~after
-        step = max(1, len(y) // _MARKERS_ON_LONG_LINES)
-        few = np.zeros(len(y), dtype=bool)
-        few[step // 2 :: step] = True
-        there = alone | (there & few)
-    return there & ~unsure, there & unsure
-
-
 def draw_band(ax: Axes, line: Track, style: Style, *, alpha: float) -> None:
     """Fill between the bounds of a series."""
-    x = line.middle
-    # One bucket alone has no width between middles, so it gets its own.
     known = np.isfinite(line.low) & np.isfinite(line.high)
-    ax.fill_between(
-        x, line.low, line.high, where=known, color=style.color, alpha=alpha, linewidth=0, zorder=2
-    )
-    before, after = np.roll(known, 1), np.roll(known, -1)
+    if not known.any():
+        return
+    look: dict[str, Any] = {"color": style.color, "alpha": alpha, "zorder": 2}
+    ax.fill_between(line.x, line.low, line.high, where=known, linewidth=0, **look)
+    lonely = alone(known)
+    if lonely.any():
+        ax.vlines(line.x[lonely], line.low[lonely], line.high[lonely], linewidth=5, **look)
+
+
+def alone(there: Any) -> Any:
+    """Say which of the points that are there have no neighbour: a line or a band does not show them."""
+    before, after = np.roll(there, 1), np.roll(there, -1)
     before[:1], after[-1:] = False, False
-    alone = known & ~before & ~after
-    ax.vlines(
-        x[alone], line.low[alone], line.high[alone], color=style.color, alpha=alpha, linewidth=5, zorder=2
-    )
-
-
-def mark_partial(ax: Axes, tracks: Sequence[Track]) -> Entry | None:
-    """Shade the buckets that are not over yet."""
-    starts = [line.start[line.partial].min() for line in tracks if line.partial.any()]
-    if not starts:
-        return None
-    ends = [line.end[line.partial].max() for line in tracks if line.partial.any()]
-    ax.axvspan(
-        min(starts), max(ends), facecolor=LIGHT, edgecolor=GREY, hatch="///", linewidth=0, alpha=0.6, zorder=0
-    )
-    return Entry(Patch(facecolor=LIGHT, edgecolor=GREY, hatch="///", linewidth=0), "not over yet")
-
-
-def doubt_entry(tracks: Sequence[Track]) -> list[Entry]:
-    """Explain dotted lines and hollow markers if there are any."""
-    if not any((line.doubtful & np.isfinite(line.value)).any() for line in tracks):
-        return []
-    handle = Line2D([], [], color=GREY, linestyle=":", marker="o", markerfacecolor="white", markersize=5)
-    return [Entry(handle, "hardly observed: under half", "of the time seen, or smeared")]
-
-
-def band_entry(tracks: Sequence[Track], label: str, *, alpha: float) -> list[Entry]:
-    """Explain the bands if there are any."""
-    if not any((np.isfinite(line.low) & (line.high > line.low)).any() for line in tracks):
-        return []
-    return [Entry(Patch(facecolor=GREY, alpha=alpha * 1.6, linewidth=0), label)]
+    return there & ~before & ~after
 
 
 def line_handle(style: Style) -> Line2D:
     """Return what a series looks like in a legend."""
     return Line2D(
-        [], [], color=style.color, linestyle=style.linestyle, marker=style.marker, markersize=5, linewidth=1.8
+        [],
+        [],
+        color=style.color,
+        linestyle=style.linestyle,
+        marker=style.marker,
+        markersize=5.5,
+        linewidth=1.8,
     )
 
 
-def bucket_name(rows: pd.DataFrame) -> str:
-    """Name the length of the buckets: "hour", "day", "6 h", "15 min"."""
-    hours = float((rows["bucket_end"] - rows["bucket_start"]).median().total_seconds()) / 3600
-    for name, least, most in _BUCKET_NAMES:
-        if least <= hours <= most:
-            return name
-    return f"{hours:g} h" if hours >= 1 else f"{hours * 60:g} min"
-
-
-def mark_rollouts(ax: Axes, series: Sequence[Series]) -> int:
-    """Draw a labelled line where a version did its first work after another version of the same policy.
-
-    Returns
-    -------
-    int
-        How many rows of labels stand above the Axes.
-    """
-    first = {
-        (one.policy, one.version): (_first_work(one.rows), one)
-        for one in series
-        if not one.is_other and "policy_version" in one.rows
-    }
-    earliest: dict[str | None, float] = {}
-    for (policy, _), (when, _one) in first.items():
-        earliest[policy] = min(when, earliest.get(policy, np.inf))
-    rollouts = sorted(
-        (
-            (when, version, one)
-            for (policy, version), (when, one) in first.items()
-            if np.isfinite(when) and when > earliest[policy]
-        ),
-        key=lambda rollout: rollout[0],
-    )
-    if len(rollouts) > _MOST_ROLLOUTS:
-        return 0
-    return _labelled_lines(
-        ax, [(when, shown_name(version), one.style.color) for when, version, one in rollouts]
-    )
-
-
-def _first_work(rows: pd.DataFrame) -> float:
-    worked = rows.loc[values(rows, "processed") != 0, "bucket_start"]
-    return float(numbers(worked.iloc[:1])[0]) if len(worked) else np.inf
-
-
-def _labelled_lines(ax: Axes, marks: Sequence[tuple[float, str, str]]) -> int:
-    """Draw vertical lines whose labels, above the Axes, move up a row where they would touch."""
-    if not marks:
-        return 0
-    left, right = ax.get_xlim()
-    figure = ax.get_figure()
-    width = (
-        ax.get_position().width
-        * (figure.bbox.width if figure else 600.0)
-        * 72.0
-        / (figure.dpi if figure else 72)
-    )
-    ends: list[float] = []
-    for when, name, color in marks:
-        shown = literal(name, longest=16)
-        at = (when - left) / (right - left) * width
-        half = 2.6 * len(shown) + 3
-        row = next((row for row, end in enumerate(ends) if end < at - half), len(ends))
-        ends[row:] = [at + half, *ends[row + 1 :]]
-        ax.axvline(when, color=color, linewidth=1.0, linestyle=(0, (2, 2)), alpha=0.9, zorder=1)
-        text = ax.annotate(
-            "",
-            (when, 1),
-            (0, 2 + 11 * row),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=color,
-            size="small",
-        )
-        put(text, shown)
-    return len(ends)
+def _marked(y: Any, unsure: Any, *, points: int) -> tuple[Any, Any]:
+    """Choose what gets a marker: all of a short series; few of a long one, and those that stand alone."""
+    there = np.isfinite(y)
+    if points > _MARKED_POINTS:
+        step = max(1, len(y) // _MARKERS_ON_LONG_LINES)
+        few = np.zeros(len(y), dtype=bool)
+        few[step // 2 :: step] = True
+        there = alone(there) | (there & few)
+    return there & ~unsure, there & unsure

@@ -9,20 +9,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
-from safetykit_analytics.plots.axes import Entry, Panel, no_data, plain, time_axis
+from safetykit_analytics.plots.axes import GREY, LIGHT, numbers, plain, time_axis, width_inches
 from safetykit_analytics.plots.lines import (
-    band_entry,
-    bucket_name,
-    doubt_entry,
     draw_band,
     draw_line,
     line_handle,
-    mark_partial,
-    mark_rollouts,
+    pool,
+    pooled_hours,
     values,
+    with_gaps,
 )
-from safetykit_analytics.plots.series import split
+from safetykit_analytics.plots.panel import Entry, Mark, Panel
+from safetykit_analytics.plots.series import VERSION, shown_name, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 # How far above its line a band may push the top of the picture.
 _REACH = 3.0
+_MOST_MARKS = 12
+_CALENDAR = (("hour", 1, 1), ("day", 23, 25), ("week", 167, 169), ("month", 671, 745))
 
 
 @dataclass(frozen=True)
@@ -47,75 +50,144 @@ class Quantity:
     sums: tuple[str, ...]
     track: Callable[[pd.DataFrame], Track]
     axis: Callable[[Axes], None]
-    band: str
-    band_alpha: float
+    about: Callable[[pd.DataFrame, str], str]
+    band: str = ""
+    band_alpha: float = 0.2
+    pools: bool = True
+
+
+@dataclass(frozen=True)
+class Scene:
+    """The series of one Axes, ready to draw."""
+
+    panel: Panel
+    series: list[Series]
+    tracks: list[Track]
+    points: int
+    pooled: bool
+    bucket: str
 
 
 def draw_over_time(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -> Panel:
-    """Draw lines, bands, roll-outs and marks; say what title and legend are to hold."""
-    series, shared = split(table, names, volume=quantity.volume, sums=quantity.sums)
-    panel = Panel(title=f"{quantity.title}: {shared}" if shared else quantity.title)
-    tracks = [quantity.track(one.rows) for one in series]
-    if not frame_axes(table, ax, quantity, tracks, panel):
-        return panel
-    bucket = bucket_name(table)
-    buckets = max(len(line.start) for line in tracks)
-    for one, line in zip(series, tracks, strict=True):
-        draw_band(ax, line, one.style, alpha=quantity.band_alpha)
-        draw_line(ax, line, one.style, buckets=buckets)
-        panel.entries.append(Entry(line_handle(one.style), one.label, volume(one.rows, bucket)))
-    panel.key += band_entry(tracks, quantity.band, alpha=quantity.band_alpha)
-    panel.key += doubt_entry(tracks)
-    mark_time(ax, series, tracks, panel)
-    panel.top, panel.bottom = _extent(tracks)
+    """Draw lines, bands and marks; say what title and legend are to hold."""
+    scene = set_scene(table, ax, names, quantity)
+    panel = scene.panel
+    # Where buckets are pooled, the band is the spread of what was pooled: lighter, as it is no interval.
+    alpha = 0.13 if scene.pooled else quantity.band_alpha
+    for one, line in zip(scene.series, scene.tracks, strict=True):
+        draw_band(ax, line, one.style, alpha=alpha)
+        draw_line(ax, line, one.style, points=scene.points)
+        panel.entries.append(
+            Entry(line_handle(one.style), one.label, quantity.about(one.rows, scene.bucket), one.is_other)
+        )
+    if any((line.high > line.low).any() for line in scene.tracks):
+        said = f"lowest to highest {scene.bucket}" if scene.pooled else quantity.band
+        panel.key.append(Entry(Patch(facecolor=GREY, alpha=1.6 * alpha, linewidth=0), said))
+    if any((line.doubtful & np.isfinite(line.value)).any() for line in scene.tracks):
+        handle = Line2D([], [], color=GREY, linestyle=":", marker="o", markerfacecolor="white", markersize=5)
+        panel.key.append(Entry(handle, "hardly observed, or spread", "from longer polling gaps"))
+    mark_partial(ax, scene)
+    if scene.tracks:
+        panel.extent = _extent(scene.tracks)
     return panel
 
 
-def frame_axes(
-    table: pd.DataFrame, ax: Axes, quantity: Quantity, tracks: Sequence[Track], panel: Panel
-) -> bool:
-    """Label the axes; say whether there is anything to draw between them."""
-    zone = table["bucket_start"].dtype.tz
+def set_scene(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -> Scene:
+    """Label the axes and bring the series onto them; no series at all where there is nothing to draw."""
     plain(ax)
+    zone = table["bucket_start"].dtype.tz
     ax.set_ylabel(quantity.unit)
+    ax.set_xlabel(f"time ({zone})")
+    series, shared = split(table, names, volume=quantity.volume, sums=quantity.sums)
+    panel = Panel(title=f"{quantity.title}: {shared}" if shared else quantity.title)
+    tracks = [quantity.track(one.rows) for one in series]
     if not any(np.isfinite(line.value).any() for line in tracks):
-        ax.set_xlabel(f"time ({zone})")
-        no_data(ax)
-        return False
-    ax.set_xlabel(f"time ({zone}), one point per {bucket_name(table)}")
+        panel.is_empty = True
+        return Scene(panel, [], [], 0, pooled=False, bucket="")
+    hours = float((table["bucket_end"] - table["bucket_start"]).median().total_seconds()) / 3600
+    shown = hours
+    if quantity.pools:
+        shown = pooled_hours(tracks, bucket_hours=hours, inches=width_inches(ax))
+    if shown > hours:
+        anchor = float(numbers(table["bucket_start"].nsmallest(1).dt.normalize())[0])
+        tracks = [pool(line, days=shown / 24, anchor=anchor) for line in tracks]
+    tracks = [with_gaps(line) for line in tracks]
+    ax.set_xlabel(f"time ({zone}), one point per {bucket_name(shown)}")
     time_axis(ax, zone)
     quantity.axis(ax)
-    panel.detail = f"{np.nansum(values(table, 'processed')):,.0f} decisions"
-    return True
+    panel.detail = quantity.about(table, "")
+    panel.marks = rollouts(series)
+    panel.span = (
+        min(float(np.nanmin(line.start)) for line in tracks),
+        max(float(np.nanmax(line.end)) for line in tracks),
+    )
+    points = max(len(line.start) for line in tracks)
+    return Scene(panel, series, tracks, points, pooled=shown > hours, bucket=bucket_name(hours))
 
 
-def mark_time(ax: Axes, series: Sequence[Series], tracks: Sequence[Track], panel: Panel) -> None:
-    """Mark roll-outs and what is not over yet."""
-    ax.set_xlim(*_span(tracks))
-    shaded = mark_partial(ax, tracks)
-    panel.key += [shaded] if shaded else []
-    panel.rows_above = mark_rollouts(ax, series)
+def mark_partial(ax: Axes, scene: Scene) -> None:
+    """Shade the buckets that are not over yet."""
+    unfinished = [line for line in scene.tracks if line.partial.any()]
+    if not unfinished:
+        return
+    start = min(float(line.start[line.partial].min()) for line in unfinished)
+    end = max(float(line.end[line.partial].max()) for line in unfinished)
+    ax.axvspan(start, end, facecolor=LIGHT, edgecolor="#BBBBBB", hatch="////", linewidth=0, zorder=0)
+    handle = Patch(facecolor=LIGHT, edgecolor="#BBBBBB", hatch="////", linewidth=0)
+    scene.panel.key.append(Entry(handle, "not over yet"))
 
 
-def volume(rows: pd.DataFrame, bucket: str) -> str:
+def rollouts(series: Sequence[Series]) -> list[Mark]:
+    """Say when each version did its first work after another version of the same policy; none if too many."""
+    started = {
+        (one.policy, one.version): (_first_work(one.rows), one)
+        for one in series
+        if not one.is_other and VERSION in one.rows
+    }
+    earliest: dict[str | None, float] = {}
+    for (policy, _), (when, _one) in started.items():
+        earliest[policy] = min(when, earliest.get(policy, np.inf))
+    marks = [
+        Mark(when, shown_name(version), one.style.color)
+        for (policy, version), (when, one) in started.items()
+        if earliest[policy] < when < np.inf
+    ]
+    return sorted(marks, key=lambda mark: mark.when) if len(marks) <= _MOST_MARKS else []
+
+
+def bucket_name(hours: float) -> str:
+    """Name a length of time.
+
+    >>> bucket_name(24.0), bucket_name(6.0), bucket_name(0.25)
+    ('day', '6 h', '15 min')
+    """
+    for name, least, most in _CALENDAR:
+        if least <= hours <= most:
+            return name
+    if hours >= 48 and hours % 24 == 0:
+        return f"{hours / 24:g} days"
+    return f"{hours:g} h" if hours >= 1 else f"{hours * 60:g} min"
+
+
+def decisions(rows: pd.DataFrame, bucket: str) -> str:
     """Say how many decisions, and of how many batches at a time, a line rests on."""
+    said = f"{np.nansum(values(rows, 'processed')):,.0f} decisions"
     batches = values(rows, "n_batches")
     batches = batches[batches > 0]
-    decisions = f"{np.nansum(values(rows, 'processed')):,.0f} decisions"
-    if not len(batches):
-        return decisions
+    if not bucket or not len(batches):
+        return said
     few, many = f"{batches.min():,.0f}", f"{batches.max():,.0f}"
-    return f"{decisions},\n{few if few == many else f'{few}–{many}'} batches per {bucket}"  # noqa: RUF001
+    return f"{said},\n{few if few == many else f'{few}–{many}'} batches per {bucket}"  # noqa: RUF001
 
 
-def _span(tracks: Sequence[Track]) -> tuple[float, float]:
-    start = min(float(np.nanmin(line.start)) for line in tracks)
-    end = max(float(np.nanmax(line.end)) for line in tracks)
-    return start - (end - start) * 0.01, end + (end - start) * 0.01
+def _first_work(rows: pd.DataFrame) -> float:
+    column = "processed" if "processed" in rows else "pending"
+    worked = rows.loc[values(rows, column) != 0, "bucket_start"]
+    return float(numbers(worked.iloc[:1])[0]) if len(worked) else np.inf
 
 
 def _extent(tracks: Sequence[Track]) -> tuple[float, float]:
-    """Return the largest and smallest value to show: all of the lines, and most of the bands.
+    """Return the smallest and largest value to show: all of the lines, and most of the bands.
 
     One bucket with three decisions has an interval up to 70 %: it must not flatten all others.
     """
@@ -125,6 +197,6 @@ def _extent(tracks: Sequence[Track]) -> tuple[float, float]:
     highest, lowest = float(np.nanmax(lines)), min(0.0, float(np.nanmin(lines)))
     reach = _REACH * max(highest, -lowest)
     return (
-        max(highest, min(reach, bands.max(initial=0.0))),
-        min(lowest, max(-reach, bands.min(initial=0.0))),
+        min(lowest, max(-reach, float(bands.min(initial=0.0)))),
+        max(highest, min(reach, float(bands.max(initial=0.0)))),
     )

@@ -29,6 +29,9 @@ POLICY, VERSION = "policy_id", "policy_version"
 MOST_SERIES = len(STYLES)
 
 
+Key = tuple[str | None, ...]
+
+
 @dataclass(frozen=True)
 class Names:
     """The policies and versions that a picture holds: they decide who looks how."""
@@ -104,7 +107,7 @@ def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]
     table = table.sort_values("bucket_start", kind="stable")
     if not by:
         return (
-            [Series("all decisions", None, None, STYLES[0], table.reset_index(drop=True))]
+            [Series("all decisions", None, None, STYLES[1], table.reset_index(drop=True))]
             if len(table)
             else []
         ), ""
@@ -118,14 +121,12 @@ def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]
         volumes = {key: float(grouped[key][volume].abs().sum()) for key in keys}
         largest = set(sorted(keys, key=lambda key: -volumes[key])[:MOST_SERIES])
         shown, rest = [key for key in keys if key in largest], [key for key in keys if key not in largest]
-    labels, shared = _labels(by, keys)
-    styles = _styles(by, shown, names)
+    labels, shared, styles = styles_of(by, shown, names)
     series = [Series(labels[key], *_both(by, key), style=styles[key], rows=grouped[key]) for key in shown]
     if rest:
-        kind = {
-            1: "policies" if by == [POLICY] else "versions",
-            2: "policy versions" if not shared else "versions",
-        }[len(by)]
+        kind = (
+            "policies" if by == [POLICY] else "versions" if by == [VERSION] or shared else "policy versions"
+        )
         rows = _added_up(pd.concat([grouped[key] for key in rest]), sums)
         series.append(Series(f"other ({len(rest):,} {kind})", None, None, OTHER_STYLE, rows, is_other=True))
     return series, shared
@@ -135,37 +136,44 @@ def _distinct(column: pd.Series[Any]) -> tuple[str | None, ...]:
     return tuple(sorted({None if pd.isna(name) else str(name) for name in column.unique()}, key=natural_key))
 
 
-def _both(by: list[str], key: tuple[str | None, ...]) -> tuple[str | None, str | None]:
+def _both(by: list[str], key: Key) -> tuple[str | None, str | None]:
     parts = dict(zip(by, key, strict=True))
     return parts.get(POLICY), parts.get(VERSION)
 
 
-def _labels(
-    by: list[str], keys: list[tuple[str | None, ...]]
-) -> tuple[dict[tuple[str | None, ...], str], str]:
-    """Name each series by what tells it apart, and say what they share."""
-    if len(by) == 1:
-        return {key: shown_name(key[0]) for key in keys}, ""
-    if len({policy for policy, _ in keys}) == 1:
-        return {key: shown_name(key[1]) for key in keys}, shown_name(keys[0][0])
-    return {key: f"{shown_name(key[0])} · {shown_name(key[1])}" for key in keys}, ""
+def styles_of(by: list[str], keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:
+    """Name and dress up to ten keys: policies, versions, or pairs of both as `by` says.
 
-
-def _styles(
-    by: list[str], keys: list[tuple[str | None, ...]], names: Names
-) -> dict[tuple[str | None, ...], Style]:
-    """Give each series a style: the same in all panels while the picture has at most ten names."""
+    Returns
+    -------
+    labels : dict
+        What tells each apart from the others.
+    shared : str
+        The policy that all have in common, if labels leave it out; else "".
+    styles : dict
+        The same in all panels while the picture has at most ten names. Of several policies, each has a
+        colour, and each version a marker and line style.
+    """
     drawn = [_both(by, key) for key in keys]
     policies = assign(_few(names.policies, [policy for policy, _ in drawn]))
     versions = assign(_few(names.versions, [version for _, version in drawn]))
     if by == [POLICY]:
-        return {key: policies[key[0]] for key in keys}
-    if by == [VERSION] or len({policy for policy, _ in drawn}) == 1:
-        return {key: versions[version] for key, (_, version) in zip(keys, drawn, strict=True)}
-    return {
-        key: crossed(policies[policy], versions[version])
-        for key, (policy, version) in zip(keys, drawn, strict=True)
-    }
+        return {key: shown_name(key[0]) for key in keys}, "", {key: policies[key[0]] for key in keys}
+    if by == [VERSION]:
+        return {key: shown_name(key[0]) for key in keys}, "", {key: versions[key[0]] for key in keys}
+    if not by:
+        return dict.fromkeys(keys, "all decisions"), "", dict.fromkeys(keys, STYLES[1])
+    if len(names.policies) == 1:
+        return (
+            {key: shown_name(key[1]) for key in keys},
+            shown_name(names.policies[0]),
+            {key: versions[key[1]] for key in keys},
+        )
+    return (
+        {key: f"{shown_name(key[0])} · {shown_name(key[1])}" for key in keys},
+        "",
+        {key: crossed(policies[key[0]], versions[key[1]]) for key in keys},
+    )
 
 
 def _few(everywhere: tuple[str | None, ...], here: list[str | None]) -> set[str | None]:

@@ -20,31 +20,30 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style:
-    """Colour, marker, line style and hatch of one series."""
+    """Colour, marker and line style of one series."""
 
     color: str
     marker: str
     linestyle: Any
-    hatch: str = ""
 
 
 _LONG_DASH = (0, (9, 2))
 _DASH_DOT_DOT = (0, (6, 1.5, 1.2, 1.5, 1.2, 1.5))
 # Dotted is not among the line styles: it says "hardly observed".
 STYLES = (
+    Style("#661100", "h", _DASH_DOT_DOT),
     Style("#0072B2", "o", "-"),
     Style("#D55E00", "s", "--"),
-    Style("#009E73", "^", "-."),
+    Style("#56B4E9", "^", "-."),
     Style("#AA3377", "D", _LONG_DASH),
-    Style("#E69F00", "v", _DASH_DOT_DOT),
-    Style("#56B4E9", "P", "-"),
-    Style("#882255", "X", "--"),
-    Style("#332288", "<", "-."),
-    Style("#999933", ">", _LONG_DASH),
-    Style("#6B4A2B", "h", _DASH_DOT_DOT),
+    Style("#117733", "v", _DASH_DOT_DOT),
+    Style("#999933", "P", "-"),
+    Style("#332288", "X", "--"),
+    Style("#009E73", "<", "-."),
+    Style("#E69F00", ">", _LONG_DASH),
 )
-NONE_STYLE = Style("#444444", "d", "-")
-OTHER_STYLE = Style("#A0A0A0", "p", "-")
+NONE_STYLE = Style("#404040", "d", "-")
+OTHER_STYLE = Style("#A8A8A8", "p", "-")
 
 
 def natural_key(name: str | None) -> tuple[Any, ...]:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 NONE_NAME = "(none)"
+# What matplotlib is to be told of any text that holds a name.
+LITERAL = {"parse_math": False, "usetex": False}
 _LONGEST = 60
 _BOX = "\u25a1"
 # Joiners shape scripts such as Persian; all other invisible characters can only mislead.
@@ -69,8 +71,7 @@ def literal(text: str, *, font: FontProperties | None = None, longest: int = _LO
 
 def put(artist: Text, text: str) -> None:
     """Let an artist show exactly `text`: neither mathtext nor TeX read it."""
-    artist.set_parse_math(False)
-    artist.set_usetex(False)
+    artist.set(**LITERAL)
     glyphs = _glyphs(artist.get_fontproperties())
     # Our own line breaks stay; names have none left after `literal`.
     artist.set_text("\n".join("".join(_piece(c, glyphs) for c in line) for line in text.split("\n")))

@@ -1,25 +1,35 @@
-"""Throughput over time: how many decisions per hour each version gets through.
+"""Throughput over time: how many decisions per hour each version gets through, as lines or as a stack.
 
-Place in the flow: rates → **plots** → a slide, or the report. Computes nothing but what "other" adds up to.
+Place in the flow: rates → **plots** → a slide, or the report.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Patch
 
-from safetykit_analytics.plots.axes import axes_or_new, count_axis, finish
-from safetykit_analytics.plots.lines import track, values
-from safetykit_analytics.plots.over_time import Quantity, draw_over_time
-from safetykit_analytics.plots.series import check_columns, names_in
+from safetykit_analytics.plots.axes import GREY, count_axis
+from safetykit_analytics.plots.lines import flags, track, values
+from safetykit_analytics.plots.over_time import (
+    Quantity,
+    decisions,
+    draw_over_time,
+    mark_partial,
+    set_scene,
+)
+from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-    from safetykit_analytics.plots.axes import Panel
     from safetykit_analytics.plots.lines import Track
+    from safetykit_analytics.plots.panel import Panel
     from safetykit_analytics.plots.series import Names
 
 _COLUMNS = (
@@ -29,7 +39,7 @@ _COLUMNS = (
 _SUMS = ("processed", "throughput_per_hour", "n_batches", "processed_low", "processed_high")
 
 
-def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: bool = False) -> Axes:
     """Draw processed decisions per hour over time, one line per policy, version or both.
 
     Parameters
@@ -38,26 +48,22 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
         What ``rates`` returns, or rows of it.
     ax : matplotlib Axes, optional
         Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+    stacked : bool
+        Areas on top of each other, whose upper edge is the sum, instead of lines. A stack has no bands.
 
     Returns
     -------
     matplotlib Axes
         A lighter band runs from what was certainly processed in a bucket to what was possibly, given when the
-        batches were polled. A missing table gives empty axes that say "no data".
+        batches were polled. Doubtful buckets are hollow and dotted, missing ones are gaps. Where buckets are
+        too many to be told apart, several make one point (the axis says so) and the band is their range.
 
     Raises
     ------
     UnknownName
         A column of ``rates`` is missing.
     """
-    ax = axes_or_new(ax)
-    finish(ax, draw_throughput(rates, ax, names_in(check_columns(rates, _COLUMNS, what="rates"))))
-    return ax
-
-
-def draw_throughput(rates: pd.DataFrame, ax: Axes, names: Names) -> Panel:
-    """Draw into an Axes; say what its title and legend are to hold."""
-    return draw_over_time(rates, ax, names, _THROUGHPUT)
+    return draw_alone(STACKED if stacked else THROUGHPUT, rates, ax)
 
 
 def _track(rows: pd.DataFrame) -> Track:
@@ -65,21 +71,92 @@ def _track(rows: pd.DataFrame) -> Track:
     processed, throughput = values(rows, "processed"), values(rows, "throughput_per_hour")
     hours = (rows["bucket_end"] - rows["bucket_start"]).dt.total_seconds().to_numpy(dtype="float64") / 3600
     # Of a bucket that is not over, the hours gone by are known only by what was done in them.
-    unknown = rows["partial"].to_numpy(dtype=bool, na_value=False)
-    gone: Any = np.where(unknown, np.nan, hours)
-    np.divide(processed, throughput, out=gone, where=unknown & (throughput != 0))
-    return track(
-        rows, throughput, values(rows, "processed_low") / gone, values(rows, "processed_high") / gone
-    )
+    unfinished = flags(rows, "partial")
+    gone: Any = np.where(unfinished, np.nan, hours)
+    np.divide(processed, throughput, out=gone, where=unfinished & (throughput != 0))
+    low, high = values(rows, "processed_low") / gone, values(rows, "processed_high") / gone
+    return track(rows, throughput, low, high, weight=np.where(np.isfinite(gone), gone, 0.0))
 
 
-_THROUGHPUT = Quantity(
+_QUANTITY = Quantity(
     title="Throughput",
     unit="processed decisions per hour",
     volume="processed",
     sums=_SUMS,
     track=_track,
     axis=count_axis,
+    about=decisions,
     band="certain to possible,\ngiven when it was polled",
     band_alpha=0.13,
 )
+
+
+def _draw_stack(rates: pd.DataFrame, ax: Axes, names: Names) -> Panel:
+    """Draw areas whose heights add up; a bucket without any row at all is a gap."""
+    scene = set_scene(rates, ax, names, _QUANTITY)
+    if not scene.tracks:
+        return scene.panel
+    starts = np.unique(np.concatenate([line.start[np.isfinite(line.start)] for line in scene.tracks]))
+    ends = np.zeros(len(starts))
+    below = np.zeros(len(starts))
+    top = np.zeros(len(starts))
+    colors = _tints([one.style.color for one in scene.series])
+    for one, line, color in zip(scene.series, scene.tracks, colors, strict=True):
+        there = np.isfinite(line.start)
+        places = np.searchsorted(starts, line.start[there])
+        height = np.zeros(len(starts))
+        doubtful = np.zeros(len(starts), dtype=bool)
+        ends[places] = line.end[there]
+        height[places] = np.nan_to_num(line.value[there])
+        doubtful[places] = (line.doubtful | line.partial)[there]
+        _fill(ax, (starts, ends), (below, below + height), color=color, pale=doubtful)
+        below = below + height
+        top = np.maximum(top, below)
+        handle = Patch(facecolor=color, alpha=0.85)
+        scene.panel.entries.insert(
+            0, Entry(handle, one.label, decisions(one.rows, scene.bucket), one.is_other)
+        )
+    if any(line.doubtful.any() for line in scene.tracks):
+        handle = Patch(facecolor=GREY, alpha=0.3)
+        scene.panel.key.append(Entry(handle, "hardly observed, or spread", "from longer polling gaps"))
+    mark_partial(ax, scene)
+    scene.panel.extent = (min(0.0, float(below.min())), float(top.max()))
+    return scene.panel
+
+
+def _tints(colors: list[str]) -> list[Any]:
+    """Make each further version of a policy lighter: areas have no marker to tell them apart."""
+    seen: Counter[str] = Counter()
+    tinted = []
+    for color in colors:
+        white = 1 - 0.62 ** seen[color]
+        tinted.append(tuple(part + (1 - part) * white for part in to_rgb(color)))
+        seen[color] += 1
+    return tinted
+
+
+def _fill(ax: Axes, edges: tuple[Any, Any], heights: tuple[Any, Any], *, color: Any, pale: Any) -> None:
+    """Fill one layer of the stack, each bucket over its whole length."""
+    (starts, ends), (low, high) = edges, heights
+    x = np.column_stack([starts, ends]).ravel()
+    touching = np.append(starts[1:] - ends[:-1] < 1e-9, False)
+    for shown, alpha in ((~pale, 0.85), (pale, 0.3)):
+        if shown.any():
+            kept = np.repeat(shown, 2)
+            # Where the next bucket does not touch this one, an empty point in between cuts the area.
+            cuts = np.flatnonzero(~touching) * 2 + 2
+            ax.fill_between(
+                np.insert(x, cuts, np.nan),
+                np.insert(np.repeat(low, 2), cuts, np.nan),
+                np.insert(np.repeat(high, 2), cuts, np.nan),
+                where=np.insert(kept, cuts, False),
+                facecolor=color,
+                alpha=alpha,
+                linewidth=0.4,
+                edgecolor="white",
+                zorder=2,
+            )
+
+
+THROUGHPUT = Plot("rates", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))
+STACKED = Plot("rates", _COLUMNS, _draw_stack)

@@ -95,3 +95,71 @@ def empty_rates(tz="UTC"):
 
 def lines_with_data(ax):
     return [line for line in ax.get_lines() if len(line.get_xdata()) and np.isfinite(line.get_ydata()).any()]
+
+
+def control_table(groups, *, alarms=(), **shape):
+    """Return a table with the columns of ``control_chart``: limits of three sigma, alarms where asked."""
+    chart = rates_table(groups, **shape)
+    rate = chart["error"].sum() / chart["processed"].sum()
+    wide = 3 * np.sqrt(rate * (1 - rate) / chart["processed"]) * 1.3
+    chart = chart.assign(
+        center=rate,
+        lower_limit=np.maximum(rate - wide, 0),
+        upper_limit=rate + wide,
+        sigma_z=1.3,
+        out_of_control=False,
+        segment=0,
+    )
+    for row in alarms:
+        chart.loc[row, "error_rate"] = chart.loc[row, "upper_limit"] * 1.25
+        chart.loc[row, "out_of_control"] = True
+    return chart
+
+
+def backlog_table(groups, **shape):
+    """Return a table with the columns of ``backlog``."""
+    table = rates_table(groups, **shape)
+    pending = (900 + (table["success"] - table["success"].mean()).cumsum()).clip(lower=0).round()
+    table = table.assign(pending=pending, n_open=(pending // 150).astype("int64"))
+    return table.drop(columns=[*RATES_FLOATS, "n_batches", "processed_low", "processed_high"])
+
+
+def completion_table(rows):
+    """Return a table with the columns of ``completion_time``; hours, None where a bracket is open."""
+    names = ("median_low", "median_high", "p90_low", "p90_high")
+    columns = {
+        "policy_id": pa.array([row[0] for row in rows], pa.string()),
+        "policy_version": pa.array([row[1] for row in rows], pa.string()),
+        "n_batches": pa.array([row[2] for row in rows], pa.int64()),
+        "n_running": pa.array([row[3] for row in rows], pa.int64()),
+    }
+    table = typed(columns)
+    for place, name in enumerate(names):
+        table[name] = pd.to_timedelta([row[4][place] for row in rows], unit="h").astype("timedelta64[us]")
+    return table
+
+
+def comparison_table(baseline, candidates, *, policy="spam"):
+    """Return a table with the columns of ``compare_versions(...).table``.
+
+    ``candidates`` lists (version, batches, decisions, difference, low, high, verdict).
+    """
+    known = {"n_batches": 12, "processed": 24_112.0, "error_rate": 0.0213}
+    known |= {"error_rate_low": 0.0172, "error_rate_high": 0.0261}
+    rows = [{"policy_version": baseline, "role": "baseline"} | known]
+    names = ("policy_version", "n_batches", "processed", "difference", "difference_low",
+             "difference_high", "verdict")  # fmt: skip
+    for candidate in candidates:
+        row = dict(zip(names, candidate, strict=True)) | {"role": "candidate"}
+        row["processed"] = float(row["processed"])
+        row["error_rate"] = 0.0213 + (row["difference"] or 0)
+        if row["difference_low"] is not None:
+            row["mde"] = (row["difference_high"] - row["difference_low"]) * 0.7
+        rows.append(row)
+    kinds = {"policy_version": pa.string(), "role": pa.string(), "n_batches": pa.int64()}
+    floats = ("processed", "error_rate", "error_rate_low", "error_rate_high", "difference", "difference_low")
+    kinds |= dict.fromkeys((*floats, "difference_high", "mde"), pa.float64()) | {"verdict": pa.string()}
+    columns = {"policy_id": pa.array([policy] * len(rows), pa.string())}
+    for name, kind in kinds.items():
+        columns[name] = pa.array([row.get(name) for row in rows], kind)
+    return typed(columns)

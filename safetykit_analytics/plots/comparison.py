@@ -1,0 +1,204 @@
+"""Forest plot: how much each candidate's error rate differs from the baseline's, and how sure that is.
+
+Place in the flow: compare → **plots** → a slide, or the report. Differences, intervals and verdicts come
+with the comparison.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from safetykit_analytics.plots.axes import GREY, percent, plain
+from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
+from safetykit_analytics.plots.rows import number, rows_height, rows_of, write_rows
+from safetykit_analytics.plots.series import POLICY, shown_name
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from safetykit_analytics.plots.rows import Row
+    from safetykit_analytics.plots.series import Names
+
+_COLUMNS = (
+    "policy_id", "policy_version", "role", "n_batches", "processed", "error_rate", "error_rate_low",
+    "error_rate_high", "difference", "difference_low", "difference_high", "mde", "verdict",
+)  # fmt: skip
+_FOUND = ("higher", "lower")
+# An interval from three batches may be 40 points wide: it must not flatten all others.
+_REACH = 3.0
+
+
+def plot_comparison(comparison: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw differences in error rate from the baseline, with their intervals and verdicts.
+
+    Parameters
+    ----------
+    comparison : VersionComparison or DataFrame
+        What ``compare_versions`` returns, or its ``.table``.
+    ax : matplotlib Axes, optional
+        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+
+    Returns
+    -------
+    matplotlib Axes
+        One row per candidate, the ten with most decisions, in percentage points. A filled marker stands for a
+        verdict of higher or lower, a hollow one for none. An interval that leaves the picture has an arrow.
+
+    Raises
+    ------
+    TypeError
+        Neither a comparison nor a DataFrame.
+    UnknownName
+        A column is missing.
+    """
+    return draw_alone(COMPARISON, getattr(comparison, "table", comparison), ax)
+
+
+def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
+    candidates = table[table["role"] == "candidate"]
+    rows, shared, left_out = rows_of(candidates, names, volume="processed")
+    baselines = table[table["role"] == "baseline"]
+    panel = Panel(title=_title(baselines, shared))
+    ax.set_xlabel("difference in error rate, percentage points")
+    if not rows:
+        plain(ax, grid="x")
+        panel.is_empty = True
+        return panel
+    write_rows(ax, _with_baselines(rows, baselines), [_words(row.data) for row in rows])
+    low, high = _span(rows)
+    ax.axvline(0.0, color="0.25", linewidth=1.2, zorder=1)
+    for place, row in enumerate(rows):
+        _draw_row(ax, place, row, low, high)
+    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: points(value)))
+    ax.set_xlabel("← fewer errors      difference from the baseline, percentage points      more errors →")
+    panel.span = (low, high)
+    panel.detail = _detail(baselines, left_out)
+    panel.words_right = True
+    panel.key = _key(rows)
+    return panel
+
+
+def points(fraction: float) -> str:
+    """Write a difference of fractions in percentage points.
+
+    >>> points(0.0125), points(-0.003), points(0.0)
+    ('+1.25', '−0.3', '0')
+    """  # noqa: RUF002 -- a minus as wide as the plus
+    shown = f"{100 * fraction:+.3g}".replace("-", "−")  # noqa: RUF001
+    return "0" if float(f"{100 * fraction:.3g}") == 0 else shown
+
+
+def _draw_row(ax: Axes, place: int, row: Row, left: float, right: float) -> None:
+    middle, low, high = (
+        number(row.data[name]) for name in ("difference", "difference_low", "difference_high")
+    )
+    found = row.data["verdict"] in _FOUND
+    look: dict[str, Any] = {"color": row.style.color, "zorder": 3}
+    if np.isfinite(low) and np.isfinite(high):
+        shown = max(low, left), min(high, right)
+        ax.plot(shown, [place, place], linewidth=2.6, linestyle="-" if found else (0, (1.2, 0.8)), **look)
+        for end, cut, marker in ((shown[0], low < left, "<"), (shown[1], high > right, ">")):
+            ax.plot([end], [place], marker=marker if cut else "|", markersize=8, markeredgewidth=1.6, **look)
+    if np.isfinite(middle) and left <= middle <= right:
+        face = row.style.color if found else "white"
+        look |= {"marker": row.style.marker, "markersize": 9, "markerfacecolor": face, "zorder": 4}
+        ax.plot([middle], [place], markeredgewidth=1.6, **look)
+
+
+def _span(rows: list[Row]) -> tuple[float, float]:
+    """Return what the x axis shows: zero, all differences, and intervals up to three times as far."""
+    middles = np.array([number(row.data["difference"]) for row in rows])
+    ends = np.array(
+        [number(row.data[name]) for row in rows for name in ("difference_low", "difference_high")]
+    )
+    middles, ends = middles[np.isfinite(middles)], ends[np.isfinite(ends)]
+    inner = np.abs(ends).min(initial=np.inf)
+    reach = _REACH * max(float(np.abs(middles).max(initial=0.0)), float(inner) if np.isfinite(inner) else 0.0)
+    if reach == 0:
+        return -0.01, 0.01
+    low = min(float(middles.min(initial=0.0)), max(-reach, float(ends.min(initial=0.0))))
+    high = max(float(middles.max(initial=0.0)), min(reach, float(ends.max(initial=0.0))))
+    room = 0.06 * (high - low)
+    return low - room, high + room
+
+
+def _words(data: dict[str, Any]) -> str:
+    verdict = "no verdict" if pd.isna(data["verdict"]) else str(data["verdict"])
+    middle, low, high = (number(data[name]) for name in ("difference", "difference_low", "difference_high"))
+    if np.isnan(middle):
+        said = verdict
+    elif np.isnan(low) or np.isnan(high):
+        said = f"{points(middle)}: {verdict}"
+    else:
+        said = f"{points(middle)} ({points(low)} to {points(high)}): {verdict}"
+    seen = number(data["mde"])
+    if verdict == "no difference found" and np.isfinite(seen):
+        said += f"\n{points(seen).lstrip('+')} points or more would have been seen"
+    return f"{said}\n{data['n_batches']:,} batches, {data['processed']:,.0f} decisions"
+
+
+def _title(baselines: pd.DataFrame, shared: str) -> str:
+    against = (
+        shown_name(_name(baselines.iloc[0]["policy_version"])) if len(baselines) == 1 else "the baseline"
+    )
+    return f"Error rate against {against}" + (f": {shared}" if shared else "")
+
+
+def _detail(baselines: pd.DataFrame, left_out: int) -> str:
+    """Say what the baseline is, or how many there are."""
+    smaller = f"; not drawn: {left_out:,} with fewer decisions" if left_out else ""
+    if len(baselines) != 1:
+        return f"{len(baselines):,} policies, each against its own baseline{smaller}"
+    base = baselines.iloc[0]
+    rate, low, high = (number(base[name]) for name in ("error_rate", "error_rate_low", "error_rate_high"))
+    between = f" ({percent(_short(low))} to {percent(_short(high))})" if np.isfinite(low + high) else ""
+    said = f"{percent(_short(rate))}{between}" if np.isfinite(rate) else "no error rate"
+    counts = f"{base['n_batches']:,} batches, {base['processed']:,.0f} decisions"
+    return f"baseline {shown_name(_name(base['policy_version']))}: {said}, {counts}{smaller}"
+
+
+def _key(rows: list[Row]) -> list[Entry]:
+    """Explain filled and hollow markers, as far as they are there."""
+    look: dict[str, Any] = {"color": GREY, "marker": "o", "markersize": 8, "markeredgewidth": 1.6}
+    found = {row.data["verdict"] in _FOUND for row in rows}
+    solid = Line2D([], [], linewidth=2.6, **look)
+    hollow = Line2D([], [], linewidth=2.6, linestyle=(0, (1.2, 0.8)), markerfacecolor="white", **look)
+    return [Entry(solid, "verdict: higher or lower")] * (True in found) + [
+        Entry(hollow, "no difference found,", "or not enough batches")
+    ] * (False in found)
+
+
+def _with_baselines(rows: list[Row], baselines: pd.DataFrame) -> list[str]:
+    """Name each row; where policies have baselines of their own, say which."""
+    if len(baselines) < 2 or POLICY not in baselines:
+        return [row.label for row in rows]
+    of = {
+        _name(policy): shown_name(_name(version))
+        for policy, version in zip(baselines[POLICY], baselines["policy_version"], strict=True)
+    }
+    return [f"{row.label} against {of.get(_name(row.data[POLICY]), 'the baseline')}" for row in rows]
+
+
+def _name(value: Any) -> str | None:
+    return None if pd.isna(value) else str(value)
+
+
+def _short(fraction: float) -> float:
+    """Keep three digits of a fraction."""
+    return float(f"{fraction:.3g}")
+
+
+COMPARISON = Plot(
+    "a comparison",
+    _COLUMNS,
+    _draw,
+    share_y=False,
+    most_columns=2,
+    height=lambda table: rows_height(int((table["role"] == "candidate").sum())),
+)

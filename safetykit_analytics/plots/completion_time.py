@@ -1,0 +1,142 @@
+"""How long batches take: brackets for the median and for nine in ten, per policy, version or both.
+
+Place in the flow: completion_time → **plots** → a slide, or the report.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from safetykit_analytics.plots.axes import GREY, plain
+from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
+from safetykit_analytics.plots.rows import rows_height, rows_of, write_rows
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from safetykit_analytics.plots.series import Names
+
+_BRACKETS = ("median_low", "median_high", "p90_low", "p90_high")
+_COLUMNS = ("n_batches", "n_running", *_BRACKETS)
+_SHORT = {"days": "d", "hours": "h", "minutes": "min", "seconds": "s"}
+_UNITS = (("days", 24.0), ("hours", 1.0), ("minutes", 1 / 60), ("seconds", 1 / 3600))
+
+
+def plot_completion_time(completion: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw between which two times half, and nine in ten, of the batches are done.
+
+    Parameters
+    ----------
+    completion : DataFrame
+        What ``completion_time`` returns, or rows of it.
+    ax : matplotlib Axes, optional
+        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+
+    Returns
+    -------
+    matplotlib Axes
+        One row per policy, version or both: the ten with most batches. A bracket that is open, as so many
+        batches are still running, ends in an arrow.
+
+    Raises
+    ------
+    UnknownName
+        A column of ``completion`` is missing.
+    """
+    return draw_alone(COMPLETION_TIME, completion, ax)
+
+
+def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
+    completion = completion.assign(**{name: _hours(completion[name]) for name in _BRACKETS})
+    rows, shared, left_out = rows_of(completion, names, volume="n_batches")
+    panel = Panel(title=f"Time to completion: {shared}" if shared else "Time to completion")
+    known = completion[list(_BRACKETS)].to_numpy(dtype="float64")
+    ax.set_xlabel("hours from creation to the first SUCCESS or ERROR")
+    if not np.isfinite(known).any():
+        plain(ax)
+        panel.is_empty = True
+        return panel
+    longest = float(np.nanmax(known))
+    unit, hours = next((unit for unit in _UNITS if longest >= 2 * unit[1]), _UNITS[-1])
+    ax.set_xlabel(f"{unit} from creation to the first SUCCESS or ERROR")
+    write_rows(ax, [row.label for row in rows], [_words(row.data, unit, hours) for row in rows])
+    reach = longest / hours
+    for place, row in enumerate(rows):
+        for quantile, offset, width in (("median", -0.12, 5.0), ("p90", 0.12, 2.2)):
+            low, high = (row.data[f"{quantile}_{side}"] / hours for side in ("low", "high"))
+            _bracket(ax, place + offset, low, high, reach, color=row.style.color, width=width)
+    panel.span = (0.0, reach * 1.12)
+    panel.detail = _detail(completion, left_out)
+    panel.words_right = True
+    panel.key = [
+        Entry(
+            Line2D([], [], color=GREY, linewidth=5, solid_capstyle="butt"),
+            "half of the batches",
+            "done within",
+        ),
+        Entry(Line2D([], [], color=GREY, linewidth=2.2), "nine in ten", "done within"),
+    ]
+    return panel
+
+
+def _bracket(ax: Axes, y: float, low: float, high: float, reach: float, *, color: str, width: float) -> None:
+    """Draw what is known of one quantile: between low and high, or later than low."""
+    if np.isnan(low):
+        return
+    look: dict[str, Any] = {"color": color, "linewidth": width, "solid_capstyle": "butt"}
+    if np.isnan(high):
+        ax.plot([low, reach * 1.07], [y, y], **look | {"alpha": 0.45})
+        ax.plot([reach * 1.07], [y], marker=">", color=color, markersize=7, linestyle="none", alpha=0.6)
+    else:
+        # Both ends at one time are still to be seen.
+        ax.plot([low, max(high, low + reach * 0.004)], [y, y], **look)
+    ends = [low] if np.isnan(high) else [low, high]
+    ax.plot(
+        ends, [y] * len(ends), marker="|", color=color, markersize=9, markeredgewidth=1.6, linestyle="none"
+    )
+
+
+def _words(data: dict[str, Any], unit: str, hours: float) -> str:
+    half, most = (
+        _range(data[f"{quantile}_low"] / hours, data[f"{quantile}_high"] / hours, _SHORT[unit])
+        for quantile in ("median", "p90")
+    )
+    batches, running = data["n_batches"], data["n_running"]
+    return f"half: {half}; nine in ten: {most}\n{batches:,} batches, {running:,} still running"
+
+
+def _range(low: float, high: float, unit: str) -> str:
+    if np.isnan(low):
+        return "not known yet"
+    if np.isnan(high):
+        return f"> {low:.3g} {unit}"
+    if f"{low:.3g}" == f"{high:.3g}":
+        return f"{low:.3g} {unit}"
+    return f"{low:.3g}–{high:.3g} {unit}"  # noqa: RUF001 -- a dash between two numbers
+
+
+def _detail(completion: pd.DataFrame, left_out: int) -> str:
+    batches, running = completion["n_batches"].sum(), completion["n_running"].sum()
+    smaller = f"; not drawn: {left_out:,} with fewer batches" if left_out else ""
+    return f"{batches:,} batches, {running:,} of them still running{smaller}"
+
+
+def _hours(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Return durations in hours, NaN where they are missing."""
+    if pd.api.types.is_timedelta64_dtype(column.dtype):
+        return column.dt.total_seconds() / 3600
+    return column.astype("float64")
+
+
+COMPLETION_TIME = Plot(
+    "completion times",
+    _COLUMNS,
+    _draw,
+    share_y=False,
+    most_columns=2,
+    height=lambda table: rows_height(len(table)),
+)

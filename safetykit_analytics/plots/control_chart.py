@@ -1,0 +1,156 @@
+"""Control chart of error rates: which buckets differ from the rest by more than chance and habit explain.
+
+Place in the flow: rates → control_chart → **plots** → a slide, or the report. The limits come with the table.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from safetykit_analytics.plots.axes import GREY, percent_axis
+from safetykit_analytics.plots.lines import draw_line, flags, line_handle, track, values, with_gaps
+from safetykit_analytics.plots.over_time import Quantity, decisions, mark_partial, set_scene
+from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from safetykit_analytics.plots.panel import Panel
+    from safetykit_analytics.plots.series import Names, Series
+
+_COLUMNS = (
+    "bucket_start", "bucket_end", "error", "processed", "error_rate", "n_batches", "coverage",
+    "smeared_share", "partial", "center", "lower_limit", "upper_limit", "out_of_control",
+)  # fmt: skip
+_ALARM = "#D0021B"
+# With more series than this, limits and lines lie on top of each other: alarms and centre lines stay.
+_MOST_WITH_LIMITS = 4
+
+
+def plot_control_chart(chart: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw error rates with their centre line and control limits; points out of control are ringed.
+
+    Parameters
+    ----------
+    chart : DataFrame
+        What ``control_chart`` returns, or rows of it.
+    ax : matplotlib Axes, optional
+        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+
+    Returns
+    -------
+    matplotlib Axes
+        One chart per policy, version or both. Beyond four, only centre lines and points out of control;
+        beyond ten, the smaller ones are left out, and the legend says so (limits do not add up).
+        ``plot_grid`` gives each its own axes.
+
+    Raises
+    ------
+    UnknownName
+        A column of ``chart`` is missing.
+    """
+    return draw_alone(CONTROL_CHART, chart, ax)
+
+
+def _draw(chart: pd.DataFrame, ax: Axes, names: Names) -> Panel:
+    scene = set_scene(chart, ax, names, _QUANTITY)
+    panel = scene.panel
+    crowded = sum(not one.is_other for one in scene.series) > _MOST_WITH_LIMITS
+    highest = 0.0
+    for one, line in zip(scene.series, scene.tracks, strict=True):
+        if one.is_other:
+            panel.key.append(Entry(Line2D([], [], linestyle="none"), f"not drawn: {one.label}"))
+            continue
+        if not crowded:
+            draw_line(ax, line, one.style, points=scene.points)
+            highest = max(highest, float(np.nanmax(line.value, initial=0.0)))
+        highest = max(highest, _draw_limits(ax, one, band=not crowded), _draw_alarms(ax, one))
+        panel.entries.append(Entry(line_handle(one.style), one.label, _about(one.rows, scene.bucket)))
+    if scene.series:
+        _explain(panel, chart, crowded=crowded)
+        panel.extent = (0.0, highest)
+    mark_partial(ax, scene)
+    return panel
+
+
+def _draw_limits(ax: Axes, one: Series, *, band: bool) -> float:
+    """Draw a series' centre and limits, each bucket over its whole length; return the highest to show."""
+    rows = one.rows
+    line = with_gaps(
+        track(rows, values(rows, "center"), values(rows, "lower_limit"), values(rows, "upper_limit"))
+    )
+    x = np.column_stack([line.start, line.end]).ravel()
+    center, low, high = (np.repeat(array, 2) for array in (line.value, line.low, line.high))
+    if not np.isfinite(center).any():
+        return 0.0
+    look: dict[str, Any] = {"color": one.style.color, "zorder": 2}
+    ax.plot(x, center, linewidth=1.1, **look)
+    if not band or not np.isfinite(high).any():
+        return float(np.nanmax(center))
+    ax.fill_between(x, low, high, linewidth=0, alpha=0.12, **look)
+    ax.plot(x, low, linewidth=0.7, alpha=0.8, **look)
+    ax.plot(x, high, linewidth=0.7, alpha=0.8, **look)
+    # A bucket of three decisions has limits up to 100 %: it must not flatten all others.
+    return float(min(np.nanmax(high), 4 * np.nanmax(center)))
+
+
+def _draw_alarms(ax: Axes, one: Series) -> float:
+    """Ring the points that are out of control; return the highest of them."""
+    rate = values(one.rows, "error_rate")
+    found = flags(one.rows, "out_of_control") & np.isfinite(rate)
+    if not found.any():
+        return 0.0
+    x = track(one.rows, rate).x[found]
+    look: dict[str, Any] = {"linestyle": "none", "zorder": 5}
+    ax.plot(x, rate[found], marker=one.style.marker, color=one.style.color, markersize=5, **look)
+    ax.plot(x, rate[found], label="out of control", **look, **_RING)
+    return float(rate[found].max())
+
+
+def _explain(panel: Panel, chart: pd.DataFrame, *, crowded: bool) -> None:
+    if np.isfinite(values(chart, "upper_limit")).any() and not crowded:
+        panel.key.append(Entry(Patch(facecolor=GREY, alpha=0.25), "within control limits"))
+    found = int(flags(chart, "out_of_control").sum())
+    if found:
+        panel.key.append(Entry(Line2D([], [], linestyle="none", **_RING), "out of control"))
+    if crowded:
+        panel.key.append(
+            Entry(Line2D([], [], color=GREY), "centre lines only: too many", "charts in one picture")
+        )
+    panel.detail += f", {found:,} of {len(chart):,} points out of control"
+
+
+def _about(rows: pd.DataFrame, bucket: str) -> str:
+    """Say what a chart rests on, or why it has no limits."""
+    if not np.isfinite(values(rows, "upper_limit")).any():
+        return (
+            f"{decisions(rows, bucket)},\nno limits: too few {bucket}s"
+            if bucket.isalpha()
+            else "no limits yet"
+        )
+    return decisions(rows, bucket)
+
+
+_RING: dict[str, Any] = {
+    "marker": "o",
+    "markersize": 11,
+    "markerfacecolor": "none",
+    "markeredgecolor": _ALARM,
+    "markeredgewidth": 1.8,
+}
+_QUANTITY = Quantity(
+    title="Control chart of error rates",
+    unit="errors / processed decisions",
+    volume="processed",
+    sums=("error", "processed", "n_batches"),
+    track=lambda rows: track(rows, values(rows, "error_rate")),
+    axis=percent_axis,
+    about=decisions,
+    pools=False,
+)
+CONTROL_CHART = Plot("control_chart", _COLUMNS, _draw)
