@@ -120,12 +120,7 @@ def decode(
     if fault := checksum_fault(place.rpartition("/")[2], data):
         raise _damaged(place, fault)
     try:
-        file = pq.ParquetFile(
-            pa.BufferReader(data),
-            read_dictionary=DICTIONARY_COLUMNS if dictionaries else None,
-            pre_buffer=False,
-            page_checksum_verification=verify_pages,
-        )
+        file = _open(data, dictionaries=dictionaries, verify_pages=verify_pages)
         footer = file.metadata.metadata or {}
         if _VERSION_KEY not in footer:
             return None
@@ -152,6 +147,19 @@ def decode(
         version=version,
         is_sorted=footer.get(_SORTED_KEY) == _SORTED_BY,
     )
+
+
+def _open(data: bytes, *, dictionaries: bool, verify_pages: bool) -> Any:
+    try:
+        return pq.ParquetFile(
+            pa.BufferReader(data),
+            read_dictionary=DICTIONARY_COLUMNS if dictionaries else None,
+            pre_buffer=False,
+            page_checksum_verification=verify_pages,
+        )
+    except KeyError:
+        # The file is older than one of these columns; `_as_today` encodes the others.
+        return _open(data, dictionaries=False, verify_pages=verify_pages)
 
 
 def observation_schema(names: Sequence[str], *, dictionaries: bool) -> Any:

@@ -1,0 +1,196 @@
+"""Processes that append, compact, read and are killed. Run as a script, which forks before any thread exists.
+
+python -m tests.store.processes kill FOLDER N      kills of writers and compactors, prints what was found
+python -m tests.store.processes append FOLDER N    8 writers of N appends each
+python -m tests.store.processes read FOLDER N      N reads beside 2 writers and a compactor
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import os
+import random
+import signal
+import sys
+import time
+
+# One thread, so that forking is safe: no pool of any library may have started before.
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
+
+from safetykit_analytics import SnapshotStore
+from tests.store.helpers import START, keys, observations
+
+ROWS = 10
+OLD = START - dt.timedelta(days=200)
+
+
+def frame_of(token):
+    """Give the observations of one append: two closed days, with keys that no other token has."""
+    frame = observations(ROWS, start=OLD, n_batches=5)
+    later = frame["observed_at"] + (frame.index % 2) * dt.timedelta(days=1)
+    return frame.assign(observed_at=later, batch_id=frame["batch_id"] + f"_{token}")
+
+
+def keys_of(tokens):
+    return {key for token in tokens for key in keys(frame_of(token))}
+
+
+def tokens_in(folder):
+    """Read the whole store; give the tokens of which all rows are there, and whether any key was twice."""
+    result = keys(SnapshotStore(folder).read())
+    count = {}
+    for batch, _ in result:
+        token = int(batch.rpartition("_")[2])
+        count[token] = count.get(token, 0) + 1
+    return {token for token, n in count.items() if n == ROWS}, len(result) - len(set(result))
+
+
+def forked(task):
+    """Run a function in a child; give its process id and a pipe with what it writes."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writer)
+        return child, reader
+    status = 1
+    try:
+        os.close(reader)
+        task(writer)
+        status = 0
+    except BaseException:  # noqa: BLE001 -- a child must not run on into its parent's code
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def said(reader):
+    """Read all that a child has written: the numbers of its lines."""
+    with os.fdopen(reader, "rb") as pipe:
+        return [int(line) for line in pipe.read().split()]
+
+
+def say(line):
+    sys.stdout.write(line + "\n")
+
+
+def require_success(child):
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
+
+
+def append_all(folder, tokens, writer):
+    store = SnapshotStore(folder)
+    for token in tokens:
+        store.append(frame_of(token))
+        os.write(writer, b"%d\n" % token)
+
+
+def check(folder, acknowledged):
+    def task(writer):
+        whole, twice = tokens_in(folder)
+        lost = len(set(acknowledged) - whole)
+        damaged = sum(finding.is_damage for finding in SnapshotStore(folder).verify())
+        os.write(writer, b"%d\n%d\n%d\n" % (lost, twice, damaged))
+
+    child, reader = forked(task)
+    result = said(reader)
+    require_success(child)
+    return result
+
+
+def kill(folder, n):
+    """Kill a writer or a compactor at a random moment, n times; nothing acknowledged may be missing ever."""
+    draw = random.Random(n)
+    acknowledged = []
+    bad = [0, 0, 0]
+    in_compaction = 0
+    for i in range(n):
+
+        def task(writer, i=i):
+            compacts = i % 2
+            for round_ in range(10**6):
+                token = i * 1000 + round_
+                append_all(folder, [token], writer)
+                if compacts:
+                    SnapshotStore(folder).compact()
+
+        child, reader = forked(task)
+        time.sleep(draw.uniform(0, 0.12))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        heard = said(reader)
+        acknowledged += heard
+        in_compaction += i % 2 and bool(heard)
+        if i % 50 == 49 or i == n - 1:
+            bad = [a + b for a, b in zip(bad, check(folder, acknowledged), strict=True)]
+    say(f"{n} kills, {len(acknowledged)} appends acknowledged, {in_compaction} killed while compacting")
+    say(f"{bad[0]} lost, {bad[1]} twice, {bad[2]} damaged")
+
+
+def append(folder, n):
+    """Let 8 processes append n times each, all at once; the first of them creates the store."""
+    children = []
+    for i in range(8):
+        tokens = range(i * n, (i + 1) * n)
+        children.append(forked(lambda writer, tokens=tokens: append_all(folder, tokens, writer)))
+    acknowledged = []
+    for child, reader in children:
+        acknowledged += said(reader)
+        require_success(child)
+    lost, twice, damaged = check(folder, acknowledged)
+    say(f"{len(acknowledged)} appends acknowledged")
+    say(f"{lost} lost, {twice} twice, {damaged} damaged")
+
+
+def read(folder, n):
+    """Read n times beside 2 writers and a compactor; what was acknowledged before a read is in it, once."""
+    logs = [f"{folder}.log{i}" for i in range(2)]
+    stop = f"{folder}.stop"
+    tasks = [lambda _, i=i: write_on(folder, i, logs[i], stop) for i in range(2)]
+    others = [forked(task) for task in (*tasks, lambda pipe: compact_on(folder, stop, pipe))]
+    reader_child, reader = forked(lambda pipe: look(folder, logs, n, pipe))
+    missing, twice = said(reader)
+    open(stop, "w").close()
+    require_success(reader_child)
+    rounds = [said(pipe) for _, pipe in others][2]
+    for child, _ in others:
+        require_success(child)
+    say(f"{n} reads, {len(rounds)} compactions of {sum(rounds)} files meanwhile")
+    say(f"{missing} missing, {twice} twice")
+
+
+def write_on(folder, i, log, stop):
+    """Append until told to stop; but not for ever, so that compacting, not reading ever more, fills the time."""
+    with open(log, "wb", buffering=0) as file:
+        for token in range(i * 10**6, i * 10**6 + 400):
+            append_all(folder, [token], file.fileno())
+            if os.path.exists(stop):
+                return
+            time.sleep(0.05)
+
+
+def compact_on(folder, stop, pipe):
+    while not os.path.exists(stop):
+        if (report := SnapshotStore(folder).compact()).days:
+            os.write(pipe, b"%d\n" % report.files_before)
+
+
+def look(folder, logs, n, pipe):
+    store = SnapshotStore(folder)
+    missing = twice = 0
+    for _ in range(n):
+        before = set()
+        for log in logs:
+            with contextlib.suppress(FileNotFoundError), open(log) as file:
+                before |= {int(line) for line in file}
+        found = keys(store.read())
+        twice += len(found) - len(set(found))
+        missing += len(before - {int(batch.rpartition("_")[2]) for batch, _ in found})
+    os.write(pipe, b"%d\n%d\n" % (missing, twice))
+
+
+if __name__ == "__main__":
+    {"kill": kill, "append": append, "read": read}[sys.argv[1]](sys.argv[2], int(sys.argv[3]))

@@ -1,0 +1,239 @@
+"""Every system call of append and compact fails in turn: old state or new state, never between."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import errno
+import itertools
+import os
+import shutil
+import sys
+
+import pytest
+
+import safetykit_analytics as ska
+from tests.store.faults import Crash, FaultyOs, PowerCut, instead_of_os
+from tests.store.helpers import START, keys, observations
+
+OLD = START - dt.timedelta(days=200)
+FIRST = observations(40, start=OLD, n_batches=4, step=dt.timedelta(hours=1))  # two days
+SECOND = observations(
+    40, start=OLD, n_batches=4, step=dt.timedelta(hours=1), offset=40
+)  # two days, one of them new
+
+
+def keys_of(*frames):
+    return {key for frame in frames for key in keys(frame)}
+
+
+def day_of(key):
+    return key[1] // 86_400_000_000
+
+
+def found_in(folder):
+    """Read a store with the real operating system; damage would be an error."""
+    result = keys(ska.SnapshotStore(folder).read())
+    assert len(result) == len(set(result))
+    return set(result)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    """Prepare a store that has the first frame twice."""
+    folder = tmp_path_factory.mktemp("template")
+    for _ in range(2):
+        ska.SnapshotStore(folder).append(FIRST)
+    return folder
+
+
+def make(folder, template, situation):
+    """Prepare a store: not there yet, nor the folder that it is in, or as the template. Gives its keys."""
+    shutil.rmtree(folder.parent, ignore_errors=True)
+    if situation == "new":
+        return set()
+    shutil.copytree(template, folder)
+    return keys_of(FIRST)
+
+
+def act(folder, action):
+    store = ska.SnapshotStore(folder)
+    store.append(SECOND) if action == "append" else store.compact()
+
+
+def act_well(folder, action):
+    with instead_of_os(FaultyOs()) as calls:
+        act(folder, action)
+    return calls
+
+
+CASES = [("new", "append"), ("old", "append"), ("old", "compact")]
+
+
+def number_of_calls(folder, template, situation, action):
+    make(folder, template, situation)
+    calls = act_well(folder, action).calls
+    assert {"link", "fsync", "write", "unlink" if action == "compact" else "mkdir"} <= set(calls)
+    return len(calls)
+
+
+@pytest.mark.parametrize(("situation", "action"), CASES)
+@pytest.mark.parametrize("how", [errno.ENOSPC, errno.EIO])
+def test_a_call_that_fails_leaves_the_old_state_or_the_new_one_and_a_typed_error(
+    tmp_path, template, situation, action, how
+):
+    folder = tmp_path / "parent" / "store"
+    n_errors = 0
+    for n in range(1, number_of_calls(folder, template, situation, action) + 1):
+        before = make(folder, template, situation)
+        after = before | (keys_of(SECOND) if action == "append" else set())
+        error = None
+        with instead_of_os(FaultyOs(n, how)) as calls, contextlib.suppress(Crash):
+            try:
+                act(folder, action)
+            except ska.errors.StoreFailed as raised:
+                error = raised
+        assert found_in(folder) == (before if error else after), calls.calls[:n]
+        if error:
+            n_errors += 1
+            assert error.errno == how
+            assert os.strerror(how) in str(error)
+            assert str(folder) in str(error)
+        if calls.calls[n - 1] != "unlink":
+            assert list(folder.rglob(".tmp-*")) == [], calls.calls[:n]
+        act_well(folder, action)
+        assert found_in(folder) == after
+    assert n_errors > n / 2
+
+
+@pytest.mark.parametrize(("situation", "action"), CASES)
+def test_a_crash_at_any_call_leaves_whole_days_and_repeating_completes_them(
+    tmp_path, template, situation, action
+):
+    folder = tmp_path / "parent" / "store"
+    for n in range(1, number_of_calls(folder, template, situation, action) + 1):
+        before = make(folder, template, situation)
+        after = before | (keys_of(SECOND) if action == "append" else set())
+        with instead_of_os(FaultyOs(n, Crash)), pytest.raises(Crash):
+            act(folder, action)
+        found = found_in(folder)
+        assert before <= found <= after
+        for _, day in itertools.groupby(sorted(after - before, key=day_of), day_of):
+            assert (part := set(day)) <= found or not part & found
+        act_well(folder, action)
+        act_well(folder, "compact")
+        assert all(len(part.paths) == 1 for part in ska.SnapshotStore(folder).partitions())
+        assert found_in(folder) == after
+        assert [finding for finding in ska.SnapshotStore(folder).verify() if finding.is_damage] == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads back what was synced through /proc")
+@pytest.mark.parametrize("names_survive", [False, True])
+@pytest.mark.parametrize(("situation", "action"), CASES)
+def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(
+    tmp_path, template, situation, action, names_survive
+):
+    disk, later = tmp_path / "disk", tmp_path / "later"
+    disk.mkdir()
+    folder = disk / "deep" / "store"
+    n_calls = number_of_calls(folder, template, situation, action)
+    for n in range(1, n_calls + 2):  # the last one is cut after all was acknowledged
+        before = make(folder, template, situation)
+        after = before | (keys_of(SECOND) if action == "append" else set())
+        power = PowerCut(disk, fail_at=n, how=Crash)
+        with instead_of_os(power):
+            try:
+                act(folder, action)
+                acknowledged = True
+            except Crash:
+                acknowledged = False
+        assert acknowledged == (n > n_calls)
+        shutil.rmtree(later, ignore_errors=True)
+        power.after(later, names_survive=names_survive)
+        found = found_in(later / "deep" / "store")
+        assert before <= found <= after, power.calls
+        if acknowledged:
+            assert found == after
+
+
+def test_without_the_folder_sync_a_power_cut_would_lose_data(tmp_path, template, monkeypatch):
+    """The power cut that the test above makes is one that bites."""
+    from safetykit_analytics.store import local
+
+    monkeypatch.setattr(local, "_sync_folder", lambda folder: None)
+    disk, later = tmp_path / "disk", tmp_path / "later"
+    make(disk / "store", template, "old")
+    with instead_of_os(PowerCut(disk)) as power:
+        act(disk / "store", "append")
+    power.after(later, names_survive=False)
+    assert found_in(later / "store") == keys_of(FIRST)
+
+
+@pytest.mark.parametrize("size", [1, 1000])
+def test_short_writes_are_continued(tmp_path, size):
+    with instead_of_os(FaultyOs(write_at_most=size)):
+        act(tmp_path, "append")
+    assert found_in(tmp_path) == keys_of(SECOND)
+
+
+def test_a_file_system_without_hard_links_is_written_by_renaming(tmp_path):
+    class NoLinks(FaultyOs):
+        def __getattr__(self, name):
+            def refuse(*args):
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+            return refuse if name == "link" else super().__getattr__(name)
+
+    with instead_of_os(NoLinks()):
+        act(tmp_path, "append")
+        act(tmp_path, "append")
+        act(tmp_path, "compact")
+    assert found_in(tmp_path) == keys_of(SECOND)
+    assert list(tmp_path.rglob(".tmp-*")) == []
+
+
+@pytest.fixture
+def folder(tmp_path, template):
+    folder = tmp_path / "parent" / "store"
+    make(folder, template, "old")
+    return folder
+
+
+def test_publishing_never_replaces_a_file_that_has_the_name(folder, monkeypatch):
+    from safetykit_analytics.store import snapshots
+
+    taken = next(folder.glob("observed_date=*/*.parquet"))
+    content = taken.read_bytes()
+    monkeypatch.setattr(snapshots, "snapshot_name", lambda data: taken.name)
+    with pytest.raises(ska.errors.StoreFailed, match="exists"):
+        act(folder, "append")
+    assert taken.read_bytes() == content
+    assert found_in(folder) == keys_of(FIRST)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+@pytest.mark.parametrize("action", ["append", "compact"])
+def test_a_read_only_folder_is_a_clear_error(folder, action):
+    folders = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
+    for path in folders:
+        path.chmod(0o500)
+    try:
+        with pytest.raises(ska.errors.StoreFailed, match=f"cannot {action} .*: Permission denied"):
+            act(folder, action)
+        assert found_in(folder) == keys_of(FIRST)
+    finally:
+        for path in folders:
+            path.chmod(0o700)
+
+
+def test_a_keyboard_interrupt_while_writing_leaves_nothing(folder):
+    class Interrupted(FaultyOs):
+        def made(self, name, result, args):
+            if name == "fsync":
+                raise KeyboardInterrupt
+            return result
+
+    with instead_of_os(Interrupted()), pytest.raises(KeyboardInterrupt):
+        act(folder, "append")
+    assert found_in(folder) == keys_of(FIRST)
+    assert list(folder.rglob(".tmp-*")) == []
