@@ -111,6 +111,7 @@ def kill(folder, n):
 
         def task(writer, i=i):
             compacts = i % 2
+            os.write(writer, b"%d\n" % microseconds_of_an_append(f"{folder}.warm"))
             for round_ in range(10**6):
                 token = i * 1000 + round_
                 append_all(folder, [token], writer)
@@ -118,7 +119,9 @@ def kill(folder, n):
                     SnapshotStore(folder).compact()
 
         child, reader = forked(task)
-        time.sleep(draw.uniform(0, 0.12))
+        # However busy the machine is, the kill comes somewhere within the first ten appends.
+        typical_s = int(os.read(reader, 20)) / 1e6
+        time.sleep(draw.uniform(0, 10 * typical_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         heard = said(reader)
@@ -128,6 +131,14 @@ def kill(folder, n):
             bad = [a + b for a, b in zip(bad, check(folder, acknowledged), strict=True)]
     say(f"{n} kills, {len(acknowledged)} appends acknowledged, {in_compaction} killed while compacting")
     say(f"{bad[0]} lost, {bad[1]} twice, {bad[2]} damaged")
+
+
+def microseconds_of_an_append(folder):
+    store = SnapshotStore(folder)
+    store.append(frame_of(0))
+    began = time.perf_counter()
+    store.append(frame_of(0))
+    return round(1e6 * (time.perf_counter() - began))
 
 
 def append(folder, n):
@@ -163,7 +174,7 @@ def read(folder, n):
 
 
 def write_on(folder, i, log, stop):
-    """Append until told to stop; but not for ever, so that compacting, not reading ever more, fills the time."""
+    """Append until told to stop, but not for ever: reading ever more rows is not the point."""
     with open(log, "wb", buffering=0) as file:
         for token in range(i * 10**6, i * 10**6 + 400):
             append_all(folder, [token], file.fileno())
