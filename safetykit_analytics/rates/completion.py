@@ -1,8 +1,185 @@
-"""Placeholder until this stage lands."""
+"""How long batches take from creation to completion, those still running counted as such.
 
-from typing import Any
+Place in the flow: flow, stats → **completion_time** → compare, plots, report. Opens no file.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from safetykit_analytics import flow
+from safetykit_analytics.flow import natural_key
+from safetykit_analytics.flow.labels import parse_by
+from safetykit_analytics.stats import quantile_bracket, quantile_interval
+from safetykit_analytics.stats.rate import check_confidence
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+_QUANTILES = {"median": 0.5, "p90": 0.9}
+_STRING = pd.StringDtype("pyarrow")
 
 
-def completion_time(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
+def completion_time(
+    observations: Any,
+    *,
+    by: str | Sequence[str] = ("policy_id", "policy_version"),
+    as_of: Any = None,
+    confidence: float | None = None,
+) -> pd.DataFrame:
+    """Bracket the median and the 90th percentile of the time from creation to completion.
+
+    A batch is completed at its first SUCCESS or ERROR. Polls tell only that this was after one of them and
+    not after the next; a batch that is still running, or was cancelled, was not completed until then. The
+    bracket holds the Kaplan-Meier quantile whatever the times between polls were. It is never the mean of
+    the batches that happen to be done, which are the quick ones.
+
+    Parameters
+    ----------
+    observations : DataFrame or SnapshotStore
+    by : str or sequence of str
+        None, one or both of ``policy_id`` and ``policy_version``; a batch counts for its last ones.
+    as_of : aware datetime, optional
+        Later observations are ignored. Default: the last observation.
+    confidence : float, optional
+        Add confidence intervals of the quantiles, for all batches like these, at this confidence.
+
+    Returns
+    -------
+    DataFrame
+        One row per group, in natural order, none last: the `by` columns, ``n_batches`` (int64, batches with
+        a known creation time), ``n_running`` (int64, those of them that never were terminal),
+        ``median_low``, ``median_high``, ``p90_low``, ``p90_high`` (timedelta64[us]): low < quantile ≤ high.
+        NaT where it is not reached: with a low end and no high one the quantile is above the low end. With
+        `confidence` also ``median_ci_low``, ``median_ci_high``, ``p90_ci_low``, ``p90_ci_high``, around the
+        brackets.
+
+    Raises
+    ------
+    InvalidFrame
+        `observations` is not a frame of observations.
+    UnknownName
+        A column in `by` that nothing can be split by.
+    ValueError
+        `confidence` is not between 0 and 1.
+
+    See Also
+    --------
+    safetykit_analytics.stats.quantile_bracket : formulas and sources.
+    """
+    names = parse_by(by)
+    if confidence is not None:
+        check_confidence(confidence)
+    ends = flow.batch_ends(observations, as_of=as_of)
+    group, table = grouped(ends, names)
+    times = durations(ends)
+    group = group[times["is_known"].to_numpy()]
+    times = times[times["is_known"]]
+    table["n_batches"] = np.bincount(group, minlength=len(table)).astype(np.int64)
+    running = group[times["is_running"].to_numpy()]
+    table["n_running"] = np.bincount(running, minlength=len(table)).astype(np.int64)
+    parts = _split(times, group, len(table))
+    for name, quantile in _QUANTILES.items():
+        _add(table, name, [quantile_bracket(*part, quantile) for part in parts])
+    if confidence is not None:
+        for name, quantile in _QUANTILES.items():
+            found = [quantile_interval(*part, quantile, confidence=confidence) for part in parts]
+            _add(table, f"{name}_ci", found)
+    return table
+
+
+def _add(table: pd.DataFrame, name: str, pairs: list[tuple[float, float]]) -> None:
+    for place, end in enumerate(("low", "high")):
+        table[f"{name}_{end}"] = timedeltas([pair[place] for pair in pairs])
+
+
+def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
+    """Give numbers to the combinations of labels that occur, in natural order of the columns, none last.
+
+    Returns
+    -------
+    group : int64 array, shape (len(ends),)
+    heads : DataFrame, one row per group with its labels; with no labels, one row unless `ends` is empty.
+    """
+    n_groups = min(len(ends), 1)
+    group = np.zeros(len(ends), dtype=np.int64)
+    columns: dict[str, Any] = {}
+    for label in labels:
+        codes, names = pd.factorize(ends[label])
+        order = sorted(range(len(names)), key=lambda place: natural_key(names[place]))
+        rank = np.empty(len(names) + 1, dtype=np.int64)
+        rank[order] = np.arange(len(names))
+        rank[-1] = len(names)  # the code of what is missing is -1
+        columns[label] = pd.array([*(names[place] for place in order), None], dtype=_STRING)
+        group = group * (len(names) + 1) + rank[codes]
+    found, group = np.unique(group, return_inverse=True)
+    heads = {}
+    for label in reversed(labels):
+        found, place = np.divmod(found, len(columns[label]))
+        heads[label] = columns[label].take(place)
+    index = pd.RangeIndex(len(found) if labels else n_groups)
+    return group.astype(np.int64), pd.DataFrame({label: heads[label] for label in labels}, index=index)
+
+
+def durations(ends: pd.DataFrame) -> pd.DataFrame:
+    """Give the microseconds from creation between which each batch ended, or its age when it was last seen.
+
+    Returns
+    -------
+    DataFrame
+        One row per row of `ends`, float64 unless said otherwise: ``lower``, ``upper`` as `quantile_bracket`
+        takes them, ``is_event`` (bool: completed), ``is_running`` (bool: never terminal), ``is_known``
+        (bool: the batch has a creation time; the others' numbers mean nothing).
+    """
+    # A clock that runs ahead may put the creation after the first observation.
+    created = ends["created_at"].where(
+        ends["created_at"] <= ends["first_observed_at"], ends["first_observed_at"]
+    )
+    is_known = ends["created_at"].notna()
+    is_running = ends["first_terminal_at"].isna()
+    last = ends["last_observed_at"]
+    lower = last.where(is_running, ends["before_terminal_at"].fillna(created))
+    upper = last.where(is_running, ends["first_terminal_at"])
+    return pd.DataFrame(
+        {
+            "lower": _microseconds(lower - created).clip(lower=0.0),
+            "upper": _microseconds(upper - created).clip(lower=0.0),
+            "is_event": ends["first_terminal_status"].isin(["SUCCESS", "ERROR"]).astype(bool),
+            "is_running": is_running.astype(bool),
+            "is_known": is_known.astype(bool),
+        }
+    )
+
+
+def median_brackets(ends: pd.DataFrame, group: NDArray[np.int64], n_groups: int) -> list[tuple[float, float]]:
+    """Bracket the median time to completion of each group of batches, in microseconds."""
+    times = durations(ends)
+    is_known = times["is_known"].to_numpy()
+    return [quantile_bracket(*part, 0.5) for part in _split(times[is_known], group[is_known], n_groups)]
+
+
+def _split(times: pd.DataFrame, group: NDArray[np.int64], n_groups: int) -> list[tuple[Any, Any, Any]]:
+    """Give each group's lower and upper ends and which of them are completions."""
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(n_groups + 1))
+    lower, upper, is_event = (times[name].to_numpy()[order] for name in ("lower", "upper", "is_event"))
+    return [(lower[a:b], upper[a:b], is_event[a:b]) for a, b in itertools.pairwise(bounds)]
+
+
+def timedeltas(microseconds: Sequence[float]) -> NDArray[np.timedelta64]:
+    """Turn microseconds into timedelta64[us]; NaT for inf."""
+    values = np.asarray(microseconds, dtype=np.float64)
+    is_finite = np.isfinite(values)
+    found = np.where(is_finite, values, 0.0).astype(np.int64).astype("timedelta64[us]")
+    found[~is_finite] = np.timedelta64("NaT")
+    return found
+
+
+def _microseconds(duration: pd.Series[Any]) -> pd.Series[Any]:
+    return duration / pd.Timedelta(microseconds=1)

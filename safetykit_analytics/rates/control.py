@@ -1,8 +1,114 @@
-"""Placeholder until this stage lands."""
+"""Which buckets of a table of rates stand out from how their series varies anyway.
+
+Place in the flow: rates, stats → **control_chart** → plots, report. Reads no observations.
+"""
+
+from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+import pandas as pd
 
-def control_chart(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
+from safetykit_analytics.errors import InvalidFrame
+from safetykit_analytics.stats import laney_limits
+
+_NEEDED = ("bucket_start", "error", "processed", "error_rate", "partial", "note")
+_STRING = pd.StringDtype("pyarrow")
+
+
+def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
+    """Add the limits of Laney's p' chart to a table of rates, and mark what is beyond them.
+
+    Every policy version is a series of its own: its limits come from its own complete buckets, so that they
+    start anew at a version change. In a table that is not split by version a change of version is part of
+    how the rate varies.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        As `rates` gives it, with any `freq` and `by`.
+
+    Returns
+    -------
+    DataFrame
+        The same rows and columns and
+
+        - ``center`` (float64): error rate of the segment's complete buckets; NaN without any
+        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): center ± 3·sigma; NaN where the bucket
+          has no error rate, and in a segment of which the note says why
+        - ``sigma_z`` (float64): how many times the segment varies as independent decisions would, at least 1
+        - ``out_of_control`` (bool): the error rate is beyond a limit
+        - ``segment`` (int64): 0 for the first version of a policy, 1 for the next, by their first bucket
+
+        ``note`` gains ``few_buckets`` (the segment has less than 20 complete buckets with decisions) or
+        ``clustering_not_estimable`` (no errors in them, or nothing else).
+
+    Raises
+    ------
+    TypeError
+        Not a DataFrame.
+    InvalidFrame
+        A column of `rates` is missing.
+
+    See Also
+    --------
+    safetykit_analytics.stats.laney_limits : formulas and source.
+    """
+    if not isinstance(rates, pd.DataFrame):
+        raise TypeError(f"expected the DataFrame that rates() gives, found {type(rates).__name__}")
+    if missing := [name for name in _NEEDED if name not in rates.columns]:
+        raise InvalidFrame(
+            f"not a table of rates: missing column {missing[0]!r}; expected what rates() gives"
+        )
+    table = rates.copy()
+    size = len(table)
+    found = {name: np.full(size, np.nan) for name in ("center", "lower_limit", "upper_limit", "sigma_z")}
+    notes = np.full(size, "", dtype=object)
+    series, segment = _segments(table)
+    is_rate = table["error_rate"].notna().to_numpy()
+    is_base = is_rate & ~table["partial"].to_numpy(dtype=bool)
+    errors, processed = (table[name].to_numpy(dtype=np.float64) for name in ("error", "processed"))
+    order = np.lexsort((table["bucket_start"].to_numpy(), series))
+    for rows in np.split(order, np.flatnonzero(np.diff(series[order])) + 1):
+        if not len(rows):
+            continue
+        # Where there is no rate there is nothing to judge: such a bucket gets no limits.
+        limits = laney_limits(errors[rows], np.where(is_rate[rows], processed[rows], 0.0), is_base[rows])
+        found["center"][rows], found["sigma_z"][rows] = limits.center, limits.sigma_z
+        found["lower_limit"][rows], found["upper_limit"][rows] = limits.lower, limits.upper
+        notes[rows] = limits.note
+    for name, values in found.items():
+        table[name] = values
+    rate = table["error_rate"].to_numpy(dtype=np.float64)
+    table["out_of_control"] = (rate < found["lower_limit"]) | (rate > found["upper_limit"])
+    table["segment"] = segment
+    table["note"] = pd.array(
+        [";".join(dict.fromkeys(code for code in (*note.split(";"), more) if code))
+         for note, more in zip(table["note"].fillna("").astype(object), notes, strict=True)],
+        dtype=_STRING,
+    )  # fmt: skip
+    return table
+
+
+def _segments(table: pd.DataFrame) -> tuple[Any, Any]:
+    """Give numbers to the series (distinct labels), and in a policy to its versions by first bucket."""
+    labels = [name for name in ("policy_id", "policy_version") if name in table.columns]
+    if not labels:
+        return np.zeros(len(table), dtype=np.int64), np.zeros(len(table), dtype=np.int64)
+    keys = table[labels].astype(_STRING)
+    series = keys.groupby(labels, dropna=False, sort=False).ngroup().to_numpy()
+    if "policy_version" not in labels:
+        return series, np.zeros(len(table), dtype=np.int64)
+    firsts = pd.DataFrame({"series": series, "start": table["bucket_start"].to_numpy()})
+    firsts["policy"] = (
+        keys.groupby("policy_id", dropna=False, sort=False).ngroup().to_numpy()
+        if "policy_id" in labels
+        else 0
+    )
+    firsts = firsts.groupby("series", as_index=False).agg(start=("start", "min"), policy=("policy", "first"))
+    firsts = firsts.sort_values(["start", "series"], kind="stable")
+    rank = firsts.groupby("policy").cumcount().to_numpy()
+    of_series = np.empty(len(firsts), dtype=np.int64)
+    of_series[firsts["series"].to_numpy()] = rank
+    return series, of_series[series]

@@ -7,7 +7,7 @@ Place in the flow: below rates and compare. Knows NumPy, scipy and statsmodels; 
 pyarrow, no files.
 """
 
-from safetykit_analytics.stats.completion import QuantileBracket, quantile_bracket, survival_bounds
+from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, laney_limits
 from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
 from safetykit_analytics.stats.multiple import adjust
@@ -17,12 +17,12 @@ __all__ = [
     "ClusterRates",
     "ControlLimits",
     "Differences",
-    "QuantileBracket",
     "adjust",
     "cluster_rates",
     "differences",
     "laney_limits",
     "quantile_bracket",
+    "quantile_interval",
     "survival_bounds",
     "verdicts",
     "week_over_week",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,26 +20,6 @@ if TYPE_CHECKING:
 
 # Kaplan-Meier multiplies many fractions: 3/4 · 2/3 must count as 1/2.
 _ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, eq=False)
-class QuantileBracket:
-    """Between which two durations a quantile of the time to completion lies, in the unit of the input.
-
-    Attributes
-    ----------
-    low, high : float
-        The bracket that is due to the polls alone: `low` < quantile ≤ `high`; inf where so many batches are
-        still running that it is not reached.
-    ci_low, ci_high : float
-        The confidence interval of the quantile for all batches like these, with the bracket in it; inf where
-        it is not reached.
-    """
-
-    low: float
-    high: float
-    ci_low: float
-    ci_high: float
 
 
 def survival_bounds(
@@ -99,27 +78,67 @@ def survival_bounds(
 
 
 def quantile_bracket(
-    lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float, *, confidence: float = 0.95
-) -> QuantileBracket:
+    lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float
+) -> tuple[float, float]:
     """Bracket a quantile of the time to completion.
 
     The low end is the first t where S_min(t) ≤ 1 - quantile, the high end that where S_max(t) is (see
-    `survival_bounds`). The confidence interval takes the lower limit of S_min and the upper limit of S_max
-    for them, on the log-log scale with Greenwood's variance (Brookmeyer and Crowley). Batches are the
-    sampled units.
+    `survival_bounds`): low < quantile ≤ high. The bracket is due to the polls alone; it does not say how far
+    other batches would differ, see `quantile_interval`.
 
     Parameters
     ----------
     lower, upper, is_event : arrays, shape (k,)
-        As in `survival_bounds`. `k` may be 0.
+        As in `survival_bounds`; k may be 0.
     quantile : float
         Between 0 and 1: 0.5 is the median.
+
+    Returns
+    -------
+    low, high : float
+        In the unit of the input; inf where so many batches are still running that it is not reached.
+
+    Raises
+    ------
+    ValueError
+        As `survival_bounds`; `quantile` is not between 0 and 1.
+
+    Examples
+    --------
+    >>> quantile_bracket([1, 2, 9], [3, 4, 9], [True, True, False], 0.5)
+    (2.0, 4.0)
+    """
+    level = _level(quantile)
+    start, end, event = _durations(lower, upper, is_event)
+    # S_min falls right after the lower ends, where an end becomes possible, and right after cut-offs.
+    starts = np.unique(start)
+    share, _ = _s_min(start, end, event, starts, is_after=True)
+    # S_max falls where an end becomes certain, and never rises: its first low value can be bisected.
+    s_max = _SMax(start, end, event)
+    return _first(starts[share <= level]), _bisected(np.unique(end[event]), lambda t: s_max(t)[0] <= level)
+
+
+def quantile_interval(
+    lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float, *, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Confidence interval of a quantile of the time to completion, for all batches like these.
+
+    As `quantile_bracket`, with the lower confidence limit of S_min and the upper one of S_max for them, on
+    the log-log scale with Greenwood's variance (Brookmeyer and Crowley). Batches are the sampled units.
+
+    Parameters
+    ----------
+    lower, upper, is_event : arrays, shape (k,)
+        As in `survival_bounds`; k may be 0.
+    quantile : float
+        Between 0 and 1.
     confidence : float
         Between 0 and 1.
 
     Returns
     -------
-    QuantileBracket
+    low, high : float
+        Around the bracket; inf where it is not reached.
 
     Raises
     ------
@@ -135,30 +154,26 @@ def quantile_bracket(
 
     Examples
     --------
-    >>> found = quantile_bracket([1, 2, 9], [3, 4, 9], [True, True, False], 0.5)
-    >>> found.low, found.high
-    (2.0, 4.0)
+    >>> quantile_interval([1, 2, 3, 4, 9], [3, 4, 5, 6, 9], [True, True, True, True, False], 0.5)
+    (1.0, inf)
     """
     check_confidence(confidence)
-    if not 0.0 < quantile < 1.0:
-        raise ValueError(f"quantile must be between 0 and 1; found {quantile!r}")
-    level, z = 1.0 - quantile + _ROUNDING, float(ndtri((1.0 + confidence) / 2.0))
+    level, z = _level(quantile), float(ndtri((1.0 + confidence) / 2.0))
     start, end, event = _durations(lower, upper, is_event)
-
-    # S_min falls right after the lower ends, where an end becomes possible, and right after cut-offs.
     starts = np.unique(start)
     share, variance = _s_min(start, end, event, starts, is_after=True)
-    low = _first(starts[share <= level])
-    ci_low = _first(starts[_log_log_limit(share, variance, z) <= level])
-
-    # S_max falls where an end becomes certain, and never rises: its first low value can be bisected.
-    ends = np.unique(end[event])
+    low = _first(starts[_log_log_limit(share, variance, z) <= level])
     s_max = _SMax(start, end, event)
-    high = _bisected(ends, lambda t: s_max(t)[0] <= level)
+    ends = np.unique(end[event])
     # Where the last batch has ended there is no upper limit.
     ends = ends[ends < _bisected(ends, lambda t: s_max(t)[0] <= 0.0)]
-    ci_high = _bisected(ends, lambda t: bool(_log_log_limit(*s_max(t), -z) <= level))
-    return QuantileBracket(low, high, ci_low, ci_high)
+    return low, _bisected(ends, lambda t: bool(_log_log_limit(*s_max(t), -z) <= level))
+
+
+def _level(quantile: float) -> float:
+    if not 0.0 < quantile < 1.0:
+        raise ValueError(f"quantile must be between 0 and 1; found {quantile!r}")
+    return 1.0 - quantile + _ROUNDING
 
 
 def _durations(lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike) -> tuple[Floats, Floats, Flags]:

@@ -1,0 +1,315 @@
+"""compare_versions: what its table holds, and what it refuses."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import safetykit_analytics as ska
+from safetykit_analytics.errors import InvalidFrame, UnknownName
+from safetykit_analytics.stats import cluster_rates, differences
+from tests.compare.helpers import ended, observations, some_counts
+
+COLUMNS = [
+    *("policy_id", "policy_version", "role", "n_batches", "processed", "error"),
+    *("error_rate", "error_rate_low", "error_rate_high", "cancelled_share", "throughput_per_hour"),
+    *("difference", "difference_low", "difference_high"),
+    *("relative_risk", "relative_risk_low", "relative_risk_high"),
+    *("df", "p_value", "p_adjusted", "mde", "overlap", "verdict", "median_low", "median_high", "note"),
+]
+MANY = [(3, 100), (0, 100), (9, 120), (4, 90), (2, 100), (3, 110)]
+
+
+def compare(rows, **options):
+    return ska.compare_versions(observations(rows), **{"policy_id": "P", "baseline": "v7"} | options)
+
+
+def codes(row):
+    return set(row["note"].split(";")) - {""}
+
+
+def test_a_table_has_just_the_promised_columns_whatever_is_in_it():
+    for rows in (ended("v7", MANY) + ended("v8", MANY), ended("v7", MANY), ended("v7", [(0, 0)])):
+        assert compare(rows).table.columns.tolist() == COLUMNS
+    empty = ska.compare_versions(observations([]), policy_id=None, baseline=None)
+    assert empty.table.columns.tolist() == COLUMNS
+    assert len(empty.table) == 0
+    assert empty.table.dtypes.equals(compare(ended("v7", MANY) + ended("v8", MANY)).table.dtypes)
+
+
+def test_every_number_is_that_of_the_final_counts_of_the_batches():
+    rng = np.random.default_rng(1)
+    one, two = some_counts(rng, 12), some_counts(rng, 9, rate=0.05)
+    table = compare(ended("v7", one) + ended("v8", two, hours=3)).table
+    y, n = np.array(one + two, float).T
+    rates = cluster_rates(np.repeat([0, 1], [12, 9]), y, n, n_groups=2)
+    found = differences(rates, [0], [1])
+    assert table["role"].tolist() == ["baseline", "candidate"]
+    assert table["n_batches"].tolist() == [12, 9]
+    assert table["processed"].tolist() == [n[:12].sum(), n[12:].sum()]
+    assert table["error"].tolist() == [y[:12].sum(), y[12:].sum()]
+    assert table["error_rate"].tolist() == rates.rate.tolist()
+    assert table["error_rate_low"].tolist() == rates.low.tolist()
+    assert table["error_rate_high"].tolist() == rates.high.tolist()
+    candidate = table.iloc[1]
+    for column in (
+        "difference",
+        "relative_risk",
+        "relative_risk_low",
+        "relative_risk_high",
+        "df",
+        "p_value",
+        "mde",
+    ):
+        assert candidate[column] == getattr(found, column)[0]
+    assert (candidate["difference_low"], candidate["difference_high"]) == (found.low[0], found.high[0])
+    assert candidate["p_adjusted"] == candidate["p_value"]
+    assert table["throughput_per_hour"].tolist() == [n[:12].sum() / 24, n[12:].sum() / 27]
+
+
+def test_two_versions_two_percentage_points_apart_are_told_apart_with_thirty_batches_each():
+    rng = np.random.default_rng(2)
+    rows = ended("v7", some_counts(rng, 30)) + ended("v8", some_counts(rng, 30, rate=0.04))
+    found = compare(rows)
+    assert found.table["verdict"].tolist()[1] == "higher"
+    assert (
+        ska.compare_versions(observations(rows), policy_id="P", baseline="v8").table["verdict"].tolist()[1]
+        == "lower"
+    )
+
+
+def test_one_batch_of_ten_thousand_against_fifty_small_ones_yields_no_verdict_by_itself():
+    rng = np.random.default_rng(3)
+    small = ended("v7", [(int(rng.binomial(100, 0.02)), 100) for _ in range(50)])
+    for more in ([], [(0, 10), (1, 10)]):
+        table = compare(small + ended("v8", [(500, 10_000), *more])).table
+        assert table["verdict"][1] == "not enough batches"
+    # The pooled test would be sure beyond doubt.
+    pooled = 510 / 15_000
+    assert (0.05 - 0.02) / np.sqrt(pooled * (1 - pooled) * (1 / 5000 + 1 / 10_000)) > 8
+
+
+def test_candidates_come_in_natural_order_with_none_last_and_the_baseline_first():
+    rows = [row for version in ("v10", "v9", None, "v8", "v7") for row in ended(version, MANY)]
+    table = compare(rows, baseline="v9").table
+    assert table["policy_version"].tolist() == ["v9", "v7", "v8", "v10", pd.NA]
+    table = compare(rows, baseline="(none)", candidate="v8").table
+    assert table["policy_version"].isna().tolist() == [True, False]
+
+
+def test_several_candidates_are_holm_adjusted_unless_asked_otherwise():
+    rng = np.random.default_rng(4)
+    rows = [
+        row
+        for i, rate in enumerate((0.02, 0.02, 0.03, 0.04))
+        for row in ended(f"v{i}", some_counts(rng, 12, rate))
+    ]
+    adjusted = {
+        method: compare(rows, baseline="v0", correction=method).table["p_adjusted"][1:].to_numpy()
+        for method in (None, "holm", "bh", "none")
+    }
+    p = compare(rows, baseline="v0").table["p_value"][1:].to_numpy()
+    assert adjusted["none"].tolist() == p.tolist()
+    assert adjusted[None].tolist() == adjusted["holm"].tolist()
+    order = np.argsort(p)
+    holm = np.minimum(np.maximum.accumulate(p[order] * [3, 2, 1]), 1)
+    assert adjusted["holm"][order] == pytest.approx(holm)
+    assert (adjusted["bh"] <= adjusted["holm"] + 1e-12).all()
+
+
+def test_the_verdict_goes_by_the_adjusted_p_value():
+    rng = np.random.default_rng(10)
+    rows = ended("v0", some_counts(rng, 25)) + ended("v1", some_counts(rng, 25, 0.03))
+    alone = compare(rows, baseline="v0").table.iloc[1]
+    rows += [row for i in range(2, 12) for row in ended(f"v{i}", some_counts(rng, 25))]
+    among = compare(rows, baseline="v0").table.iloc[1]
+    assert alone["p_value"] == among["p_value"]
+    assert 0.05 / 11 < alone["p_value"] < 0.05
+    assert (alone["verdict"], among["verdict"]) == ("higher", "no difference found")
+    assert among["difference_low"] > 0
+
+
+def test_batches_that_run_changed_label_or_did_nothing_are_left_out_and_counted():
+    rows = ended("v7", MANY) + ended("v8", MANY)
+    plain = compare(rows).table
+    rows += [
+        ("running", 5, 0, "PENDING", 40, 60, 0, 100, "P", "v8"),
+        ("relabelled", 1, 0, "PENDING", 10, 0, 0, 90, "P", "v7"),
+        ("relabelled", 5, 0, "SUCCESS", 40, 60, 0, 0, "P", "v8"),
+        ("nothing", 5, 0, "CANCELLED", 0, 0, 100, 0, "P", "v8"),
+    ]
+    table = compare(rows).table
+    assert codes(table.iloc[1]) == {"batches_excluded:3"}
+    unchanged = [name for name in COLUMNS if not name.startswith("median") and name != "note"]
+    pd.testing.assert_frame_equal(table[unchanged], plain[unchanged])
+
+
+def test_terminal_batches_with_pending_decisions_count():
+    rows = ended("v7", MANY) + [(f"b{i}", 2, 0, "ERROR", 90, 10, 0, 540, "P", "v8") for i in range(4)]
+    assert compare(rows).table["n_batches"].tolist() == [6, 4]
+
+
+def test_cancelled_share_is_cancelled_of_finished():
+    rows = ended("v7", MANY) + [(f"b{i}", 2, 0, "CANCELLED", 60, 20, 20, 7, "P", "v8") for i in range(3)]
+    assert compare(rows).table["cancelled_share"].tolist() == [0, 0.2]
+
+
+def test_overlap_is_the_common_share_of_the_two_time_spans():
+    one = ended("v7", [(1, 50)] * 5, hours=6)  # 0 h to 10 h
+    for start, expected in ((0, 1.0), (5, 5 / 15), (10, 0.0), (40, 0.0)):
+        table = compare(one + ended("v8", [(2, 60)] * 5, hours=6, start=start)).table
+        assert np.isnan(table["overlap"][0])
+        assert table["overlap"][1] == pytest.approx(expected)
+    instant = [("a", 3, 3, "SUCCESS", 9, 1, 0, 0, "P", "v7"), ("b", 3, 3, "SUCCESS", 9, 1, 0, 0, "P", "v8")]
+    assert compare(instant).table["overlap"][1] == 1
+
+
+def test_throughput_leaves_batches_without_a_creation_time_out_and_says_so_when_none_is_left():
+    known = ("a", 4, 0, "SUCCESS", 90, 10, 0, 0, "P", "v7")
+    unknown = ("b", 4, None, "SUCCESS", 900, 100, 0, 0, "P", "v7")
+    assert compare([known, unknown]).table["throughput_per_hour"][0] == 25
+    table = compare([unknown]).table
+    assert np.isnan(table["throughput_per_hour"][0])
+    assert "no_created_at" in codes(table.iloc[0])
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([("b", 1, 0, "PENDING", 5, 5, 0, 90, "P", "v8")], {"no_terminal_batches", "batches_excluded:1"}),
+        ([("b", 1, 0, "CANCELLED", 0, 0, 90, 0, "P", "v8")], {"no_decisions", "batches_excluded:1"}),
+        (ended("v8", [(3, 100)]), {"one_batch", "clustering_not_estimable"}),
+        (ended("v8", [(0, 100)] * 9), {"clustering_not_estimable"}),
+        (ended("v8", [(100, 100)] * 9), {"clustering_not_estimable"}),
+        (ended("v8", [(5, 100)] * 9), {"clustering_not_estimable"}),
+        (ended("v8", [(5, 100), (9, 120)]), {"few_batches"}),
+        (ended("v8", MANY), set()),
+    ],
+)
+def test_a_version_that_cannot_be_compared_has_a_row_with_the_reason(rows, expected):
+    row = compare(ended("v7", MANY) + rows).table.iloc[1]
+    assert codes(row) - {"median_not_reached"} == expected
+    assert row["verdict"] == ("not enough batches" if expected else "no difference found")
+    assert bool(row["note"]) >= row.drop(["policy_id", "policy_version"]).isna().any()
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([("b", 1, 0, "PENDING", 5, 5, 0, 90, "P", "v7")], "no_terminal_batches"),
+        ([("b", 1, 0, "CANCELLED", 0, 0, 90, 0, "P", "v7")], "no_decisions"),
+    ],
+)
+def test_with_a_baseline_that_did_nothing_every_candidate_says_that_there_is_none(rows, reason):
+    table = compare(rows + ended("v8", MANY)).table
+    assert reason in codes(table.iloc[0])
+    assert codes(table.iloc[1]) == {"no_baseline"}
+    assert table["verdict"][1] == "not enough batches"
+    assert table.loc[1, ["difference", "p_value", "mde", "overlap"]].isna().all()
+
+
+def test_an_unknown_policy_or_version_is_an_error_that_lists_the_known_ones():
+    rows = ended("v7", MANY) + ended("v10", MANY) + ended(None, MANY) + ended("w1", MANY, policy="Q")
+    with pytest.raises(UnknownName, match=re.escape("no policy 'R'; known: 'P', 'Q'")):
+        compare(rows, policy_id="R")
+    with pytest.raises(UnknownName) as error:
+        compare(rows, baseline="v99")
+    assert error.value.known == ("v7", "v10", "(none)")
+    with pytest.raises(UnknownName, match="no version 'w1'"):
+        compare(rows, candidate="w1")
+    with pytest.raises(UnknownName, match="no version 'v99'"):
+        compare(rows, policy_id=None, baseline="v99")
+
+
+def test_a_version_is_not_compared_with_itself():
+    with pytest.raises(ValueError, match="baseline and candidate are both 'v7'"):
+        compare(ended("v7", MANY), candidate="v7")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"confidence": 95}, "confidence must be between 0 and 1"),
+        ({"correction": "sidak"}, "'holm', 'bh' or 'none'"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        compare(ended("v7", MANY), **options)
+
+
+def test_what_is_no_frame_of_observations_is_refused():
+    with pytest.raises(InvalidFrame, match="missing column"):
+        ska.compare_versions(
+            observations(ended("v7", MANY)).drop(columns="error_count"), policy_id="P", baseline="v7"
+        )
+
+
+def test_a_scan_compares_within_each_policy_and_adjusts_over_all():
+    rng = np.random.default_rng(6)
+    rows = [
+        row
+        for policy in ("P2", "P10", "P1")
+        for version in ("v7", "v8")
+        for row in ended(version, some_counts(rng, 12), policy=policy)
+    ]
+    rows += ended("w1", some_counts(rng, 12), policy="other")
+    table = compare(rows, policy_id=None).table
+    assert table["policy_id"].tolist() == ["P1", "P1", "P2", "P2", "P10", "P10", "other"]
+    p, adjusted = (table[name].to_numpy()[[1, 3, 5]] for name in ("p_value", "p_adjusted"))
+    for policy, place in (("P1", 1), ("P2", 3)):
+        alone = compare(rows, policy_id=policy).table.iloc[1]
+        assert alone["p_value"] == table["p_value"][place]
+        assert alone["difference"] == table["difference"][place]
+    order = np.argsort(p)
+    bh = np.minimum.accumulate((p[order] * 3 / [1, 2, 3])[::-1])[::-1]
+    assert adjusted[order] == pytest.approx(bh)
+    assert codes(table.iloc[6]) == {"no_baseline"}
+    assert table["verdict"][6] == "not enough batches"
+
+
+def test_without_a_named_baseline_it_is_the_first_version_in_natural_order_but_the_candidate():
+    rows = [row for v in ("v10", "v9", "v8") for row in ended(v, MANY)] + ended("w2", MANY, policy="Q")
+    table = compare(rows, baseline=None).table
+    assert table["policy_version"].tolist() == ["v8", "v9", "v10"]
+    assert compare(rows, baseline=None, candidate="v8").table["policy_version"].tolist() == ["v9", "v8"]
+    scan = compare(rows, policy_id=None, baseline=None).table
+    assert scan[["policy_version", "role"]].iloc[3].tolist() == ["w2", "baseline"]
+    only = compare(rows, policy_id=None, baseline=None, candidate="w2").table
+    assert only["policy_id"].tolist() == ["Q"]
+    assert codes(only.iloc[0]) == {"no_baseline"}
+
+
+def test_batches_without_a_policy_are_a_policy_of_their_own():
+    rows = ended("v7", MANY, policy=None) + ended("v8", MANY, policy="")
+    table = compare(rows, policy_id="(none)").table
+    assert table["policy_id"].isna().all()
+    assert table["policy_version"].tolist() == ["v7", "v8"]
+
+
+def test_the_median_is_that_of_completion_time_with_running_batches():
+    rows = (
+        ended("v7", MANY)
+        + ended("v8", MANY, hours=3)
+        + [(f"running{i}", 9, 0, "PENDING", 1, 1, 0, 9, "P", "v8") for i in range(4)]
+    )
+    data = observations(rows)
+    table = ska.compare_versions(data, policy_id="P", baseline="v7").table
+    times = ska.completion_time(data)
+    pd.testing.assert_frame_equal(table[["median_low", "median_high"]], times[["median_low", "median_high"]])
+    assert "median_not_reached" not in table["note"][1]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=15, deadline=None)
+def test_the_order_of_rows_other_columns_and_the_index_do_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    data = observations(ended("v7", some_counts(rng, 5)) + ended("v8", some_counts(rng, 7)))
+    shuffled = data.sample(frac=1, random_state=seed).assign(extra="x")
+    shuffled.index = shuffled["batch_id"]
+    one, other = (ska.compare_versions(frame, policy_id="P", baseline="v7") for frame in (data, shuffled))
+    pd.testing.assert_frame_equal(one.table, other.table)
+    assert one.sentences == other.sentences
