@@ -186,9 +186,7 @@ def _rewrite(files: Files, date: dt.date, paths: tuple[str, ...], *, thin: bool)
     # The old files are about to go: be sure that the new one says the same.
     written = decode(data, place=path, date=date)
     if written is None or not written.table.equals(table):
-        raise StoreFailed(
-            0, f"{partition_name(date)} would not be read back as it was written; left it alone"
-        )
+        raise StoreFailed(f"{partition_name(date)} would not be read back as it was written; left it alone")
     report = Compaction(
         days=1,
         files_before=len(found),

@@ -23,7 +23,7 @@ class Files(Protocol):
     def locate(self, path: str = "") -> str:
         """Give the full name of a file, for people."""
 
-    def tree(self, wanted: Callable[[str], bool]) -> dict[str, list[str]] | None:
+    def tree(self, wanted: Callable[[str], bool] | None) -> dict[str, list[str]] | None:
         """List the root (as ``""``) and those of its folders that are wanted; None if there is no root.
 
         The names of folders in the root end in ``/``. Never from a cache.
@@ -77,4 +77,5 @@ def typed_errors(what: str) -> Iterator[None]:
         raise
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
-        raise StoreFailed(error.errno or 0, f"cannot {what}: {reason}", error.filename) from error
+        said = (error.errno, f"cannot {what}: {reason}", error.filename)
+        raise StoreFailed(*(said if error.errno else said[1:2])) from error

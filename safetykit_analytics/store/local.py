@@ -40,7 +40,7 @@ class LocalFiles:
         """Give the full path."""
         return os.path.join(self.root, path) if path else self.root
 
-    def tree(self, wanted: Callable[[str], bool]) -> dict[str, list[str]] | None:
+    def tree(self, wanted: Callable[[str], bool] | None) -> dict[str, list[str]] | None:
         """List the root and the wanted folders in it."""
         try:
             names = _entries(self.root)
@@ -48,7 +48,7 @@ class LocalFiles:
             return None
         listing = {"": names}
         for name in names:
-            if name.endswith("/") and wanted(name[:-1]):
+            if wanted and name.endswith("/") and wanted(name[:-1]):
                 with contextlib.suppress(FileNotFoundError):
                     listing[name[:-1]] = _entries(self.locate(name[:-1]))
         return listing

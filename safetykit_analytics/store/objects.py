@@ -6,6 +6,7 @@ Place in the flow: the bottom of `store`, beside `local`; imported only for URLs
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -21,21 +22,22 @@ _GENERATION = f"{MARKER}/generation"
 
 @dataclass(frozen=True)
 class ObjectFiles:
-    """A prefix of an object store, by its URL. Credentials are in the options, and never shown."""
+    """A prefix of an object store, by its URL. Credentials, in it or in the options, are never shown."""
 
-    url: str
+    url: str = field(repr=False)
     storage_options: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def locate(self, path: str = "") -> str:
         """Give the full URL."""
-        return f"{self.url}/{path}" if path else self.url
+        shown = re.sub(r"//[^/]*@", "//", self.url)
+        return f"{shown}/{path}" if path else shown
 
-    def tree(self, wanted: Callable[[str], bool]) -> dict[str, list[str]] | None:
-        """List everything below the prefix in one sweep: object stores list by prefix, not by folder."""
+    def tree(self, wanted: Callable[[str], bool] | None) -> dict[str, list[str]] | None:
+        """List everything below the prefix in one sweep, which costs one request per thousand files."""
         fs, root = self._open()
-        with _os_errors(self.url):
+        with _os_errors(self.locate()):
             try:
-                found = fs.find(root)
+                found = _ls(fs, root) if wanted is None else fs.find(root)
             except FileNotFoundError:
                 return None
         if not found:
@@ -43,9 +45,9 @@ class ObjectFiles:
         names: set[str] = set()
         listing: dict[str, list[str]] = {}
         for path in found:
-            folder, separator, name = path[len(root) :].strip("/").partition("/")
+            folder, separator, name = path[len(root) :].lstrip("/").partition("/")
             names.add(folder + separator)
-            if separator and wanted(folder):
+            if wanted and separator and wanted(folder):
                 listing.setdefault(folder, []).append(name)
         return {"": sorted(names)} | {folder: sorted(entries) for folder, entries in listing.items()}
 
@@ -59,7 +61,7 @@ class ObjectFiles:
     def renew_generation(self) -> None:
         """Overwrite it."""
         fs, root = self._open()
-        with _os_errors(self.url):
+        with _os_errors(self.locate()):
             fs.pipe_file(f"{root}/{_GENERATION}", new_token().encode())
 
     def read(self, path: str) -> bytes:
@@ -78,16 +80,18 @@ class ObjectFiles:
     def publish(self, files: Mapping[str, bytes]) -> None:
         """Put objects one by one, create-only where the store supports it."""
         fs, root = self._open()
-        tried: list[str] = []
+        ours: list[str] = []
         try:
             for path, data in files.items():
-                tried.append(path)
+                # From before the call on, because a PUT whose answer is lost may have succeeded.
+                ours.append(path)
                 with _os_errors(self.locate(path)):
                     fs.pipe_file(f"{root}/{path}", data, mode="create")
-        except BaseException:
-            # A PUT whose answer was lost may have succeeded; the name is ours alone, so it may go.
+        except BaseException as error:
+            if isinstance(error, FileExistsError):
+                ours.pop()
             with contextlib.suppress(OSError):
-                self.remove(tried)
+                self.remove(ours)
             raise
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -103,9 +107,14 @@ class ObjectFiles:
 
     def _open(self) -> tuple[Any, str]:
         """Give the file system, which fsspec keeps, and the path of the root in it."""
-        with _os_errors(self.url):
+        with _os_errors(self.locate()):
             fs, root = fsspec.url_to_fs(self.url, use_listings_cache=False, **self.storage_options)
         return fs, str(root).rstrip("/")
+
+
+def _ls(fs: Any, root: str) -> list[str]:
+    """List what is directly below a prefix; names of folders end in a slash."""
+    return [info["name"] + "/" * (info["type"] == "directory") for info in fs.ls(root, detail=True)]
 
 
 @contextlib.contextmanager
@@ -113,7 +122,9 @@ def _os_errors(place: str) -> Iterator[None]:
     """Turn what a client library raises of its own, such as missing credentials, into OSError."""
     try:
         yield
-    except (OSError, ValueError):
+    except OSError:
         raise
     except Exception as error:
+        if type(error).__module__ == "builtins":
+            raise
         raise OSError(0, type(error).__name__, place) from error

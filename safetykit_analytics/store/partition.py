@@ -85,7 +85,7 @@ class Partition:
                     tomorrow = self.date + dt.timedelta(days=1)
                     paths = list_days(self.files, start=self.date, end=tomorrow).get(self.date, ())
         raise StoreFailed(
-            0, f"cannot read {self.files.locate(partition_name(self.date))}: it never stands still"
+            f"cannot read {self.files.locate(partition_name(self.date))}: it never stands still"
         )
 
 
@@ -164,7 +164,7 @@ def list_days(
     }
 
 
-def stable_tree(files: Files, wanted: Callable[[str], bool]) -> dict[str, list[str]]:
+def stable_tree(files: Files, wanted: Callable[[str], bool] | None) -> dict[str, list[str]]:
     """List folders at a moment at which no compaction removed anything; refuse what is no store."""
     for attempt in range(_TRIES):
         before = files.generation()
@@ -178,7 +178,7 @@ def stable_tree(files: Files, wanted: Callable[[str], bool]) -> dict[str, list[s
             require_store(files, tree[""])
             return tree
         time.sleep(min(0.001 * attempt, 0.05))
-    raise StoreFailed(0, f"cannot list {files.locate()}: compactions never leave it alone")
+    raise StoreFailed(f"cannot list {files.locate()}: compactions never leave it alone")
 
 
 def require_store(files: Files, root: list[str]) -> None:

@@ -94,7 +94,7 @@ class SnapshotStore:
         table = sorted_unique(table_from_frame(frame, exact=True))
         days = _days_of(table)
         with typed_errors(f"append to {self._files.locate()}"):
-            stable_tree(self._files, lambda _: False)
+            stable_tree(self._files, None)
             if days:
                 encoded = ((date, encode(part, date)) for date, part in days)
                 self._files.publish(

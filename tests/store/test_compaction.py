@@ -14,6 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import safetykit_analytics as ska
+from safetykit_analytics.store.compaction import compact_days
+from safetykit_analytics.store.local import LocalFiles
+from safetykit_analytics.store.partition import list_days
 from tests.store.helpers import START, expected, observations
 
 OLD = START - dt.timedelta(days=200)
@@ -184,3 +187,77 @@ def test_repr_of_what_is_no_store_says_so_instead_of_failing(tmp_path):
     store = ska.SnapshotStore(tmp_path)
     assert "NotAStore" in repr(store)
     assert "NotAStore" in store._repr_html_()
+
+
+class Torn(LocalFiles):
+    """A folder whose first list is torn: old files are gone before, the new one came after it was looked for.
+
+    A kernel may list a large folder in several steps, and a compaction may fall between two of them.
+    """
+
+    def tree(self, wanted):
+        lists.append(listing := super().tree(wanted))
+        if len(lists) == 1:
+            compact_days(LocalFiles(self.root), today=START.date(), thin_before=None)
+            return {name: [] if name else entries for name, entries in listing.items()}
+        return listing
+
+
+lists = []
+
+
+def test_a_list_during_which_a_compaction_removed_files_is_made_again(store, tmp_path):
+    frame = observations(300, start=OLD)
+    store.append(frame.iloc[:200])
+    store.append(frame.iloc[200:])
+    lists.clear()
+    days = list_days(Torn(str(tmp_path)))
+    assert len(lists) == 2
+    assert list(days.values()) == [tuple(str(path.relative_to(tmp_path)) for path in parquet_files(tmp_path))]
+
+
+def test_a_list_from_before_a_compaction_still_reads_every_key_once(store):
+    frame = observations(300, start=OLD)
+    for i in range(3):
+        store.append(frame.iloc[i::3])
+    before = store.partitions()
+    store.compact()
+    store.append(observations(10, start=OLD, offset=300))
+    store.compact()
+    assert sum(part.read(["batch_id"]).num_rows for part in before) == 310
+
+
+def test_two_compactions_at_once_lose_nothing(store, tmp_path, monkeypatch):
+    frame = observations(300, start=OLD)
+    for i in range(3):
+        store.append(frame.iloc[i::3])
+    publish = LocalFiles.publish
+
+    def compact_first(files, new):
+        monkeypatch.setattr(LocalFiles, "publish", publish)
+        store.compact()  # another process, just before this one publishes
+        files.publish(new)
+
+    monkeypatch.setattr(LocalFiles, "publish", compact_first)
+    store.compact()
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+    assert len(parquet_files(tmp_path)) == 2
+    store.compact()
+    assert len(parquet_files(tmp_path)) == 1
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+
+
+def test_an_append_during_a_compaction_is_kept(store, tmp_path, monkeypatch):
+    frame = observations(300, start=OLD)
+    for i in range(2):
+        store.append(frame.iloc[i::3])
+    renew = LocalFiles.renew_generation
+
+    def append_first(files):
+        store.append(frame.iloc[2::3])
+        renew(files)
+
+    monkeypatch.setattr(LocalFiles, "renew_generation", append_first)
+    store.compact()
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+    assert len(parquet_files(tmp_path)) == 2
