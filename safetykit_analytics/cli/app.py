@@ -1,0 +1,147 @@
+"""The command: its global options, its exit codes, and errors in one line.
+
+Exit codes: 0 all well, also when there was nothing to do; 1 an error; 2 usage; 3 some ids failed; 4 none
+succeeded; 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import traceback
+import warnings
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+import safetykit_analytics
+from safetykit_analytics.cli import demo, maintain, poll, simulate, tables, weekly
+from safetykit_analytics.cli.terminal import Loudness, escaped, say
+from safetykit_analytics.errors import SafetyKitAnalyticsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+NAME = "safetykit-analytics"
+
+# typer carries its own click since 0.21 and used the real one before; either way this is its UsageError.
+_UsageError = typer.BadParameter.__bases__[0]
+
+_ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
+
+app = typer.Typer(
+    name=NAME,
+    help="See how SafetyKit batches are doing: throughput and error rates over time, by policy and version.",
+    epilog="Start with: safetykit-analytics demo",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+for _module in (demo, poll, tables, weekly, maintain, simulate):
+    _module.register(app)
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer passes it so
+    if wanted:
+        typer.echo(f"{NAME} {safetykit_analytics.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global_options(
+    ctx: typer.Context,
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print results and errors only: no progress, no notes.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, on stderr.")] = False,
+) -> None:
+    """--debug, --quiet and --verbose may stand anywhere."""
+    del version, debug
+    ctx.obj = Loudness(quiet=quiet, verbose=verbose)
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(2)
+
+
+def main() -> NoReturn:
+    """Run the command of this process and leave with its exit code."""
+    raise SystemExit(run(sys.argv[1:]))
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    args : sequence of str
+        As a shell would pass them, without the program's name.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    args = _global_options_first(args)
+    debug = "--debug" in args
+    quiet = "--quiet" in args or "-q" in args
+    with _warnings_in_one_line(quiet=quiet):
+        try:
+            code = typer.main.get_command(app).main(args, prog_name=NAME, standalone_mode=False)
+            sys.stdout.flush()
+        except (KeyboardInterrupt, typer.Abort):
+            return 130
+        except BrokenPipeError:
+            # The reader of our output, such as `head`, has seen enough; Python would complain at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:  # noqa: BLE001 -- the last line of defence: nothing reaches a user as a traceback
+            if debug:
+                traceback.print_exc()
+            return _explain(error)
+    return int(code or 0)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error in one line; give its exit code."""
+    if isinstance(error, _UsageError):
+        context = getattr(error, "ctx", None)
+        message = error.format_message()  # type: ignore[attr-defined] # mypy knows no base that is looked up
+        say(f"error: {escaped(message)} (see: {context.command_path if context else NAME} --help)")
+        return 2
+    if isinstance(error, SafetyKitAnalyticsError | OSError):
+        say(f"error: {escaped(str(error))}")
+        return 1
+    if isinstance(error, ValueError):
+        # The library's way to refuse the value of an argument, as in freq="7h".
+        say(f"error: {escaped(str(error))}")
+        return 2
+    if isinstance(error, ModuleNotFoundError):
+        say(f"error: {error.name} is not installed; install it with: pip install 'safetykit-analytics[demo]'")
+        return 1
+    say(f"error: unexpected {type(error).__name__}: {escaped(str(error))} (--debug shows where)")
+    return 1
+
+
+def _global_options_first(args: Sequence[str]) -> list[str]:
+    """Move the options that may stand anywhere to where typer expects them."""
+    ours = list(args[: args.index("--")]) if "--" in args else list(args)
+    moved = [arg for arg in ours if arg in _ANYWHERE]
+    return [*moved, *(arg for arg in ours if arg not in _ANYWHERE), *args[len(ours) :]]
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line(*, quiet: bool) -> Iterator[None]:
+    def show(message: Warning | str, *_: object) -> None:
+        if not quiet:
+            say(f"warning: {escaped(str(message))}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield

@@ -1,0 +1,90 @@
+"""Tables and plots → files: complete or not there.
+
+What is written is what the library returned, to the last digit: no rounding, instants in ISO 8601, missing as
+null or as an empty cell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from safetykit_analytics.cli.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pandas as pd
+
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON records.")]
+Parquet = Annotated[
+    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table as Parquet.")
+]
+Plot = Annotated[
+    Path | None,
+    typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf, by the file's name."),
+]
+
+
+def write_table(
+    table: pd.DataFrame, *, csv: Path | None, json_file: Path | None, parquet: Path | None, quiet: bool
+) -> bool:
+    """Write a table to the files that were asked for; say whether there was any."""
+    for path, write in ((csv, _write_csv), (json_file, _write_json), (parquet, _write_parquet)):
+        if path is not None:
+            with replacing(path) as temporary:
+                write(table, temporary)
+            if not quiet:
+                say(f"wrote {path} ({len(table):,} rows)")
+    return not csv is json_file is parquet is None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` that takes its place when the block ends well, else goes away."""
+    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}-{path.name}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def json_value(value: Any) -> Any:
+    """Turn a cell into what JSON has: instants into ISO 8601, missing values into null."""
+    if hasattr(value, "isoformat"):
+        text = value.isoformat()
+        return None if text == "NaT" else text
+    if hasattr(value, "total_seconds"):
+        return value.total_seconds()
+    if hasattr(value, "item"):
+        value = value.item()
+    if type(value).__name__ == "NAType" or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Turn a table into JSON records, floats in full."""
+    columns = {name: [json_value(value) for value in table[name]] for name in table.columns}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False)
+
+
+def _write_json(table: pd.DataFrame, path: Path) -> None:
+    path.write_text(json.dumps(records(table), ensure_ascii=False, indent=1) + os.linesep, encoding="utf-8")
+
+
+def _write_parquet(table: pd.DataFrame, path: Path) -> None:
+    table.to_parquet(path, index=False)

@@ -1,0 +1,36 @@
+"""``compact`` and ``verify``: keeping a store small, and knowing that it is whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.terminal import escaped
+
+if TYPE_CHECKING:
+    from safetykit_analytics.cli.terminal import Loudness
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: safetykit-analytics compact --store snapshots")(compact)
+    app.command(epilog="Example: safetykit-analytics verify --store snapshots")(verify)
+
+
+def compact(store: Store = "snapshots") -> None:
+    """Rewrite each closed day of the store into one file. Safe while others append and read."""
+    typer.echo(str(open_store(store).compact()))
+
+
+def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
+    """Read every byte of the store, and list what is damaged; exit code 1 if anything is."""
+    loudness: Loudness = ctx.obj
+    found = open_store(store).verify()
+    damaged = [finding for finding in found if finding.is_damage]
+    for path, reason in found if not loudness.quiet else damaged:
+        typer.echo(f"{escaped(path)}: {escaped(reason)}")
+    typer.echo(f"{len(damaged):,} damaged" if damaged else "all is well: nothing is damaged")
+    if damaged:
+        raise typer.Exit(1)

@@ -1,0 +1,76 @@
+"""``simulate``: a SafetyKit on this machine, for trying things."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from safetykit_analytics.cli.terminal import say
+
+if TYPE_CHECKING:
+    from safetykit_analytics.cli.terminal import Loudness
+
+_API_KEY = "simulated"
+# So that there is something to ask for at once.
+_HEAD_START = dt.timedelta(days=1)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: safetykit-analytics simulate --port 8000 --write-ids ids.txt")(simulate)
+
+
+def simulate(
+    ctx: typer.Context,
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 for a free one.")] = 0,
+    seed: Annotated[int, typer.Option(help="Another seed, another fleet.")] = 0,
+    speed: Annotated[float, typer.Option(help="Seconds of the fleet per second.")] = 600.0,
+    faults: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME=SHARE,...", help="What goes wrong how often: server_error=0.02,latency_s=0.1"
+        ),
+    ] = "",
+    write_ids: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the batch ids, and append new ones as batches are created."),
+    ] = None,
+) -> None:
+    """Serve a simulated SafetyKit until Ctrl-C, and print how to reach it."""
+    from safetykit_analytics.simulator import make_fleet, parse_faults, serve  # noqa: PLC0415 -- needs [demo]
+
+    loudness: Loudness = ctx.obj
+    if not speed > 0:
+        raise typer.BadParameter(f"--speed {speed:g}: expected more than 0")
+    parsed = parse_faults(faults)
+    fleet = make_fleet(seed=seed)
+    began = time.monotonic()
+
+    def clock() -> dt.datetime:
+        return fleet.start + _HEAD_START + dt.timedelta(seconds=(time.monotonic() - began) * speed)
+
+    written = fleet.created_by(clock())
+    if write_ids is not None:
+        write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
+    with serve(fleet, clock=clock, api_key=_API_KEY, faults=parsed, host=host, port=port) as url:
+        typer.echo(f"export SAFETYKIT_BASE_URL={url}")
+        typer.echo(f"export SAFETYKIT_API_KEY={_API_KEY}")
+        if not loudness.quiet:
+            say(f"the fleet's time is {clock():%Y-%m-%d %H:%M} UTC; stamp by it with: poll --clock server")
+        while True:
+            time.sleep(0.2)
+            created = fleet.created_by(clock())
+            if write_ids is not None and created > written:
+                with write_ids.open("a", encoding="ascii") as file:
+                    file.write(_lines(fleet.batch_ids[written:created]))
+            written = created
+
+
+def _lines(batch_ids: tuple[str, ...]) -> str:
+    return "".join(f"{batch_id}\n" for batch_id in batch_ids)

@@ -1,0 +1,59 @@
+"""Running the command as a user does: another process, on a pipe or on a terminal."""
+
+import fcntl
+import os
+import pty
+import struct
+import subprocess
+import sys
+import termios
+
+COMMAND = [sys.executable, "-W", "error", "-m", "safetykit_analytics"]
+WITHOUT = ("SAFETYKIT_API_KEY", "SAFETYKIT_BASE_URL", "SAFETYKIT_STORE", "NO_COLOR")
+
+
+def environment(**changes):
+    """This process's environment without what would change the command, and with what is given."""
+    kept = {name: value for name, value in os.environ.items() if name not in WITHOUT}
+    return kept | {"COLUMNS": "100", "TERM": "xterm"} | changes
+
+
+def on_pipe(*args, cwd=None, stdin="", **env):
+    """Run to the end with pipes for stdout and stderr."""
+    return subprocess.run(
+        [*COMMAND, *map(str, args)],
+        cwd=cwd,
+        env=environment(**env),
+        input=stdin,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=100,
+        check=False,
+    )
+
+
+def on_terminal(*args, cwd=None, **env):
+    """Run to the end on a terminal of 100 columns; give the exit code and all that was shown."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
+    process = subprocess.Popen(
+        [*COMMAND, *map(str, args)],
+        cwd=cwd,
+        env=environment(**env),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(ours, 65_536)
+        except OSError:  # how Linux says that the other side has closed
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(ours)
+    return process.wait(timeout=100), shown.decode()
