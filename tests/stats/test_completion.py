@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from lifelines import KaplanMeierFitter
 
 from safetykit_analytics.stats import quantile_bracket, quantile_interval, survival_bounds
+from safetykit_analytics.stats.completion import _s_min
 
 
 def sixmp(case):
@@ -20,6 +21,11 @@ def test_with_exact_times_both_bounds_are_the_published_kaplan_meier_estimate(re
     s_min, s_max = survival_bounds(time, time, event, case["expected"]["t"])
     assert np.allclose(s_min, case["expected"]["S"], rtol=0, atol=case["tol"])
     assert np.allclose(s_max, case["expected"]["S"], rtol=0, atol=case["tol"])
+    share, greenwood = _s_min(time, time, event, np.array(case["expected"]["t"], float), is_after=False)
+    se = share * np.sqrt(greenwood)
+    assert np.allclose(se, case["expected"]["greenwood_se"], rtol=0, atol=case["tol"])
+    linear = share[0] + np.array([-1.96, 1.96]) * se[0]
+    assert np.allclose(np.minimum(linear, 1), case["expected"]["ci_linear_t6"], rtol=0, atol=6e-5)
     assert time.sum() == case["expected"]["person_time"][0]
     assert event.sum() == case["expected"]["events"][0]
 

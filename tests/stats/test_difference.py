@@ -30,14 +30,7 @@ def some_batches(rng, m, rate=0.02, icc=0.005):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        "newcombe_diff_a",
-        "newcombe_diff_b",
-        "newcombe_diff_e",
-        "newcombe_diff_f",
-        "newcombe_diff_h",
-        "perondi_diff",
-    ],
+    [*(f"newcombe_diff_{case}" for case in "abefh"), "perondi_diff"],
 )
 def test_newcombe_gives_the_published_interval(reference_cases, name):
     case = reference_cases[name]
