@@ -16,19 +16,17 @@ if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
 
 
-def open_transport(base_url: str) -> httpx.AsyncBaseTransport:
+def open_transport() -> httpx.AsyncBaseTransport:
     """Make a transport that opens connections when asked to and knows nothing of proxies in the environment.
 
     How many are open at once is for the caller to limit. Certificates are found as httpx finds them
     (``SSL_CERT_FILE`` is honoured).
     """
-    # Loading the certificates takes as long as fetching a hundred batches, and plain http has no use for
-    # them.
-    context = httpx.create_ssl_context() if base_url.lower().startswith("https:") else False
+    context = httpx.create_ssl_context()
 
     def open_session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=context or True),
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_send_once,),
             trust_env=False,
@@ -36,10 +34,6 @@ def open_transport(base_url: str) -> httpx.AsyncBaseTransport:
 
     transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=context, client=open_session)
     return transport
-
-
-class BrokenFraming(httpx.RemoteProtocolError):
-    """What came is not HTTP."""
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
@@ -52,7 +46,5 @@ async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType)
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
-    except aiohttp.ClientResponseError as error:
-        raise BrokenFraming(type(error).__name__) from error
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
         raise httpx.ReadError(type(error).__name__) from error
