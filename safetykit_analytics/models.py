@@ -10,6 +10,7 @@ import json
 from typing import Annotated, Any, NoReturn, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_core import PydanticCustomError
 
 # Counters are stored as int64: a larger number would be wrapped or refused much later, far from its cause.
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
@@ -17,14 +18,20 @@ Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 _SHOWN_PROBLEMS = 3
 
 
-def _encodable(text: str) -> str:
-    # JSON can escape half of a surrogate pair. That is no character: no table, file or terminal can hold it.
-    if any("\ud800" <= char <= "\udfff" for char in text):
-        raise ValueError("expected text, found half of a surrogate pair")
+def _whole_unicode(text: str) -> str:
+    """Refuse half of a surrogate pair, which JSON can escape and no UTF-8 file can hold."""
+    if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise PydanticCustomError("half_surrogate", "Input should be Unicode text")
     return text
 
 
-Text = Annotated[str, AfterValidator(_encodable)]
+def _whole_unicode_secret(secret: SecretStr) -> SecretStr:
+    _whole_unicode(secret.get_secret_value())
+    return secret
+
+
+Text = Annotated[str, AfterValidator(_whole_unicode)]
+Url = Annotated[SecretStr, AfterValidator(_whole_unicode_secret)]
 
 
 class BatchStatus(BaseModel):
@@ -65,8 +72,8 @@ class BatchStatus(BaseModel):
     error_count: Count
     pending_count: Count
     success_count: Count
-    download_url: SecretStr | None = None
-    upload_url: SecretStr | None = None
+    download_url: Url | None = None
+    upload_url: Url | None = None
     policy_id: Text | None = None
     policy_version: Text | None = None
 
@@ -163,8 +170,7 @@ def _validated(model: type[_Model], document: dict[str, Any]) -> _Model:
 
 def _parse_json(body: bytes) -> Any:
     # pydantic's own JSON parser keeps the last of two equal keys in silence, so that one proxy or log in the
-    # path may have judged another value than the one that we store. The standard library's can be told not
-    # to.
+    # path may have judged another value than the one that we store. The standard one can be told not to.
     problem: Exception
     try:
         return _DECODER.decode(str(body, "utf-8"))

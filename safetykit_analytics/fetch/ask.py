@@ -22,7 +22,16 @@ import stamina
 from safetykit_analytics import __version__
 from safetykit_analytics.fetch.pacing import AdaptiveLimit, MaxRate, RetryBudget
 from safetykit_analytics.fetch.request import batch_path
-from safetykit_analytics.fetch.wire import Answer, Failure, body_stream, http_date, read_answer
+from safetykit_analytics.fetch.transport import BrokenFraming
+from safetykit_analytics.fetch.wire import (
+    Answer,
+    Failure,
+    body_stream,
+    http_date,
+    http_failure,
+    read_answer,
+    skip_body,
+)
 
 if TYPE_CHECKING:
     from safetykit_analytics.fetch.pacing import Ticket
@@ -83,15 +92,17 @@ class Asker:
         self._n_answers = 0
         self._all_403 = True
         self._base = self.call.base_url.rstrip("/")
-        self._headers = httpx.Headers(
-            {
+        self._headers = httpx.Request(
+            "GET",
+            self._base,
+            headers={
                 "Authorization": f"Bearer {self.call.api_key.get_secret_value()}",
                 "Accept": "application/json",
                 # The answers have 400 bytes: packing them costs more than it saves.
                 "Accept-Encoding": "identity",
                 "User-Agent": f"safetykit-analytics/{__version__}",
-            }
-        )
+            },
+        ).headers
 
     def trial(self, batch_id: str) -> Trial:
         """Begin with an id."""
@@ -105,50 +116,60 @@ class Asker:
         ------
         Refused
             The key is no good for the whole run.
-        ValueError, TypeError, Exception
-            The caller's clock gave no aware datetime, or raised.
+        Exception
+            What the caller's clock raised; TypeError or ValueError if it gave no aware datetime.
         """
         outcome = await self._ask_once(trial)
-        # stamina's machinery costs as much as a request; most ids need none of it.
-        if isinstance(outcome, Failure) and outcome.is_retryable:
-            outcome = await self._ask_again(trial, outcome)
         if isinstance(outcome, Answer):
             return outcome
-        if outcome.is_retryable or outcome.kind == "transport":
+        # stamina's machinery costs as much as a request, and most ids need none of it.
+        if outcome.is_passing:
+            outcome = await self._ask_again(trial, outcome)
+            if isinstance(outcome, Answer):
+                return outcome
+        if outcome.is_passing:
             self.budget.gave_up()
         return replace(outcome, attempts=trial.attempts)
 
     async def _ask_again(self, trial: Trial, outcome: Answer | Failure) -> Answer | Failure:
-        given_up: list[str] = []
+        reason = ""
 
         def delay_s(error: Exception) -> float | bool:
+            nonlocal reason
             if not isinstance(error, _TryAgain):
                 return False
-            delay = _backoff_s(trial.attempts, error.failure.retry_after_s)
-            if delay >= trial.left_s:
-                given_up.append("no time left within timeout_s to wait as asked and try again")
-                return False
-            if not self.budget.take():
-                given_up.append("the run's retries were used up")
-                return False
-            trial.left_s -= delay
-            return delay
+            delay, reason = self._next_delay_s(trial, error.failure.retry_after_s)
+            return False if reason else delay
 
         async def next_try(*, is_first: bool) -> Answer | Failure:
             # The first attempt has been made: stamina is only told how it ended.
             found = outcome if is_first else await self._ask_once(trial)
-            if isinstance(found, Failure) and found.is_retryable:
+            if isinstance(found, Failure) and found.is_passing:
                 raise _TryAgain(found)
             return found
 
         try:
-            async for attempt in stamina.retry_context(on=delay_s, attempts=_ATTEMPTS, timeout=None):
+            async for attempt in stamina.retry_context(on=delay_s, attempts=None, timeout=None):
                 with attempt:
                     outcome = await next_try(is_first=attempt.num == 1)
         except _TryAgain as last:
-            why = given_up[0] if given_up else f"gave up after {trial.attempts} attempts"
-            outcome = replace(last.failure, message=f"{last.failure.message}; {why}")
+            outcome = last.failure
+            if reason:
+                outcome = replace(outcome, message=f"{outcome.message}; {reason}")
         return outcome
+
+    def _next_delay_s(self, trial: Trial, asked_s: float | None) -> tuple[float, str]:
+        """Give the seconds to wait before the next attempt, or a reason why there is none."""
+        delay = _backoff_s(trial.attempts, asked_s)
+        if trial.attempts >= _ATTEMPTS:
+            return delay, f"gave up after {_ATTEMPTS} attempts"
+        if delay >= trial.left_s:
+            what = "try again" if asked_s is None else f"wait {asked_s:g} s as asked"
+            return delay, f"timeout_s = {self.call.timeout_s:g} s leaves no time to {what}"
+        if not self.budget.take():
+            return delay, "the retries of this run are used up"
+        trial.left_s -= delay
+        return delay, ""
 
     async def _ask_once(self, trial: Trial) -> Answer | Failure:
         ticket = self.limit.enter() or await self.limit.wait()
@@ -159,42 +180,53 @@ class Asker:
             began = time.monotonic()
             try:
                 async with asyncio.timeout(trial.left_s):
-                    outcome = await self._exchange(trial.batch_id)
+                    outcome = await self._exchange(trial)
             except TimeoutError:
-                late = Failure("transport", f"no whole answer within timeout_s = {self.call.timeout_s:g} s")
-                return replace(trial.last_answer or late, is_retryable=False)
+                return trial.last_answer or Failure(
+                    "transport", "no whole answer came in time", is_passing=True
+                )
             finally:
                 trial.left_s -= time.monotonic() - began
-            self._judge(outcome, ticket, trial)
+            self._judge(outcome, ticket)
             return outcome
         finally:
             self.limit.leave()
 
-    async def _exchange(self, batch_id: str) -> Answer | Failure:
+    async def _exchange(self, trial: Trial) -> Answer | Failure:
         """Send one request and read its answer; whatever the transport raises is a failure."""
+        # Given a stream, httpx takes the headers as they are; without one it works the same out again for
+        # each request, which costs as much as checking the answer does.
         request = httpx.Request(
             "GET",
-            self._base + batch_path(batch_id),
+            self._base + batch_path(trial.batch_id),
             headers=self._headers,
+            stream=httpx.ByteStream(b""),
             extensions={"timeout": {"connect": _CONNECT_TIMEOUT_S}},
         )
+        request.headers.encoding = "ascii"
+        request.read()
         try:
             response = await self.transport.handle_async_request(request)
         except Exception as error:  # noqa: BLE001 -- a transport may raise anything
             return _transport_failure(error)
         try:
+            if response.status_code != 200:
+                trial.last_answer = http_failure(response)
+                await skip_body(response)
+                return trial.last_answer
             observed_at_us = self._stamp(response)
             if isinstance(observed_at_us, Failure):
                 return observed_at_us
             try:
-                return await read_answer(response, batch_id, observed_at_us)
+                return await read_answer(response, trial.batch_id, observed_at_us)
             except Exception as error:  # noqa: BLE001
                 return _transport_failure(error)
         finally:
+            # The outcome is known; if closing fails, the connection is lost and nothing else.
             with contextlib.suppress(Exception):
                 await body_stream(response).aclose()
 
-    def _judge(self, outcome: Answer | Failure, ticket: Ticket, trial: Trial) -> None:
+    def _judge(self, outcome: Answer | Failure, ticket: Ticket) -> None:
         """Let all others learn from one outcome."""
         if isinstance(outcome, Answer):
             code: int | None = 200
@@ -203,8 +235,7 @@ class Asker:
             code = outcome.status_code
             if code is None:
                 return
-            trial.last_answer = outcome
-            if not outcome.is_retryable:
+            if not outcome.is_passing:
                 self.budget.answered()
         if code in (429, 503):
             self.limit.throttled(ticket)
@@ -250,6 +281,8 @@ def _backoff_s(attempts: int, retry_after_s: float | None) -> float:
 
 def _transport_failure(error: BaseException) -> Failure:
     """Describe an exception by its kind and errno alone: its text may hold anything, even a key."""
+    if isinstance(error, BrokenFraming):
+        return Failure("protocol", "expected an HTTP response, found something that breaks its rules")
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
@@ -259,4 +292,4 @@ def _transport_failure(error: BaseException) -> Failure:
             reason = os.strerror(link.errno)
         elif isinstance(link, TimeoutError):
             reason = "timed out"
-    return Failure("transport", f"no whole answer came: {reason}", is_retryable=True)
+    return Failure("transport", f"no whole answer came: {reason}", is_passing=True)

@@ -238,7 +238,7 @@ async def _get_one(batch_id: str, call: Call) -> BatchStatus:
 
 async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
     """Ask once; a refusal is returned, so that what is raised for it has no other exception behind it."""
-    transport = call.transport or open_transport()
+    transport = call.transport or open_transport(call.base_url)
     try:
         asker = Asker(call, transport)
         return await asker.ask(asker.trial(str(batch_id)))

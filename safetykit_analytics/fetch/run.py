@@ -69,7 +69,7 @@ class Run:
 
         Whatever is raised, every id that was pulled has an outcome and nothing is left running or open.
         """
-        transport = self.call.transport or open_transport()
+        transport = self.call.transport or open_transport(self.call.base_url)
         try:
             with Progress(self.call.progress, self._n_ids) as progress:
                 await self._go(Asker(self.call, transport, self._n_ids), progress)

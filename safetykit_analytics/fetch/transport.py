@@ -16,17 +16,19 @@ if TYPE_CHECKING:
     from aiohttp.client_middlewares import ClientHandlerType
 
 
-def open_transport() -> httpx.AsyncBaseTransport:
+def open_transport(base_url: str) -> httpx.AsyncBaseTransport:
     """Make a transport that opens connections when asked to and knows nothing of proxies in the environment.
 
     How many are open at once is for the caller to limit. Certificates are found as httpx finds them
     (``SSL_CERT_FILE`` is honoured).
     """
-    context = httpx.create_ssl_context()
+    # Loading the certificates takes as long as fetching a hundred batches, and plain http has no use for
+    # them.
+    context = httpx.create_ssl_context() if base_url.lower().startswith("https:") else False
 
     def open_session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            connector=aiohttp.TCPConnector(limit=0, ssl=context or True),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_send_once,),
             trust_env=False,
@@ -34,6 +36,10 @@ def open_transport() -> httpx.AsyncBaseTransport:
 
     transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=context, client=open_session)
     return transport
+
+
+class BrokenFraming(httpx.RemoteProtocolError):
+    """What came is not HTTP."""
 
 
 async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType) -> aiohttp.ClientResponse:
@@ -46,5 +52,7 @@ async def _send_once(request: aiohttp.ClientRequest, handler: ClientHandlerType)
         return await handler(request)
     except aiohttp.ClientConnectorError:
         raise
+    except aiohttp.ClientResponseError as error:
+        raise BrokenFraming(type(error).__name__) from error
     except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
         raise httpx.ReadError(type(error).__name__) from error

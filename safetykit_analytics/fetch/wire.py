@@ -1,11 +1,11 @@
 """One answer of the API: read within limits, judged, and told in words that hold nothing of the body.
 
-Place in the flow: fetch.run → **wire** → models. Nothing here raises for what a server sends: trouble is a
-`Failure`.
+Place in the flow: fetch.run → **wire** → models. Trouble of a server's making is a `Failure`, nothing raises.
 """
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import zlib
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 #: No answer of the API comes near this size; the documented one has 400 bytes.
 MOST_BYTES = 2**20
+
+_SKIP_BYTES = 2**16
+_SKIP_S = 1.0
 
 _RETRIED = frozenset({408, 409, 429})
 
@@ -42,19 +45,18 @@ class Failure:
     status_code: int | None = None
     retry_after_s: float | None = None
     attempts: int = 0
-    is_retryable: bool = False
+    #: Whether the same request may well succeed later.
+    is_passing: bool = False
 
 
 async def read_answer(response: httpx.Response, batch_id: str, observed_at_us: int) -> Answer | Failure:
-    """Read a response to its end, unless it is too long, and judge it. The caller closes the stream.
+    """Read a 200 to its end, unless it is too long, and judge it. The caller closes the stream.
 
     Raises
     ------
     Exception
         What the transport raises while the body arrives.
     """
-    if response.status_code != 200:
-        return _http_failure(response)
     body = await _read_body(response)
     if isinstance(body, Failure):
         return body
@@ -112,7 +114,24 @@ def _too_long(status_code: int) -> Failure:
     )
 
 
-def _http_failure(response: httpx.Response) -> Failure:
+async def skip_body(response: httpx.Response) -> None:
+    """Read over a body that nobody needs, so that its connection can be used again.
+
+    A long or a slow one is not worth it.
+    """
+    length = 0
+    try:
+        async with asyncio.timeout(_SKIP_S):
+            async for chunk in body_stream(response):
+                length += len(chunk)
+                if length > _SKIP_BYTES:
+                    break
+    except Exception:  # noqa: BLE001, S110 -- a transport may raise anything, and the status has arrived
+        pass
+
+
+def http_failure(response: httpx.Response) -> Failure:
+    """Describe a status other than 200."""
     code = response.status_code
     should_retry = response.headers.get("x-should-retry", "").strip().lower()
     return Failure(
@@ -120,8 +139,7 @@ def _http_failure(response: httpx.Response) -> Failure:
         f"expected 200, found {code}{_meaning(code)}",
         code,
         retry_after_s=retry_after_s(response.headers),
-        is_retryable=should_retry == "true"
-        or (should_retry != "false" and (code in _RETRIED or code >= 500)),
+        is_passing=should_retry == "true" or (should_retry != "false" and (code in _RETRIED or code >= 500)),
     )
 
 

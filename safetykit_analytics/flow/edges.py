@@ -104,7 +104,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
         run_start=run_start,
         run_labels={name: Label(label.codes[run_row], label.names) for name, label in rows.labels.items()},
         weights=_weights(rows, is_start, lengths),
-        state=_state(rows, is_start, terminal_row) if state else {},
+        state=_state(rows, is_start, terminal_row, run_row) if state else {},
     )
 
 
@@ -134,7 +134,7 @@ def _weights(rows: Rows, is_start: Flags, lengths: tuple[int, ...]) -> Floats:
     return np.bincount(kind, weights=work, minlength=len(lengths) + 1).astype(np.float64)
 
 
-def _state(rows: Rows, is_start: Flags, terminal_row: Ints) -> dict[str, Any]:
+def _state(rows: Rows, is_start: Flags, terminal_row: Ints, run_row: Ints) -> dict[str, Any]:
     """Give what `batch_ends` says of a batch beyond its work."""
     n = len(rows.t)
     first, last = rows.first[:-1], rows.first[1:] - 1
@@ -144,13 +144,19 @@ def _state(rows: Rows, is_start: Flags, terminal_row: Ints) -> dict[str, Any]:
     grew_row = _last_row(grew, first)
     before = np.where(terminal_row > first, terminal_row - 1, -1)
     before[terminal_row >= n] = -1
-    status = rows.take("batch_status", np.append(last, np.clip(terminal_row, 0, n - 1)))
+    at_end = np.clip(terminal_row, 0, n - 1)
+    status = rows.take("batch_status", np.append(last, at_end))
     if pa.types.is_dictionary(status.type):
         status = status.cast(pa.string())
     m = len(first)
+    pending = rows.take("pending_count", np.concatenate([first, last, at_end])).to_numpy()
     return {
         "batch_count": rows.take("batch_count", last).to_numpy(),
-        "pending_count": rows.take("pending_count", last).to_numpy(),
+        "first_pending": pending[:m],
+        "pending_count": pending[m : 2 * m],
+        "terminal_pending": pending[2 * m :],
+        # At the observation before each label run; of no meaning where a batch begins.
+        "run_pending": rows.take("pending_count", np.maximum(run_row - 1, 0)).to_numpy(),
         "is_terminal": rows.terminal[last],
         "batch_status": status[:m],
         "first_terminal_status": status[m:],

@@ -86,7 +86,7 @@ def ends_of(source: Source) -> pd.DataFrame:
     known = source.stitched
     order, last = known.order, known.last_row
     begin, end = run_bounds(run_starts(known.batch[order]))
-    state = _state(source)
+    state = state_of(source)
     counts = np.concatenate([part.last_counts for part in source.parts], axis=1)[:, last]
 
     ended = next_valid((known.first_terminal != NEVER)[order], np.repeat(end, end - begin))[begin]
@@ -129,7 +129,7 @@ def ends_of(source: Source) -> pd.DataFrame:
     return frame_from_table(table.take(pc.sort_indices(table.column("batch_id"))))
 
 
-def _state(source: Source) -> dict[str, Any]:
+def state_of(source: Source) -> dict[str, Any]:
     """Put the states of all days end to end."""
     parts = [part.state for part in source.parts]
     return {

@@ -149,7 +149,7 @@ def work_of(source: Source, edges: Ints) -> Work:
     sums, cells, spans = spread(leads, edges, layout)
     all_cells, all_spans = [cells], [spans]
     for day, work in enumerate(ordered_map(read_work, _tasks(source, edges), source.executor)):
-        places = _places(work, layout)
+        places = places_in(work.groups, work.layout, layout)
         sums[:, places] += work.sums
         batch = known.batch[known.offset[day] : known.offset[day + 1]]
         all_cells.append(Cells(batch[work.cells.batch], places[work.cells.place], work.cells.work))
@@ -267,10 +267,9 @@ def _active(known: Stitched, edges: Ints, layout: Layout, as_of: int | None) -> 
     return observed, unobserved
 
 
-def _places(work: DayWork, layout: Layout) -> Ints:
-    """Where the places of one day stand in the layout of all."""
-    group = work.groups[work.layout.groups()]
-    return layout.base(group) + work.layout.buckets()
+def places_in(groups: Ints, part: Layout, layout: Layout) -> Ints:
+    """Give where the places of one day, whose groups are `groups`, stand in the layout of all."""
+    return layout.base(groups[part.groups()]) + part.buckets()
 
 
 def _covering(spans: Spans, size: int) -> Ints:

@@ -1,8 +1,184 @@
-"""Placeholder until this stage lands."""
+"""What is waiting: pending decisions and open batches over time, and how long they will take.
 
-from typing import Any
+Place in the flow: flow → **backlog** → plots, report.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from safetykit_analytics.flow.calendar import DAY_US, bucket_edges, parse_freq, parse_instant, zone
+from safetykit_analytics.flow.labels import parse_by
+from safetykit_analytics.flow.levels import Levels, levels_of
+from safetykit_analytics.flow.work import Work, open_source, work_of
+from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.rates.table import group_columns, parse_window
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
+
+    import pandas as pd
+
+    from safetykit_analytics.flow.arrays import Floats, Ints
+
+# The pace of today is one number; the fastest and the slowest of the last days are a range.
+_PACE_DAYS = 7
 
 
-def backlog(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
+def backlog(
+    observations: Any,
+    *,
+    freq: str = "1h",
+    by: str | Sequence[str] = ("policy_id", "policy_version"),
+    tz: str = "UTC",
+    start: dt.datetime | dt.date | str | None = None,
+    end: dt.datetime | dt.date | str | None = None,
+    as_of: dt.datetime | dt.date | str | None = None,
+    executor: Executor | None = None,
+) -> pd.DataFrame:
+    """Give the decisions that wait in open batches at the end of each bucket, and how long they will take.
+
+    A batch is open from its creation (or its first observation, if that is not known) until it is first seen
+    to be terminal, whatever is pending then. Between two observations pending changes evenly; after the last
+    one it stays.
+
+    Parameters
+    ----------
+    observations : DataFrame or SnapshotStore
+    freq, by, tz, start, end, as_of, executor
+        As for `rates`, except that ``freq="auto"`` is not there: a level is not smeared.
+
+    Returns
+    -------
+    DataFrame
+        One row per group and bucket, from the first to the last in which a batch of the group was open, in
+        the order of `rates`:
+
+        - ``bucket_start``, ``bucket_end``, the `by` columns, ``partial``: as in `rates`
+        - ``pending``: float64, decisions at the end of the bucket, or at `as_of` if that comes first
+        - ``n_open``: int64, open batches then
+        - ``throughput_per_hour``: float64, of the bucket, as in `rates`
+        - ``eta_low``, ``eta_high``: timedelta64[us], how long the pending decisions take at the fastest
+          and at the slowest daily pace (success + error + cancelled) of the seven days before, as far as the
+          group goes back. 0 if nothing is pending; NaT where nothing was finished at that pace.
+
+    Raises
+    ------
+    UnknownName, ValueError, InvalidFrame, TypeError
+        As for `rates`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> seen = pd.DataFrame({
+    ...     "batch_id": "batch_1", "observed_at": [pd.Timestamp("2026-03-02T13:00Z")],
+    ...     "created_at": pd.Timestamp("2026-03-02T12:00Z"), "batch_status": "PENDING", "batch_count": 100,
+    ...     "success_count": 40, "error_count": 0, "cancelled_count": 0, "pending_count": 60,
+    ...     "policy_id": "spam", "policy_version": "v1", "has_download": False, "is_terminal": False,
+    ... })
+    >>> ska.backlog(seen, freq="30min", by=())[["bucket_end", "pending", "n_open"]]
+                     bucket_end  pending  n_open
+    0 2026-03-02 12:30:00+00:00     80.0       1
+    1 2026-03-02 13:00:00+00:00     60.0       1
+    2 2026-03-02 13:30:00+00:00     60.0       1
+    """
+    names = parse_by(by)
+    calendar = zone(tz)
+    frequency = parse_freq(freq)
+    first, stop = parse_window(start, end, calendar)
+    until = None if as_of is None else parse_instant(as_of, "as_of", calendar)
+    source = open_source(observations, labels=names, as_of=until, executor=executor, state=True)
+    known, now = source.stitched, source.as_of or 0
+    edges = np.zeros(0, dtype=np.int64)
+    if len(known.run_start):
+        lowest = int(known.run_start.min())
+        lowest = lowest if first is None else max(lowest, first)
+        highest = now if stop is None else min(now, stop - 1)
+        if lowest <= highest:
+            edges = bucket_edges(frequency, calendar, lowest, highest)
+    levels = levels_of(source, edges)
+    # The pace before the first bucket shown counts too: days beyond the edges would have none.
+    paced = edges if not len(edges) else np.unique(np.append(edges[0] - DAY_US * np.arange(1, 8), edges))
+    since = np.full(len(known.groups), np.iinfo(np.int64).max)
+    np.minimum.at(since, known.run_group, known.run_start)
+    return _table(levels, work_of(source, paced), since, by=names, now=now, tz=str(tz))
+
+
+def _table(
+    levels: Levels, work: Work, since: Ints, *, by: tuple[str, ...], now: int, tz: str
+) -> pd.DataFrame:
+    bucket, group = levels.layout.buckets(), levels.layout.groups()
+    place = _shown(levels, bucket, group)
+    bucket, group = bucket[place], group[place]
+    start, stop = levels.edges[bucket], levels.edges[bucket + 1]
+    until = np.minimum(stop, now)
+    pending = levels.pending[place]
+    low, high, pace = _durations(work, since, group, (start, until), pending)
+    hours = (until - start) / (DAY_US / 24)
+    columns = {
+        "bucket_start": pa.array(start, type=pa.timestamp("us", tz=tz)),
+        "bucket_end": pa.array(stop, type=pa.timestamp("us", tz=tz)),
+        **group_columns(levels.groups, by, group),
+        "pending": pending,
+        "n_open": levels.n_open[place],
+        "throughput_per_hour": np.divide(pace, hours, out=np.full(len(pace), np.nan), where=hours > 0),
+    }
+    table = frame_from_table(pa.table(columns))
+    table["eta_low"] = low.astype("timedelta64[us]")
+    table["eta_high"] = high.astype("timedelta64[us]")
+    table["partial"] = stop > now
+    return table
+
+
+def _shown(levels: Levels, bucket: Ints, group: Ints) -> Ints:
+    """Places of the rows: each group from the first to the last bucket in which a batch was open."""
+    if not len(bucket):
+        return bucket
+    place = np.arange(len(bucket))
+    starts = levels.layout.offset[:-1]
+    first = np.minimum.reduceat(np.where(levels.ever_open, place, len(place)), starts)
+    last = np.maximum.reduceat(np.where(levels.ever_open, place, -1), starts)
+    is_inside = (bucket > 0) & (bucket < len(levels.edges) - 2)
+    return np.flatnonzero(is_inside & (place >= first[group]) & (place <= last[group]))
+
+
+def _durations(
+    work: Work, since: Ints, group: Ints, span: tuple[Ints, Ints], pending: Floats
+) -> tuple[Ints, Ints, Floats]:
+    """Give the shortest and the longest time that what is pending takes, and what was processed per row."""
+    start, until = span
+    fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)
+    processed = np.zeros(len(group))
+    for number in range(len(work.groups)):
+        rows = group == number
+        if not rows.any():
+            continue
+        places = slice(int(work.layout.offset[number]), int(work.layout.offset[number + 1]))
+        first = int(work.layout.first[number])
+        at = work.edges[first : first + places.stop - places.start + 1].astype(np.float64)
+        done = np.append(0.0, np.cumsum(work.sums[:3, places].sum(axis=0)))
+        reviewed = np.append(0.0, np.cumsum(work.sums[:2, places].sum(axis=0)))
+        processed[rows] = np.interp(until[rows], at, reviewed) - np.interp(start[rows], at, reviewed)
+        for day in range(_PACE_DAYS):
+            stop = until[rows] - day * DAY_US
+            # Days before the group began are no slow days; of the newest, what there is of it counts.
+            begin = np.maximum(stop - DAY_US, since[number]) if day == 0 else stop - DAY_US
+            counts = (begin >= since[number]) & (stop > begin)
+            pace = (np.interp(stop, at, done) - np.interp(begin, at, done)) / np.maximum(stop - begin, 1)
+            fastest[rows] = np.where(counts, np.maximum(fastest[rows], pace), fastest[rows])
+            slowest[rows] = np.where(counts, np.minimum(slowest[rows], pace), slowest[rows])
+    return _time_for(pending, fastest), _time_for(pending, slowest), processed
+
+
+def _time_for(pending: Floats, pace: Floats) -> Ints:
+    """Microseconds, or what NumPy takes for NaT where nothing moves."""
+    moves = pace > 0
+    duration = np.divide(pending, pace, out=np.zeros(len(pace)), where=moves)
+    never = (~moves & (pending > 0)) | (duration > 2**61)
+    return np.where(never, np.iinfo(np.int64).min, np.where(never, 0, np.rint(duration))).astype(np.int64)

@@ -1,8 +1,82 @@
-"""Placeholder until this stage lands."""
+"""Batches that have decisions pending and do not move.
 
-from typing import Any
+Place in the flow: flow → **stalled_batches** → report.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from safetykit_analytics.flow import batch_ends, resolve_as_of
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+_COLUMNS = ["batch_id", "policy_id", "policy_version", "created_at", "last_observed_at", "pending_count"]
 
 
-def stalled_batches(*args: Any, **kwargs: Any) -> Any:
-    """Not here yet."""
-    raise NotImplementedError
+def stalled_batches(
+    observations: Any,
+    *,
+    idle: str | dt.timedelta = "30min",
+    as_of: dt.datetime | dt.date | str | None = None,
+) -> pd.DataFrame:
+    """List the open batches that certainly made no progress for at least `idle`.
+
+    What is certain lies between two observations: a batch seen with the same counts at 10:00 and at 11:00
+    stood still for an hour, whatever happened since. A batch that nobody looked at is not stalled for that:
+    it is in the list only if it was seen to stand still, and ``state`` says if that is old news.
+
+    Parameters
+    ----------
+    observations : DataFrame or SnapshotStore
+    idle : str or timedelta
+        A length of time, such as ``"30min"`` or ``"2h"``.
+    as_of : aware datetime, date or str, optional
+        Later observations are ignored as if never made. Default: the last observation.
+
+    Returns
+    -------
+    DataFrame
+        One row per batch that is not terminal, has decisions pending and was idle for `idle` or more; the
+        longest first, then by ``batch_id``: ``batch_id``, ``policy_id``, ``policy_version``, ``created_at``,
+        ``last_observed_at``, ``pending_count`` (int64) and
+
+        - ``idle_at_least``: timedelta64[us], from the first observation of its present counts (its creation,
+          if it never moved) to its last observation: certain
+        - ``idle_at_most``: timedelta64[us], from the last observation of other counts to `as_of`: possible;
+          NaT if nobody knows since when
+        - ``state``: ``stalled``, or ``not_seen_lately`` if its last observation is longer ago than `idle`
+
+    Raises
+    ------
+    ValueError
+        `idle` is no length of time above zero, or `as_of` has no time zone.
+    """
+    try:
+        least = pd.Timedelta(idle)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"idle={idle!r} is no length of time; expected such as '30min' or '2h'") from error
+    if not least > pd.Timedelta(0):
+        raise ValueError(f"idle={idle!r}: expected a length of time above zero")
+    resolved = resolve_as_of(observations, as_of)
+    now = pd.Timestamp(0, tz="UTC") if resolved is None else pd.Timestamp(resolved)
+    ends = batch_ends(observations, as_of=as_of)
+    ends = ends[~ends["is_terminal"] & (ends["pending_count"] > 0)]
+    # A batch that never moved has had its counts, all zero, since it was created.
+    never = ends["last_progress_before"].isna()
+    created = ends["created_at"].clip(upper=ends["first_observed_at"])
+    since = ends["last_progress_before"].where(~never, created.fillna(ends["first_observed_at"]))
+    maybe_since = ends["last_progress_after"].where(~never, created)
+    table = ends[_COLUMNS].assign(
+        idle_at_least=(ends["last_observed_at"] - since).astype("timedelta64[us]"),
+        idle_at_most=(now - maybe_since).astype("timedelta64[us]"),
+    )
+    is_old = now - table["last_observed_at"] > least
+    state = is_old.map({True: "not_seen_lately", False: "stalled"}).astype(ends["policy_id"].dtype)
+    table = table.assign(state=state)[table["idle_at_least"] >= least]
+    return table.sort_values(
+        ["idle_at_least", "batch_id"], ascending=[False, True], ignore_index=True, kind="stable"
+    )

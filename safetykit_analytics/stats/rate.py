@@ -149,7 +149,7 @@ def cluster_rates(
     safe_size = np.where(ratable, size, 1.0)
     rate = np.clip(np.where(ratable, wrong / safe_size, np.nan), 0.0, 1.0)
 
-    is_counted = np.abs(y) + np.abs(n) > _NO_WORK * work[index]
+    is_counted = np.abs(n) > _NO_WORK * work[index]
     m = np.bincount(index[is_counted], minlength=n_groups)
     took_back = np.bincount(index, weights=n < -_NO_WORK * work[index], minlength=n_groups) > 0
     estimable = ratable & ~took_back & (m > 1)

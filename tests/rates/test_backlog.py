@@ -1,0 +1,194 @@
+"""Backlog, stalled batches and data quality, against the exact oracle and by hand."""
+
+from __future__ import annotations
+
+import itertools
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import safetykit_analytics as ska
+from tests.rates import oracle
+from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
+from tests.rates.test_rates import keyed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def pending_at(history: list[dict[str, Any]], instant: int) -> Fraction | None:
+    """Decisions pending just before an instant; None where the batch is not open then."""
+    created = oracle.created_at(history)
+    first = history[0]
+    points = [(first["observed_at"], first["pending_count"])]
+    if created is not None:
+        done = sum(first[name] for name in oracle.COUNTERS)
+        points.insert(0, (created, first["pending_count"] + done))
+    points += [(seen["observed_at"], seen["pending_count"]) for seen in history[1:]]
+    end = next((seen["observed_at"] for seen in history if seen["is_terminal"]), None)
+    if instant <= points[0][0] or (end is not None and end < instant):
+        return None
+    for (since, before), (until, after) in itertools.pairwise(points):
+        if since < instant <= until:
+            return before + Fraction((after - before) * (instant - since), until - since)
+    return Fraction(points[-1][1])
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=histories(), pending=st.data(), freq=st.sampled_from(["1h", "6h", "D"]))
+def test_pending_and_open_batches_equal_the_exact_oracle(rows: Any, pending: Any, freq: str) -> None:
+    rows = [seen | {"pending_count": pending.draw(st.integers(0, 90))} for seen in rows]
+    now = max(seen["observed_at"] for seen in rows)
+    for observations in (frame_of(rows), days_of(frame_of(rows))):
+        table = ska.backlog(observations, freq=freq, by=())
+        for (_, start), line in keyed(table, ()).items():
+            end = min(int(line["bucket_end"].value // 1000), now + 1)
+            levels = [pending_at(history, end) for history in oracle.batches(rows, None).values()]
+            still = [level for level in levels if level is not None]
+            assert line["n_open"] == len(still), start
+            assert line["pending"] == pytest.approx(float(sum(still)), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=histories())
+def test_the_backlogs_of_the_versions_add_up_to_the_backlog(rows: Any) -> None:
+    rows = [seen | {"pending_count": 7 * number % 31} for number, seen in enumerate(rows)]
+    frame = frame_of(rows)
+    whole = ska.backlog(frame, by=()).set_index("bucket_start")[["pending", "n_open"]]
+    parts = ska.backlog(frame).groupby("bucket_start")[["pending", "n_open"]].sum()
+    parts = parts.reindex(whole.index, fill_value=0)
+    pd.testing.assert_frame_equal(parts, whole, check_dtype=False, atol=1e-9)
+
+
+def test_what_is_pending_when_a_batch_ends_leaves_the_backlog(reference: Callable[[str], Any]) -> None:
+    case = reference("terminal_pending")
+    pending = case["input"]["pending"]
+    rows = [
+        row("a", MONDAY, created_at=MONDAY - HOUR, pending_count=2000, batch_count=2000),
+        row("a", MONDAY + HOUR, 1460, pending_count=pending, batch_status=case["input"]["status"]),
+        row("b", MONDAY + 3 * HOUR, 1, created_at=MONDAY),
+    ]
+    table = ska.backlog(frame_of(rows), by=())
+    assert table["pending"].iloc[-1] == case["expected"]["backlog_contribution"]
+    found = ska.data_quality(frame_of(rows))
+    flagged = found[found["kind"] == case["expected"]["anomaly"]]
+    assert flagged[["batch_id", "value"]].to_numpy().tolist() == [["a", pending]]
+
+
+def test_the_eta_lies_between_the_fastest_and_the_slowest_day() -> None:
+    day = 24 * HOUR
+    counts = [0, 100, 300, 350]
+    rows = [
+        row("a", MONDAY + number * day, count, created_at=MONDAY, pending_count=1000 - count)
+        for number, count in enumerate(counts)
+    ]
+    last = ska.backlog(frame_of(rows), freq="D", by=()).iloc[-2]
+    assert last["pending"] == 650
+    assert last["eta_low"] == pd.Timedelta(days=650 / 200)
+    assert last["eta_high"] == pd.Timedelta(days=650 / 50)
+
+
+def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out_of_sight() -> None:
+    rows = [
+        row("moving", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
+        row("moving", MONDAY + 4 * HOUR, 6, pending_count=8),
+        row("stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
+        row("stuck", MONDAY + 4 * HOUR, 5, pending_count=9),
+        row("unseen", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
+        row("lost", MONDAY - 9 * HOUR, 5, pending_count=9),
+        row("lost", MONDAY - 2 * HOUR, 5, pending_count=9),
+        row("ended", MONDAY, 5, pending_count=9, batch_status="ERROR"),
+        row("ended", MONDAY + 4 * HOUR, 5, pending_count=9, batch_status="ERROR"),
+        row("never began", MONDAY + 4 * HOUR, 0, created_at=MONDAY - HOUR, pending_count=9),
+    ]
+    table = ska.stalled_batches(frame_of(rows), idle="2h").set_index("batch_id")
+    assert table["idle_at_least"].dt.total_seconds().div(3600).to_dict() == {
+        "lost": 7,
+        "never began": 5,
+        "stuck": 4,
+    }
+    assert table["idle_at_most"].dt.total_seconds().div(3600).dropna().to_dict() == {
+        "never began": 5,
+        "stuck": 5,
+    }
+    assert table["state"].to_dict() == {
+        "lost": "not_seen_lately",
+        "never began": "stalled",
+        "stuck": "stalled",
+    }
+
+
+@pytest.mark.parametrize("idle", ["soon", "-1h", 0, None])
+def test_an_idle_that_is_no_length_of_time_is_a_value_error(idle: Any) -> None:
+    with pytest.raises(ValueError, match="length of time"):
+        ska.stalled_batches(frame_of([]), idle=idle)
+
+
+ODD = [
+    row(
+        "x",
+        MONDAY,
+        5,
+        5,
+        pending_count=1,
+        batch_status="WEIRD",
+        created_at=MONDAY + 5_000_000,
+        batch_count=11,
+    ),
+    row("x", MONDAY + HOUR, 3, 5, batch_status="SUCCESS", pending_count=3, batch_count=11),
+    row("x", MONDAY + HOUR, 3, 4, batch_status="SUCCESS", pending_count=3, batch_count=11),
+    row("x", MONDAY + 26 * HOUR, 9, 5, policy_version=None, batch_count=12, batch_status="SUCCESS"),
+    row("x", MONDAY + 27 * HOUR, 9, 5, policy_version="v2", batch_count=14, batch_status="SUCCESS"),
+    row("y", MONDAY, 2, 1, cancelled_count=1, batch_count=4),
+]
+
+
+def test_every_kind_of_finding_is_reported_once_with_its_number() -> None:
+    table = ska.data_quality(frame_of(ODD))
+    found = {
+        (line.batch_id, line.kind): line.value for line in table.itertuples() if line.kind != "no_created_at"
+    }
+    assert found == {
+        ("x", "created_after_observed"): 5,
+        ("x", "terminal_with_pending"): 3,
+        ("x", "parts_do_not_sum"): -2,
+        ("x", "reprocessed"): 2,
+        ("x", "policy_changed"): 1,
+        ("x", "conflicting_duplicate"): 1,
+        ("x", "unknown_status"): 1,
+        ("x", "work_after_terminal"): 6,
+        ("y", "unplaced"): 4,
+    }
+    assert table[table["kind"] == "no_created_at"]["batch_id"].tolist() == ["y"]
+    details = table.set_index(["batch_id", "kind"])["detail"]
+    assert "WEIRD" in details["x", "unknown_status"]
+    assert "v1 → spam v2" in details["x", "policy_changed"]
+
+
+def test_quality_of_a_store_is_that_of_the_frame() -> None:
+    frame = frame_of([seen for seen in ODD if seen["error_count"] != 4])
+    pd.testing.assert_frame_equal(ska.data_quality(days_of(frame)), ska.data_quality(frame))
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=histories())
+def test_buckets_and_unplaced_are_the_last_counts(rows: Any) -> None:
+    frame = frame_of(rows)
+    table = ska.rates(frame, by=())
+    found = ska.data_quality(frame)
+    unplaced = found.loc[found["kind"] == "unplaced", "value"].sum()
+    last = [history[-1] for history in oracle.batches(rows, None).values()]
+    finished = sum(seen[name] for seen in last for name in oracle.COUNTERS)
+    placed = table[["success", "error", "cancelled"]].to_numpy().sum()
+    assert placed + unplaced == pytest.approx(finished, rel=1e-9, abs=1e-9)
+
+
+def test_no_observations_give_empty_tables_of_the_same_types() -> None:
+    for function in (ska.backlog, ska.stalled_batches, ska.data_quality):
+        full, empty = function(frame_of(ODD)), function(frame_of([]))
+        assert empty.empty
+        assert empty.dtypes.to_dict() == full.dtypes.to_dict()
