@@ -57,6 +57,22 @@ class VersionComparison:
     confidence : float
     correction : str
         holm, bh or none.
+
+    Examples
+    --------
+    One batch has ended, which is not enough to compare with anything:
+
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> seen = pd.DataFrame({
+    ...     "batch_id": "batch_1", "observed_at": [pd.Timestamp("2026-03-02T13:00Z")],
+    ...     "created_at": pd.Timestamp("2026-03-02T12:00Z"), "batch_status": "SUCCESS", "batch_count": 100,
+    ...     "success_count": 90, "error_count": 10, "cancelled_count": 0, "pending_count": 0,
+    ...     "policy_id": "spam", "policy_version": "v1", "has_download": False, "is_terminal": True,
+    ... })
+    >>> ska.compare_versions(seen, policy_id="spam", baseline="v1")
+    VersionComparison:
+    - nothing to compare: there is only one version.
     """
 
     table: pd.DataFrame
@@ -68,7 +84,13 @@ class VersionComparison:
         return "VersionComparison:\n" + "\n".join(f"- {sentence}" for sentence in self.sentences)
 
     def to_markdown(self) -> str:
-        """Write the sentences and the table as Markdown (GitHub's tables); names cannot become markup."""
+        """Write the sentences and the table as Markdown, with tables as on GitHub.
+
+        Returns
+        -------
+        str
+            Ends in a line break; names from the data are escaped and cannot become markup.
+        """
         header, rows = _shown(self.table, self.confidence)
         lines = [*map(as_list_item, self.sentences), ""]
         lines += [_line(header), _line(["---"] * len(header))]

@@ -72,6 +72,27 @@ def completion_time(
     See Also
     --------
     safetykit_analytics.stats.quantile_bracket : formulas and sources.
+
+    Examples
+    --------
+    Two batches ended between the polls at 13:00 and 14:00; a third is still running at 15:00:
+
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> times = pd.to_datetime(["2026-03-02T13:00Z", "2026-03-02T14:00Z"] * 2 + ["2026-03-02T15:00Z"])
+    >>> done = [False, True, False, True, False]
+    >>> seen = pd.DataFrame({
+    ...     "batch_id": ["batch_1", "batch_1", "batch_2", "batch_2", "batch_3"], "observed_at": times,
+    ...     "created_at": pd.Timestamp("2026-03-02T12:00Z"),
+    ...     "batch_status": ["SUCCESS" if end else "PENDING" for end in done], "batch_count": 100,
+    ...     "success_count": [100 if end else 50 for end in done], "error_count": 0, "cancelled_count": 0,
+    ...     "pending_count": [0 if end else 50 for end in done], "policy_id": "spam",
+    ...     "policy_version": "v1", "has_download": False, "is_terminal": done,
+    ... })
+    >>> table = ska.completion_time(seen, by="policy_id")
+    >>> table[["policy_id", "n_batches", "n_running", "median_low", "median_high"]]
+      policy_id  n_batches  n_running      median_low     median_high
+    0      spam          3          1 0 days 01:00:00 0 days 02:00:00
     """
     names = parse_by(by)
     if confidence is not None:

@@ -54,6 +54,27 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     See Also
     --------
     safetykit_analytics.stats.laney_limits : formulas and source.
+
+    Examples
+    --------
+    Thirty batches of 1,000 decisions, one each hour, of which one has twice the errors:
+
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> errors = [18, 25, 21, 30, 16, 22] * 5
+    >>> errors[20] = 60
+    >>> created = pd.date_range("2026-03-02", periods=30, freq="h", tz="UTC")
+    >>> seen = pd.DataFrame({
+    ...     "batch_id": [f"batch_{i}" for i in range(30)], "observed_at": created + pd.Timedelta(minutes=50),
+    ...     "created_at": created, "batch_status": "SUCCESS", "batch_count": 1000,
+    ...     "success_count": [1000 - y for y in errors], "error_count": errors, "cancelled_count": 0,
+    ...     "pending_count": 0, "policy_id": "spam", "policy_version": "v1", "has_download": False,
+    ...     "is_terminal": True,
+    ... })
+    >>> chart = ska.control_chart(ska.rates(seen))
+    >>> chart.loc[chart["out_of_control"], ["bucket_start", "error_rate", "segment"]]
+                    bucket_start  error_rate  segment
+    20 2026-03-02 20:00:00+00:00        0.06        0
     """
     if not isinstance(rates, pd.DataFrame):
         raise TypeError(f"expected the DataFrame that rates() gives, found {type(rates).__name__}")
