@@ -80,8 +80,7 @@ class Request:
 
     async def send(self, content: bytes) -> None:
         self.writer.write(content)
-        with contextlib.suppress(ConnectionError):
-            await self.writer.drain()
+        await self.writer.drain()
 
     def close(self) -> None:
         """End the connection in an orderly way."""
