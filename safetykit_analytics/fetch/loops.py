@@ -23,9 +23,11 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     """
     try:
         asyncio.get_running_loop()
+        in_loop = True
     except RuntimeError:
-        return asyncio.run(work)
-    return _run_in_thread(work)
+        in_loop = False
+    # Not inside the except: that error would stand behind every error of the work.
+    return _run_in_thread(work) if in_loop else asyncio.run(work)
 
 
 def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:

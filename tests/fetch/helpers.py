@@ -71,6 +71,7 @@ class Request:
     arrived: float
     connection: int
     nth: int
+    reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     keep_alive: bool = True
 
@@ -180,6 +181,7 @@ class Server:
                     time.monotonic(),
                     number,
                     nth,
+                    reader,
                     writer,
                 )
                 self.requests.append(request)
@@ -241,4 +243,6 @@ async def truncate(request: Request) -> None:
 
 
 async def hang(request: Request) -> None:
-    await asyncio.sleep(3600)
+    """Say nothing until the client has gone."""
+    await request.reader.read()
+    request.close()

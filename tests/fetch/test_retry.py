@@ -1,6 +1,7 @@
 """What is tried again, when, how often, and when it is given up."""
 
 import asyncio
+import itertools
 import random
 import socket
 import time
@@ -37,7 +38,7 @@ def fetch(names, server, **settings):
 def gaps(server, name):
     """Seconds between the requests for one id."""
     times = [request.arrived for request in server.requests if request.batch_id == name]
-    return [after - before for before, after in zip(times, times[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(times)]
 
 
 async def half_close(request):
@@ -89,9 +90,9 @@ def test_retry_after_is_obeyed_and_never_undercut():
     }
     with Server(Script(steps)) as server:
         assert len(fetch([a, b, c, d], server).frame) == 4
-        assert 1.0 <= gaps(server, a)[0]
+        assert gaps(server, a)[0] >= 1.0
         assert 0.4 <= gaps(server, b)[0] < 5
-        assert 1.0 <= gaps(server, c)[0]
+        assert gaps(server, c)[0] >= 1.0
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_attempts_are_the_requests_that_left_this_machine(no_waiting):
     a, b, c = ids(3)
     steps = {b: [close] * 100, c: [status(500)] * 100}
     with Server(Script(steps)) as server:
-        # One after the other over one connection: b finds it alive, kept from a, and then closed on it. aiohttp
+        # One after the other over one connection: b finds it alive, kept from a, then closed on it. aiohttp
         # would send b again by itself there.
         result = fetch([a, b, c], server, concurrency=1)
         attempts = dict(zip(result.failures["batch_id"], result.failures["attempts"], strict=True))

@@ -1,0 +1,253 @@
+"""How a run ends early: a refused key, Ctrl-C, cancellation, an error of the caller's own."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from safetykit_analytics import Unauthorized, afetch_batches, fetch_batches
+from tests.fetch.helpers import (
+    KEY,
+    Script,
+    Server,
+    answer_well,
+    batch_id,
+    hang,
+    response,
+    status,
+    status_of,
+)
+
+
+def ids(count):
+    return [batch_id(number) for number in range(count)]
+
+
+async def slow(request):
+    await asyncio.sleep(0.05)
+    await answer_well(request)
+
+
+def test_a_401_in_the_middle_keeps_what_arrived_and_stops_at_once():
+    names = ids(400)
+    with Server(Script({names[50]: [status(401)]})) as server:
+        with pytest.raises(Unauthorized, match="SAFETYKIT_API_KEY") as caught:
+            fetch_batches(names, base_url=server.url, api_key=KEY, concurrency=5)
+        assert len(server.requests) <= 60
+        assert server.wait_until_no_connections()
+    result = caught.value.result
+    assert caught.value.status_code == 401
+    assert 45 <= len(result.frame) <= 60
+    assert len(result.frame) + len(result.failures) == 400
+    assert set(result.failures["kind"]) == {"not_attempted"}
+
+
+def test_a_401_leaves_a_generator_where_it_is():
+    source = iter(ids(1000))
+    with Server(status(401)) as server, pytest.raises(Unauthorized) as caught:
+        fetch_batches(source, base_url=server.url, api_key=KEY, concurrency=3)
+    assert len(caught.value.result.failures) == 3
+    assert next(source) == batch_id(3)
+
+
+def test_a_403_is_that_ids_failure():
+    names = ids(60)
+    with Server(Script({name: [status(403)] for name in names[5:50]})) as server:
+        result = fetch_batches(names, base_url=server.url, api_key=KEY, concurrency=1)
+    assert result.failures["batch_id"].tolist() == names[5:50]
+    assert result.failures["status_code"].tolist() == [403] * 45
+
+
+def test_403_stops_the_run_only_when_the_first_20_answers_are_all_403():
+    with Server(status(403)) as server:
+        assert len(fetch_batches(ids(19), base_url=server.url, api_key=KEY).failures) == 19
+        with pytest.raises(Unauthorized, match="first 20") as caught:
+            fetch_batches(ids(100), base_url=server.url, api_key=KEY, concurrency=1)
+    failures = caught.value.result.failures
+    assert caught.value.status_code == 403
+    assert len(failures) == 100
+    assert (failures["status_code"] == 403).sum() == 19
+
+
+def test_ids_are_pulled_lazily_and_at_most_concurrency_ahead():
+    pulled = 0
+    ahead = []
+
+    def source():
+        nonlocal pulled
+        for name in ids(60):
+            pulled += 1
+            yield name
+
+    with Server() as server:
+
+        async def answer(request):
+            ahead.append(pulled - answered[0])
+            await answer_well(request)
+            answered[0] += 1
+
+        answered = [0]
+        server.answer = answer
+        assert len(fetch_batches(source(), base_url=server.url, api_key=KEY, concurrency=4).frame) == 60
+    assert max(ahead) <= 4 + 1  # the server counts an answer a moment before the client has it
+
+
+def test_an_error_of_the_iterable_comes_out_unchanged():
+    error = LookupError("the database is gone")
+
+    def source():
+        yield from ids(10)
+        raise error
+
+    with Server(slow) as server:
+        with pytest.raises(LookupError) as caught:
+            fetch_batches(source(), base_url=server.url, api_key=KEY, concurrency=3)
+        assert server.wait_until_no_connections()
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    ("clock", "error"), [(lambda: datetime(2024, 1, 1), ValueError), (lambda: 5, TypeError)]
+)
+def test_a_clock_that_gives_no_aware_datetime_is_an_error(clock, error):
+    with Server() as server, pytest.raises(error, match="clock"):
+        fetch_batches(ids(1), base_url=server.url, api_key=KEY, clock=clock)
+
+
+def test_each_answer_is_stamped_by_the_clock_when_it_arrives():
+    ticks = iter(range(100))
+    with Server() as server:
+        frame = fetch_batches(
+            ids(3),
+            base_url=server.url,
+            api_key=KEY,
+            concurrency=1,
+            clock=lambda: datetime(2024, 1, 1, 0, next(ticks), tzinfo=UTC),
+        ).frame
+    assert frame["observed_at"].dt.minute.tolist() == [0, 1, 2]
+
+
+def test_this_machines_clock_is_the_default():
+    before = datetime.now(UTC)
+    with Server(slow) as server:
+        stamp = fetch_batches(ids(1), base_url=server.url, api_key=KEY).frame["observed_at"].iloc[0]
+    assert before <= stamp <= datetime.now(UTC)
+
+
+def test_the_servers_clock_is_its_date_header():
+    async def answer(request):
+        dated = {} if request.batch_id == batch_id(1) else {"Date": "Wed, 15 Nov 2023 02:00:00 GMT"}
+        await request.send(response(status_of(request.batch_id), headers=dated))
+
+    with Server(answer) as server:
+        result = fetch_batches(ids(2), base_url=server.url, api_key=KEY, clock="server")
+    assert [stamp.isoformat() for stamp in result.frame["observed_at"]] == ["2023-11-15T02:00:00+00:00"]
+    assert result.failures["kind"].tolist() == ["protocol"]
+    assert "Date" in result.failures["message"].iloc[0]
+
+
+def test_cancelling_leaves_nothing_running_or_open_and_keeps_what_arrived():
+    async def scene(url):
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(afetch_batches(ids(500), base_url=url, api_key=KEY, concurrency=10))
+        await asyncio.sleep(0.5)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        assert asyncio.all_tasks(loop) == {asyncio.current_task()}
+        return caught.value.partial
+
+    with Server(slow) as server:
+        partial = asyncio.run(scene(server.url))
+        assert server.wait_until_no_connections()
+        n_sent = len(server.requests)
+    assert 10 <= len(partial.frame) < 500
+    assert len(partial.frame) + len(partial.failures) == 500
+    assert set(partial.failures["kind"]) == {"not_attempted"}
+    assert len(partial.frame) + partial.failures["attempts"].sum() == n_sent
+
+
+def test_a_timeout_around_the_call_has_the_partial_result_as_its_cause():
+    async def scene(url):
+        async with asyncio.timeout(0.3):
+            await afetch_batches([batch_id(1), "hung"], base_url=url, api_key=KEY)
+
+    with Server(Script({"hung": [hang]})) as server, pytest.raises(TimeoutError) as caught:
+        asyncio.run(scene(server.url))
+    assert caught.value.__cause__.partial.frame["batch_id"].tolist() == [batch_id(1)]
+
+
+SCRIPT = """
+import asyncio, os, signal, sys, threading
+from safetykit_analytics import fetch_batches
+names = [f"id-{number}" for number in range(100)]
+threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+def job():
+    try:
+        fetch_batches(names, concurrency=5)
+    except KeyboardInterrupt as stop:
+        partial = stop.partial
+        kinds = set(partial.failures["kind"])
+        print(len(partial.frame), len(partial.failures), kinds, threading.active_count())
+async def notebook():
+    job()
+asyncio.new_event_loop().run_until_complete(notebook()) if sys.argv[1] == "notebook" else job()
+"""
+
+
+@pytest.mark.parametrize("where", ["script", "notebook"])
+def test_ctrl_c_keeps_what_arrived_and_leaves_nothing_open(where):
+    with Server(Script({f"id-{number}": [hang] for number in range(10, 100)})) as server:
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT, where],
+            env=os.environ
+            | {"SAFETYKIT_API_KEY": KEY, "SAFETYKIT_BASE_URL": server.url, "PYTHONPATH": os.getcwd()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert server.wait_until_no_connections()
+    assert done.stdout.split(maxsplit=2)[:2] == ["10", "90"], done.stderr
+    assert "{'not_attempted'} 1" in done.stdout
+    assert done.stderr == ""
+
+
+def test_a_transport_of_the_callers_is_used_and_not_closed():
+    class Counting(httpx.AsyncBaseTransport):
+        closed = False
+
+        async def handle_async_request(self, request):
+            assert request.headers["host"] == "api.example.com"
+            return httpx.Response(404)
+
+        async def aclose(self):
+            self.closed = True
+
+    transport = Counting()
+    result = fetch_batches(["a"], api_key=KEY, base_url="http://api.example.com", transport=transport)
+    assert result.failures["status_code"].tolist() == [404]
+    assert result.retry().failures["attempts"].tolist() == [2]
+    assert not transport.closed
+
+
+def test_whatever_a_transport_raises_is_a_transport_failure(no_waiting):
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            raise RuntimeError("CANARY")
+
+    result = fetch_batches(["a"], api_key=KEY, transport=Broken())
+    assert result.failures["kind"].tolist() == ["transport"]
+    assert "CANARY" not in result.failures["message"].iloc[0]
+
+
+def test_nothing_is_left_running_after_a_good_run():
+    with Server() as server:
+        fetch_batches(ids(20), base_url=server.url, api_key=KEY)
+        assert server.wait_until_no_connections()
+    assert [thread.name for thread in threading.enumerate() if "safetykit" in thread.name] == []
