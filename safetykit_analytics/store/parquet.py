@@ -58,6 +58,7 @@ def encode(table: Any, date: dt.date) -> bytes:
         sink,
         table.schema,
         compression="zstd",
+        compression_level=3,
         use_dictionary=list(_RUN_COLUMNS),
         column_encoding=_ENCODINGS,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,

@@ -308,7 +308,7 @@ def _by_key(tables: list[Any]) -> Any:
     rank = pc.rank(ids.dictionary, sort_keys="ascending", tiebreaker="dense").to_numpy()
     # Days are in time order, so a stable sort by batch leaves each batch in time order.
     order = np.argsort(rank[ids.indices.to_numpy()], kind="stable")
-    return _as_strings(table).take(pa.array(order))
+    return _as_strings(table.take(pa.array(order)))
 
 
 def _concat(tables: list[Any]) -> Any:
@@ -326,7 +326,12 @@ def _as_dictionaries(table: Any) -> Any:
 
 
 def _as_strings(table: Any) -> Any:
-    return table.cast(observation_schema(table.column_names, dictionaries=False))
+    """Give strings as text: large_string, as a year of ids can be more than the 2 GB of a string array."""
+    fields = [
+        field.with_type(pa.large_string()) if pa.types.is_string(field.type) else field
+        for field in observation_schema(table.column_names, dictionaries=False)
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def _last_positions(ids: Any) -> Any:

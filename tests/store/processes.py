@@ -66,6 +66,16 @@ def forked(task):
         os._exit(status)
 
 
+def first_line(reader):
+    """Wait for the first number that a child says, and leave what follows."""
+    line = b""
+    while not line.endswith(b"\n"):
+        byte = os.read(reader, 1)
+        assert byte, "the child said nothing"
+        line += byte
+    return int(line)
+
+
 def said(reader):
     """Read all that a child has written: the numbers of its lines."""
     with os.fdopen(reader, "rb") as pipe:
@@ -120,7 +130,7 @@ def kill(folder, n):
 
         child, reader = forked(task)
         # However busy the machine is, the kill comes somewhere within the first ten appends.
-        typical_s = int(os.read(reader, 20)) / 1e6
+        typical_s = first_line(reader) / 1e6
         time.sleep(draw.uniform(0, 10 * typical_s))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -159,17 +169,17 @@ def append(folder, n):
 def read(folder, n):
     """Read n times beside 2 writers and a compactor; what was acknowledged before a read is in it, once."""
     logs = [f"{folder}.log{i}" for i in range(2)]
-    stop = f"{folder}.stop"
+    stop, rounds = f"{folder}.stop", f"{folder}.rounds"
+    open(rounds, "w").close()
     tasks = [lambda _, i=i: write_on(folder, i, logs[i], stop) for i in range(2)]
-    others = [forked(task) for task in (*tasks, lambda pipe: compact_on(folder, stop, pipe))]
-    reader_child, reader = forked(lambda pipe: look(folder, logs, n, pipe))
-    missing, twice = said(reader)
+    others = [forked(task) for task in (*tasks, lambda _: compact_on(folder, stop, rounds))]
+    reader_child, reader = forked(lambda pipe: look(folder, logs, rounds, n, pipe))
+    n_reads, n_rounds, missing, twice = said(reader)
     open(stop, "w").close()
     require_success(reader_child)
-    rounds = [said(pipe) for _, pipe in others][2]
     for child, _ in others:
         require_success(child)
-    say(f"{n} reads, {len(rounds)} compactions of {sum(rounds)} files meanwhile")
+    say(f"{n_reads} reads, {n_rounds} compactions meanwhile")
     say(f"{missing} missing, {twice} twice")
 
 
@@ -183,16 +193,19 @@ def write_on(folder, i, log, stop):
             time.sleep(0.05)
 
 
-def compact_on(folder, stop, pipe):
-    while not os.path.exists(stop):
-        if (report := SnapshotStore(folder).compact()).days:
-            os.write(pipe, b"%d\n" % report.files_before)
+def compact_on(folder, stop, rounds):
+    with open(rounds, "wb", buffering=0) as file:
+        while not os.path.exists(stop):
+            if SnapshotStore(folder).compact().days:
+                file.write(b"x")
 
 
-def look(folder, logs, n, pipe):
+def look(folder, logs, rounds, n, pipe):
+    """Read n times, and on until some compactions fell into that time, however busy the machine is."""
     store = SnapshotStore(folder)
-    missing = twice = 0
-    for _ in range(n):
+    n_reads = missing = twice = 0
+    while n_reads < n or os.path.getsize(rounds) < 3:
+        n_reads += 1
         before = set()
         for log in logs:
             with contextlib.suppress(FileNotFoundError), open(log) as file:
@@ -200,7 +213,7 @@ def look(folder, logs, n, pipe):
         found = keys(store.read())
         twice += len(found) - len(set(found))
         missing += len(before - {int(batch.rpartition("_")[2]) for batch, _ in found})
-    os.write(pipe, b"%d\n%d\n" % (missing, twice))
+    os.write(pipe, b"%d\n%d\n%d\n%d\n" % (n_reads, os.path.getsize(rounds), missing, twice))
 
 
 if __name__ == "__main__":

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
 import pathlib
 import shutil
 import tempfile
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 import safetykit_analytics as ska
 from tests.store.faults import Crash, FaultyOs, instead_of_os
@@ -117,5 +119,16 @@ class StoreIsASet(RuleBasedStateMachine):
         assert self.found() == self.model
 
 
-StoreIsASet.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-test_a_store_holds_what_a_set_would_hold = StoreIsASet.TestCase
+def test_a_store_holds_what_a_set_would_hold():
+    run_state_machine_as_test(
+        StoreIsASet, settings=settings(max_examples=10, stateful_step_count=20, deadline=None)
+    )
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(1800)
+def test_a_store_holds_what_a_set_would_hold_for_long():
+    n = max(1, round(300 * float(os.environ.get("SKA_HEAVY", "1.0"))))
+    run_state_machine_as_test(
+        StoreIsASet, settings=settings(max_examples=n, stateful_step_count=50, deadline=None)
+    )

@@ -220,7 +220,7 @@ def test_a_store_keeps_its_folder_when_the_working_folder_changes(tmp_path, monk
     assert len(store.read()) == 10
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_any_order_of_any_appends_reads_as_the_same_set(data, tmp_path_factory):
     frame = observations(60, step=dt.timedelta(hours=1), n_batches=7)
