@@ -65,6 +65,11 @@ class SnapshotStore:
     ) -> None:
         self._files = open_files(path, storage_options)
 
+    @property
+    def name(self) -> str:
+        """The last part of the path: what people call the store, without saying where it is."""
+        return self._files.locate().rstrip("/").rpartition("/")[2]
+
     def append(self, frame: pd.DataFrame) -> int:
         """Add observations, durably: when this returns they are on disk.
 

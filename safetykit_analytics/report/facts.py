@@ -1,0 +1,278 @@
+"""Observations → everything that a week's report states, as numbers.
+
+Place in the flow: rates, compare → **facts** → `sections`, `figures`. Pure: a frame goes in, frozen facts
+come out. Draws nothing, formats nothing, opens no file and looks at no clock.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from safetykit_analytics import __version__
+from safetykit_analytics.compare import compare_versions
+from safetykit_analytics.flow import batch_ends, batch_work
+from safetykit_analytics.rates import backlog, control_chart, data_quality, rates, stalled_batches
+from safetykit_analytics.report.tables import (
+    adjust_together,
+    compare_weeks,
+    grouped,
+    list_failures,
+    list_rollouts,
+    observed_shares,
+)
+from safetykit_analytics.report.text import NONE
+from safetykit_analytics.report.weeks import week_bounds, week_name
+from safetykit_analytics.stats.difference import MIN_BATCHES
+
+if TYPE_CHECKING:
+    from safetykit_analytics.compare import VersionComparison
+
+#: Buckets of the work that the two weeks are compared by.
+PREVIOUS, THIS, BETWEEN = 0, 1, 2
+_HOUR = dt.timedelta(hours=1)
+
+#: A batch counts as stalled in a report when nothing in it has moved for this long. A week's page is read
+#: days later, so that half an hour, which is the default for looking at a running fleet, would be noise.
+IDLE = "6h"
+IDLE_H = 6.0
+
+#: The chart of the error rate over the week is drawn by day; the control chart needs at least 20 buckets.
+TREND, CONTROL = "D", "6h"
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All numbers of one week's report.
+
+    Attributes
+    ----------
+    week, previous_week : str
+        ISO names.
+    tz : str
+    previous_start, previous_end, start, end, as_of, state_at : datetime
+        In UTC. `previous_end` is `start`, or for a partial week the instant until which as many hours of the
+        previous week had passed. `state_at` is the earlier of `end` and `as_of`: backlog and stalled batches
+        are as they were then.
+    elapsed_hours : float
+        Of the week by `as_of`: 167 to 169 for a complete one.
+    partial : bool
+        The week was not over by `as_of`.
+    store : str or None
+        The name of the store that the frame was selected from, if any.
+    """
+
+    week: str
+    previous_week: str
+    tz: str
+    previous_start: dt.datetime
+    previous_end: dt.datetime
+    start: dt.datetime
+    end: dt.datetime
+    as_of: dt.datetime
+    store: str | None
+    n_observations: int
+    n_batches: int
+    n_ended: int
+    totals: pd.DataFrame
+    previous: pd.DataFrame
+    change: pd.DataFrame
+    versions: pd.DataFrame
+    comparisons: tuple[VersionComparison, ...]
+    rollouts: pd.DataFrame
+    control: pd.DataFrame
+    backlog: pd.DataFrame
+    open: pd.DataFrame
+    stalled: pd.DataFrame
+    failures: pd.DataFrame
+    data_quality: pd.DataFrame
+    library_version: str = __version__
+
+    #: How long a batch must have stood still to be listed, in hours.
+    idle_h: float = IDLE_H
+
+    @property
+    def state_at(self) -> dt.datetime:
+        """When backlog and stalled batches were as the report says: the week's end, or `as_of` before it."""
+        return min(self.end, self.as_of)
+
+    @property
+    def partial(self) -> bool:
+        """Whether the week was not over by `as_of`."""
+        return self.as_of < self.end
+
+    @property
+    def elapsed_hours(self) -> float:
+        """Hours of the week that had passed by `as_of`."""
+        return max(0.0, (self.state_at - self.start) / dt.timedelta(hours=1))
+
+
+def week_spans(
+    monday: dt.date, tz: str, as_of: dt.datetime
+) -> tuple[dt.datetime, dt.datetime, dt.datetime, dt.datetime]:
+    """Find the week's bounds, and those of the part of the previous week to compare it with.
+
+    Returns
+    -------
+    previous_start, previous_end, start, end : datetime
+        In UTC. A week that is not over by `as_of` is compared with as many hours of the one before.
+    """
+    start, end = week_bounds(monday, tz)
+    previous_start, _ = week_bounds(monday - dt.timedelta(days=7), tz)
+    previous_end = start if as_of >= end else min(start, previous_start + max(as_of - start, dt.timedelta(0)))
+    return previous_start, previous_end, start, end
+
+
+def gather_facts(
+    frame: pd.DataFrame, *, monday: dt.date, tz: str, as_of: dt.datetime, store: str | None
+) -> Facts:
+    """Compute everything that a report on one week states.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Observations, at least those that `window_observations` selects for both weeks.
+    monday : datetime.date
+        The first day of the week.
+    tz : str
+    as_of : aware datetime
+    source : str
+        The name under which the report says where the observations came from.
+    """
+    previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
+    state_at = max(start, min(end, as_of))
+    both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
+    work = _work(frame, ((previous_start, previous_end), (start, state_at)), as_of)
+    ends = batch_ends(frame, as_of=as_of)
+    ended = ends["first_terminal_at"].between(start, state_at, inclusive="left")
+    seen = frame["batch_id"][frame["observed_at"].between(start, state_at, inclusive="left")]
+    shares = _observed_shares(frame, both)
+    totals, previous, change = compare_weeks(
+        work[work["bucket"] != BETWEEN],
+        (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
+        ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
+    )
+    then = batch_ends(frame, as_of=state_at)
+    versions = rates(frame, freq=TREND, **both)
+    rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
+    touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
+    waiting = backlog(frame, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
+    findings = data_quality(frame, as_of=as_of)
+    return Facts(
+        week=week_name(monday),
+        previous_week=week_name(monday - dt.timedelta(days=7)),
+        tz=tz,
+        previous_start=previous_start,
+        previous_end=previous_end,
+        start=start,
+        end=end,
+        as_of=as_of,
+        store=store,
+        n_observations=len(seen),
+        n_batches=int(seen.nunique()),
+        n_ended=int(ended.sum()),
+        totals=totals,
+        previous=previous,
+        change=change,
+        versions=versions,
+        comparisons=_comparisons(frame, ends, previous_start, state_at),
+        rollouts=rollouts,
+        control=control_chart(rates(frame, freq=CONTROL, **both)),
+        backlog=waiting,
+        open=_open(waiting, state_at),
+        stalled=_stalled(frame, ends, then, state_at),
+        failures=list_failures(ends, start, state_at),
+        data_quality=findings[findings["batch_id"].isin(touched)].reset_index(drop=True),
+    )
+
+
+def _work(
+    frame: pd.DataFrame, weeks: tuple[tuple[dt.datetime, dt.datetime], ...], as_of: dt.datetime
+) -> pd.DataFrame:
+    """Work of the previous week, of what is left of it after the hours compared, and of this week.
+
+    Spans without length hold nothing and are left out of the edges, which must rise.
+    """
+    spans = [
+        (kind, begin, stop)
+        for kind, begin, stop in (
+            (PREVIOUS, *weeks[0]),
+            (BETWEEN, weeks[0][1], weeks[1][0]),
+            (THIS, *weeks[1]),
+        )
+        if begin < stop
+    ]
+    edges = [begin for _, begin, _ in spans] + [spans[-1][2]]
+    work = batch_work(frame, edges=edges, as_of=as_of)
+    return work.assign(bucket=work["bucket"].map(dict(enumerate(kind for kind, _, _ in spans))))
+
+
+def _observed_shares(frame: pd.DataFrame, both: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Coverage and smeared share of the previous week and of this one, for all policies and for each."""
+    tables = [rates(frame, freq="W", by=by, **both) for by in ((), ("policy_id",))]
+    start = both["start"] + dt.timedelta(days=3, hours=12)
+    is_first = [table["bucket_start"] < pd.Timestamp(start) for table in tables]
+    return (
+        observed_shares(*(table[mask] for table, mask in zip(tables, is_first, strict=True))),
+        observed_shares(*(table[~mask] for table, mask in zip(tables, is_first, strict=True))),
+    )
+
+
+def _comparisons(
+    frame: pd.DataFrame, ends: pd.DataFrame, since: dt.datetime, until: dt.datetime
+) -> tuple[VersionComparison, ...]:
+    """Compare the versions of each policy over the batches that ended in [since, until).
+
+    The baseline is the first version by name, v9 before v10, that had enough batches to be one.
+    """
+    ended = ends[ends["first_terminal_at"].between(since, until, inclusive="left")]
+    names, group = grouped(ended, ["policy_id", "policy_version"])
+    names["n_batches"] = np.bincount(group, minlength=len(names))
+    found = []
+    for policy, versions in names.groupby("policy_id", dropna=False, sort=False):
+        if len(versions) < 2:  # one version alone has nothing to compare with
+            continue
+        ids = ended["batch_id"][np.isin(group, versions.index)]
+        enough = versions[versions["n_batches"] >= MIN_BATCHES]
+        baseline = (enough if len(enough) else versions)["policy_version"].iloc[0]
+        found.append(
+            compare_versions(
+                frame[frame["batch_id"].isin(ids)],
+                policy_id=NONE if pd.isna(policy) else str(policy),
+                baseline=NONE if pd.isna(baseline) else baseline,
+                correction="none",
+            )
+        )
+    return adjust_together(tuple(found))
+
+
+def _open(waiting: pd.DataFrame, state_at: dt.datetime) -> pd.DataFrame:
+    """Take what was open at an instant, by policy, from the last bucket of `backlog`."""
+    at = pd.Timestamp(state_at)
+    last = waiting[(waiting["bucket_start"] < at) & (waiting["bucket_end"] >= at) & (waiting["n_open"] > 0)]
+    table = last[["policy_id", "n_open", "pending"]].reset_index(drop=True)
+    for name in ("eta_low", "eta_high"):
+        table[f"{name}_h"] = (last[name] / pd.Timedelta(hours=1)).to_numpy(dtype="float64")
+    return table
+
+
+def _stalled(frame: pd.DataFrame, ends: pd.DataFrame, then: pd.DataFrame, at: dt.datetime) -> pd.DataFrame:
+    """List what stood still at an instant, the longest first, and say what became of it."""
+    table = stalled_batches(frame, idle=IDLE, as_of=at)
+    now = ends.set_index("batch_id").loc[table["batch_id"]]
+    before = then.set_index("batch_id").loc[table["batch_id"]]
+    moved = np.zeros(len(table), dtype=bool)
+    for name in ("success_count", "error_count", "cancelled_count"):
+        moved |= now[name].to_numpy() != before[name].to_numpy()
+    seen_again = (now["last_observed_at"] > before["last_observed_at"]).to_numpy()
+    since = np.select(
+        [now["is_terminal"].to_numpy(dtype=bool), moved, seen_again], ["ended", "moved", "still"], "unknown"
+    )
+    result = table.assign(since=pd.array(since, dtype="str"))
+    for name in ("idle_at_least", "idle_at_most"):
+        result[f"{name}_h"] = result.pop(name) / pd.Timedelta(hours=1)
+    return result.sort_values(["idle_at_least_h", "batch_id"], ascending=[False, True], ignore_index=True)

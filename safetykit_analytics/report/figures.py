@@ -1,0 +1,222 @@
+"""Facts → pictures as data URIs: what the plots draw, small enough for one page and the same every time.
+
+Place in the flow: plots, `facts` → **figures** → `sections`. Computes no number. The SVG has its text as
+text, which is small and sharp in print, and neither a date nor a random id.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+import urllib.parse
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.figure import Figure
+
+from safetykit_analytics.plots import (
+    plot_backlog,
+    plot_comparison,
+    plot_control_chart,
+    plot_error_rate,
+    plot_throughput,
+)
+from safetykit_analytics.report import text
+from safetykit_analytics.report.document import Picture
+from safetykit_analytics.report.headlines import none_for_na
+from safetykit_analytics.report.text import Name, Sentence
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from safetykit_analytics.report.facts import Facts
+
+_SALT = "safetykit-analytics"
+_SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+# Small, so that its letters stay legible when a phone makes the picture smaller still.
+_WIDTH = 5.2
+#: More pictures of one kind than this are more than anyone looks through.
+_MOST = 24
+_MOST_CONTROL = 6
+
+
+def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
+    """Draw what a report shows.
+
+    Returns
+    -------
+    dict
+        Pictures by the anchor of the section in which they stand.
+    """
+    return {
+        "versions": _versions(facts),
+        "comparisons": _comparisons(facts),
+        "control": _control(facts),
+        "backlog": _backlog(facts),
+    }
+
+
+def _versions(facts: Facts) -> tuple[Picture, ...]:
+    """One picture per policy, those with most decisions first: throughput above, error rate below."""
+    pictures = []
+    for policy, rows in _by_volume(facts.versions)[:_MOST]:
+        figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+        upper, lower = figure.subplots(2, sharex=True)
+        plot_throughput(rows, ax=upper)
+        plot_error_rate(rows, ax=lower)
+        _legends_below(figure, upper, lower)
+        # The page says once that a point is a day; two axes above each other have no room to.
+        for ax, unit in ((upper, "decisions per hour"), (lower, "error rate")):
+            ax.set_xlabel("")
+            ax.set_ylabel(unit)
+        words = _versions_in_words(rows, facts)
+        head: Sentence = (
+            "Throughput and error rate of ",
+            Name(policy),
+            f" by day, {facts.previous_week} and {facts.week}: ",
+        )
+        pictures.append(_picture(figure, (*head, *words), (Name(policy), ": ", *words)))
+    return tuple(pictures)
+
+
+def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
+    week = rows[rows["bucket_start"] >= pd.Timestamp(facts.start)]
+    parts: list[str | Name] = []
+    for version, some in week.groupby("policy_version", dropna=False, sort=False):
+        processed, error = float(some["processed"].sum()), float(some["error"].sum())
+        if processed > 0 and error >= 0:
+            parts += [
+                ", " if parts else "",
+                Name(none_for_na(version)),
+                f" {text.percent(error / processed)}",
+            ]
+    return (*parts, " in this week.") if parts else ("no decision was processed in this week.",)
+
+
+def _comparisons(facts: Facts) -> tuple[Picture, ...]:
+    """One forest of all differences: it is wide, because its words stand beside the intervals."""
+    if not facts.comparisons:
+        return ()
+    table = pd.concat([comparison.table for comparison in facts.comparisons], ignore_index=True)
+    if not table["difference"].notna().any():
+        return ()
+    figure = plot_comparison(dataclasses.replace(facts.comparisons[0], table=table)).get_figure(root=True)
+    assert figure is not None
+    alt: Sentence = ("Differences of error rates between versions and their baselines, as in the table.",)
+    return (_picture(figure, alt, ("Each version against the baseline of its policy.",)),)
+
+
+def _control(facts: Facts) -> tuple[Picture, ...]:
+    """Charts of the policies with points outside their limits; of the largest where there is none."""
+    limited = facts.control[facts.control["upper_limit"].notna()]
+    this_week = limited["bucket_start"] >= pd.Timestamp(facts.start)
+    out = limited[limited["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
+    policies = {none_for_na(policy) for policy in (out if len(out) else limited)["policy_id"].unique()}
+    chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
+    pictures = []
+    for policy, rows in chosen[: _MOST_CONTROL if len(out) else 1]:
+        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+        ax = figure.subplots()
+        plot_control_chart(rows, ax=ax)
+        _legends_below(figure, ax)
+        ax.set_xlabel("")
+        n_out = int(rows["out_of_control"].sum())
+        alt: Sentence = (
+            "Control chart of the error rate of ",
+            Name(policy),
+            f", six hours a point, two weeks: {text.plural(n_out, 'point')} outside the limits.",
+        )
+        pictures.append(_picture(figure, alt, (Name(policy), ": six hours a point, two weeks.")))
+    return tuple(pictures)
+
+
+def _backlog(facts: Facts) -> tuple[Picture, ...]:
+    if not (facts.backlog["pending"] > 0).any():
+        return ()
+    figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+    ax = figure.subplots()
+    plot_backlog(facts.backlog, ax=ax)
+    _legends_below(figure, ax)
+    ax.set_xlabel("")
+    alt: Sentence = (
+        f"Pending decisions of open batches by policy over {facts.week}: "
+        f"{text.count(float(facts.open['pending'].sum()))} at its end.",
+    )
+    return (_picture(figure, alt, ("Pending decisions of open batches by policy.",)),)
+
+
+def _by_volume(table: pd.DataFrame) -> list[tuple[str | None, pd.DataFrame]]:
+    """Split a table by policy, the policy with most decisions first; those without any are left out."""
+    parts = [
+        (none_for_na(policy), rows)
+        for policy, rows in table.groupby("policy_id", dropna=False, sort=False)
+        if (rows["processed"] != 0).any()
+    ]
+    return sorted(parts, key=lambda part: -float(part[1]["processed"].sum()))
+
+
+def _legends_below(figure: Figure, *axes: Axes) -> None:
+    """Keep one legend of several that say the same, under the lowest picture: beside it there is no room."""
+    for ax in axes:
+        if (legend := ax.get_legend()) is None:
+            continue
+        if ax is not axes[-1]:
+            legend.remove()
+            continue
+        legend.set_loc("upper left")
+        legend.set_bbox_to_anchor((0.0, -0.2), transform=ax.transAxes)
+        lines = sum(1 + words.get_text().count("\n") for words in legend.get_texts())
+        figure.set_size_inches(_WIDTH, figure.get_size_inches()[1] + 0.17 * lines)
+
+
+def _picture(figure: Figure, alt: Sentence, caption: Sentence) -> Picture:
+    target = io.BytesIO()
+    # The salt makes the ids of clip paths and markers depend on nothing but what is drawn.
+    with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
+        figure.savefig(
+            target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+        )
+    svg = slim(target.getvalue())
+    width, height = (round(inches * 96) for inches in figure.get_size_inches())
+    # Only what a data URI cannot hold is escaped: a third smaller than base64.
+    source = "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$&'()*+,-./:;=?@[]^_`{|}~")
+    return Picture(source, width, height, alt, caption)
+
+
+def slim(svg: bytes) -> str:
+    """Leave out of matplotlib's SVG what no eye sees: metadata, ids of groups, repeated fonts, digits.
+
+    Only attributes are touched, never text, which may be anyone's.
+    """
+    ET.register_namespace("", _SVG)
+    ET.register_namespace("xlink", _XLINK)
+    root = ET.fromstring(svg)  # noqa: S314 -- our own drawing, made a moment ago
+    for metadata in root.findall(f"{{{_SVG}}}metadata"):
+        root.remove(metadata)
+    for element in root.iter():
+        _slim_element(element, root)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _slim_element(element: ET.Element, root: ET.Element) -> None:
+    if element.tag == f"{{{_SVG}}}g":
+        element.attrib.pop("id", None)
+    for name in ("d", "x", "y", "transform"):
+        if name in element.attrib:
+            element.set(name, _rounded(element.get(name, "")))
+    style = element.get("style", "")
+    if font := re.search(r"font-family: ([^;]*);? ?", style):
+        root.set("font-family", font[1])
+        element.set("style", style.replace(font[0], ""))
+    if element.tag != f"{{{_SVG}}}text":
+        element.text = (element.text or "").strip() or None
+    element.tail = None
+
+
+def _rounded(numbers: str) -> str:
+    """Cut coordinates to hundredths of a point, and line breaks to spaces."""
+    short = re.sub(r"-?\d+\.\d+", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), numbers)
+    return " ".join(short.split())

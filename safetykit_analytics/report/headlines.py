@@ -1,0 +1,210 @@
+"""The three sentences that a reader takes away: what changed, what is stuck, what the data cannot say.
+
+Place in the flow: `facts` → **headlines** → `sections`. Pure; words only, no HTML and no drawing.
+
+Versions are not assigned by chance, and looking every week is looking often. So a difference is
+*associated with* a version, and the sentence names the interval and what it rests on.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from safetykit_analytics.report import text
+from safetykit_analytics.report.text import Name, Sentence
+
+if TYPE_CHECKING:
+    from safetykit_analytics.report.facts import Facts
+
+#: Below this share of observed active time, what was not seen is said before all else.
+_WELL_OBSERVED = 0.9
+
+
+class _Change(NamedTuple):
+    """A significant difference; `decisions` is how many more or fewer errors it stands for."""
+
+    decisions: float
+    policy: str | None
+    sentence: Sentence
+
+
+def headlines(facts: Facts) -> tuple[Sentence, Sentence, Sentence]:
+    """Write the three sentences, always in the same order."""
+    return what_changed(facts), what_is_stuck(facts), what_cannot_be_said(facts)
+
+
+def what_changed(facts: Facts) -> Sentence:
+    """Name the significant change that concerns most decisions, or say that there is none."""
+    whole = all_policies(facts.totals)
+    if not whole.processed > 0:
+        return ("No decision was processed in this week, so there is no error rate to compare.",)
+    weekly, between = _weekly_changes(facts), _version_changes(facts)
+    if not weekly and not between:
+        return _no_change(facts, whole)
+    # A rate that moved in this week is news; a difference of versions may have been there for longer.
+    largest = max(weekly or between, key=lambda change: change.decisions)
+    # What happened to the policy first, then the version that goes with it.
+    same = [[change for change in some if change.policy == largest.policy] for some in (weekly, between)]
+    first, *second = [max(some, key=lambda change: change.decisions).sentence for some in same if some]
+    return (*first, " ", *second[0]) if second else first
+
+
+def _weekly_changes(facts: Facts) -> list[_Change]:
+    rows = facts.change.merge(facts.totals, on=["scope", "policy_id"]).merge(
+        facts.previous, on=["scope", "policy_id"], suffixes=("", "_before")
+    )
+    found = []
+    for row in rows.itertuples():
+        if row.scope == "policy" and row.verdict in {"higher", "lower"}:
+            policy = none_for_na(row.policy_id)
+            moved = "rose" if row.verdict == "higher" else "fell"
+            sentence: Sentence = (
+                "The error rate of ",
+                Name(policy),
+                f" {moved} from {text.percent(row.error_rate_before)} to {text.percent(row.error_rate)} "
+                f"({text.points(row.difference)}, 95 % interval "
+                f"{text.points_range(row.difference_low, row.difference_high)}), "
+                f"over {text.count(row.processed)} decisions in "
+                f"{text.plural(row.n_batches, 'batch', 'batches')}.",
+            )
+            found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
+    return found
+
+
+def _version_changes(facts: Facts) -> list[_Change]:
+    found = []
+    for comparison in facts.comparisons:
+        baseline = comparison.table.iloc[0]
+        for row in comparison.table.iloc[1:].itertuples():
+            if row.verdict in {"higher", "lower"}:
+                policy = none_for_na(row.policy_id)
+                sentence: Sentence = (
+                    "Version ",
+                    Name(none_for_na(row.policy_version)),
+                    " of ",
+                    Name(policy),
+                    f" is associated with a {row.verdict} error rate than ",
+                    Name(none_for_na(baseline.policy_version)),
+                    f": {text.points(row.difference)} (95 % interval "
+                    f"{text.points_range(row.difference_low, row.difference_high)}; "
+                    f"{row.n_batches:,} against {text.plural(int(baseline.n_batches), 'batch', 'batches')}, "
+                    f"{text.percent(row.overlap)} of their time in common).",
+                )
+                found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
+    return found
+
+
+def _no_change(facts: Facts, whole: Any) -> Sentence:
+    before, change = all_policies(facts.previous), all_policies(facts.change)
+    rate = f"{text.percent(whole.error_rate)} of {text.count(whole.processed)} decisions"
+    if not before.processed > 0:
+        return (f"There is no week before to compare with: the error rate was {rate}.",)
+    if not (facts.change["verdict"] == "no difference found").any():
+        return (
+            f"No policy is known well enough in both weeks to tell a change of its error rate; "
+            f"all together had {rate}, after {text.percent(before.error_rate)}.",
+        )
+    interval = text.points_range(change.difference_low, change.difference_high)
+    return (
+        f"No policy's error rate changed significantly: all together had {rate}, after "
+        f"{text.percent(before.error_rate)} ({text.points(change.difference)}"
+        + (f", 95 % interval {interval})." if interval != "—" else ")."),
+    )
+
+
+def what_is_stuck(facts: Facts) -> Sentence:
+    """Name the batches that do not move, or say that none is known to stand still."""
+    when = "now" if facts.partial else "at the end of the week"
+    n_open, pending = int(facts.open["n_open"].sum()), float(facts.open["pending"].sum())
+    if facts.stalled.empty:
+        if not n_open:
+            return (f"Nothing is stuck: no batch was open {when}.",)
+        return (
+            f"Nothing is known to be stuck: {text.plural(n_open, 'batch was', 'batches were')} open "
+            f"{when} with "
+            f"{text.count(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
+        )
+    longest = facts.stalled.iloc[0]
+    n = len(facts.stalled)
+    stuck = float(facts.stalled["pending_count"].sum())
+    ended = int((facts.stalled["since"] == "ended").sum())
+    moved = int((facts.stalled["since"] == "moved").sum())
+    later = [f"{ended:,} ended"] * bool(ended) + [f"{moved:,} moved"] * bool(moved)
+    return (
+        f"{text.plural(n, 'batch was', 'batches were')} stuck {when}, with {text.count(stuck)} decisions "
+        "pending" + (": " if n == 1 else "; the longest is "),
+        Name(longest["batch_id"]),
+        " of ",
+        Name(none_for_na(longest["policy_id"])),
+        f", without progress for at least {text.hours(longest['idle_at_least_h'])}.",
+        *([f" Since then {text.listed(later)}."] if later else []),
+    )
+
+
+def what_cannot_be_said(facts: Facts) -> Sentence:
+    """Name the largest gap in what is known, from no data at all to the smallest change that would show."""
+    if not facts.n_observations:
+        return ("The data cannot tell what happened: nothing was observed in this week.",)
+    whole = all_policies(facts.totals)
+    if whole.coverage < _WELL_OBSERVED:
+        policies = facts.totals[facts.totals["scope"] == "policy"].dropna(subset=["coverage"])
+        least = policies.loc[policies["coverage"].idxmin()]
+        return (
+            f"The data covers {text.percent(whole.coverage)} of the time in which batches were at work, "
+            "least for ",
+            Name(none_for_na(least["policy_id"])),
+            f" ({text.percent(least['coverage'])}): what happened in the rest is not in these numbers.",
+        )
+    if undecided := _undecided(facts):
+        return undecided
+    unplaced = facts.data_quality[facts.data_quality["kind"] == "unplaced"]
+    if len(unplaced):
+        return (
+            f"{text.count(float(unplaced['value'].sum()))} decisions of "
+            f"{text.plural(len(unplaced), 'batch', 'batches')} were made before anyone looked, and their "
+            "ids tell "
+            f"no time: they are in no week.",
+        )
+    smallest = all_policies(facts.change)
+    half = (smallest.difference_high - smallest.difference_low) / 2
+    if half == half:  # noqa: PLR0124 -- NaN is the value unequal to itself
+        return (
+            f"The data covers {text.percent(whole.coverage)} of the time in which batches were at work; a "
+            "change of "
+            f"the overall error rate of less than about {text.points(half).removeprefix('+')} would not "
+            "show in it.",
+        )
+    return ("The data cannot tell whether the error rate changed: there is too little to compare it with.",)
+
+
+def _undecided(facts: Facts) -> Sentence | None:
+    rows = [row for comparison in facts.comparisons for row in comparison.table.iloc[1:].itertuples()]
+    open_ones = [row for row in rows if row.verdict == "not enough batches"]
+    if not open_ones:
+        return None
+    most = max(open_ones, key=lambda row: row.processed)
+    return (
+        f"For {len(open_ones):,} of "
+        f"{text.plural(len(rows), 'comparison of versions', 'comparisons of versions')} "
+        f"there are not enough batches to tell; the largest is version ",
+        Name(none_for_na(most.policy_version)),
+        " of ",
+        Name(none_for_na(most.policy_id)),
+        f", with {text.plural(int(most.n_batches), 'batch', 'batches')} so far.",
+    )
+
+
+def _idle(facts: Facts) -> str:
+    return text.hours(facts.idle_h)
+
+
+def all_policies(table: pd.DataFrame) -> Any:
+    """Take the row that stands for all policies together."""
+    return next(table[table["scope"] == "all"].itertuples(index=False))
+
+
+def none_for_na(value: Any) -> str | None:
+    """Turn pandas' missing value into None."""
+    return None if value is None or value is pd.NA or value != value else str(value)  # noqa: PLR0124 -- also NaN

@@ -1,0 +1,140 @@
+"""Document → one self-contained HTML page, or Markdown; tables → CSV text.
+
+Place in the flow: `sections` → **rendering** → the caller, who saves it. Knows Jinja2 and nothing of
+observations, statistics or drawing.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import io
+from typing import TYPE_CHECKING
+
+import jinja2
+import markupsafe
+
+from safetykit_analytics.report.text import Code, Name, csv_cell, markdown_code, markdown_text, plain, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from safetykit_analytics.report.document import Cell, Document
+    from safetykit_analytics.report.text import Sentence
+
+_LOADER = jinja2.PackageLoader("safetykit_analytics", "report/templates")
+
+
+def render_html(document: Document) -> str:
+    """Write a document as one HTML page that needs nothing else and runs nothing.
+
+    Parameters
+    ----------
+    document : Document
+
+    Returns
+    -------
+    str
+        UTF-8 text. The style sheet and the pictures are inside; the content security policy allows that style
+        sheet, by its hash, and pictures from data URIs, and forbids everything else.
+    """
+    environment = jinja2.Environment(
+        loader=_LOADER,
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "cell": _html_cell,
+        "sentence": _html_sentence,
+        "words": _html_words,
+        "alternative": _alternative,
+    }
+    css = (_LOADER.get_source(environment, "report.css")[0]).strip()
+    digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        document=document,
+        css=markupsafe.Markup(css),  # noqa: S704 -- a file of this package
+        style_hash=digest,
+    )
+
+
+def render_markdown(document: Document) -> str:
+    """Write a document as Markdown: the words and tables; pictures are left to the HTML page.
+
+    Names stand in code spans, in which Markdown reads nothing. All other words are escaped.
+    """
+    environment = jinja2.Environment(
+        loader=_LOADER,
+        autoescape=False,  # noqa: S701 -- this is no HTML: the filters escape for Markdown
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "cell": _markdown_cell,
+        "sentence": _markdown_sentence,
+        "words": markdown_text,
+        "whole": _markdown_whole,
+    }
+    return environment.get_template("report.md.j2").render(document=document)
+
+
+def render_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Write a table as CSV in which no cell is a formula; missing values are empty.
+
+    Names stand as the data has them, also with line breaks, which CSV quotes.
+    """
+    text = io.StringIO(newline="")
+    # With the line ends of RFC 4180: before Python 3.13 the writer quotes only what its own line ends hold.
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(header)
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def _html_name(name: Name) -> markupsafe.Markup:
+    return markupsafe.Markup("<bdi>{}</bdi>").format(name.short)
+
+
+def _html_part(part: str | Name | Code) -> markupsafe.Markup:
+    if isinstance(part, Code):
+        return markupsafe.Markup("<code>{}</code>").format(visible(part.value))
+    return _html_cell(part)
+
+
+def _html_cell(cell: Cell) -> markupsafe.Markup:
+    return _html_name(cell) if isinstance(cell, Name) else _html_words(cell)
+
+
+def _html_words(text: str) -> markupsafe.Markup:
+    return markupsafe.escape(visible(text))
+
+
+def _html_sentence(sentence: Sentence) -> markupsafe.Markup:
+    return markupsafe.Markup("").join(map(_html_part, sentence))
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return markdown_code(cell.short, in_table=True) if isinstance(cell, Name) else markdown_text(cell)
+
+
+def _markdown_sentence(sentence: Sentence) -> str:
+    return "".join(map(_markdown_part, sentence))
+
+
+def _markdown_part(part: str | Name | Code) -> str:
+    if isinstance(part, str):
+        return markdown_text(part)
+    return markdown_code(part.short if isinstance(part, Name) else visible(part.value))
+
+
+def _markdown_whole(name: Name) -> str:
+    return markdown_code(name.visible)
+
+
+def _alternative(sentence: Sentence) -> str:
+    """Write a sentence for an attribute, where there is no markup: shapeless characters as escapes."""
+    return visible(plain(sentence))

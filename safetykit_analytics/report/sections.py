@@ -1,0 +1,537 @@
+"""Facts and pictures → the sections of a report, in the order in which they are read.
+
+Place in the flow: `facts`, `headlines`, `figures` → **sections** → `rendering`. Chooses words and formats
+numbers; knows neither HTML nor Markdown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.report import text
+from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
+from safetykit_analytics.report.headlines import all_policies, headlines, none_for_na
+from safetykit_analytics.report.text import Code, Name, Sentence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from safetykit_analytics.report.document import Cell, Picture
+    from safetykit_analytics.report.facts import Facts
+
+#: Longer lists are cut, and say so; the CSV files hold all rows.
+MOST_ROWS = 25
+
+#: What each kind of finding means to someone who has not read the manual.
+FINDINGS = {
+    "unplaced": "work done before the batch was first seen, at a time that nobody knows: it is in no week",
+    "created_after_observed": "the id claims a later time than the first observation (a clock is wrong)",
+    "terminal_with_pending": "the batch had ended with decisions still pending; they are not in the backlog",
+    "parts_do_not_sum": "success, error, cancelled and pending do not add up to the batch's size",
+    "reprocessed": "a counter went down: decisions were made again",
+    "policy_changed": "the batch changed its policy or version; comparisons leave it out",
+    "conflicting_duplicate": "two answers for one batch at one instant; the more advanced one counts",
+    "unknown_status": "a status that the API does not document; the batch counts as open",
+    "work_after_terminal": "decisions were made after the batch had ended",
+    "no_created_at": "the batch's id tells no time, so that its work counts from its first observation",
+}
+
+METHODS = (
+    "Work is spread evenly over the time between two observations of a batch, so that hours add up to days "
+    "and versions to policies; nothing is extrapolated beyond the last observation.",
+    "Throughput is processed decisions (success and error) per hour that has really passed; the error rate "
+    "is error divided by processed, and there is none where nothing was processed.",
+    "Decisions of one batch resemble each other, so intervals (95 %) take the batch as what was sampled "
+    "(CR2 variance, Bell-McCaffrey degrees of freedom); a verdict needs three batches on both sides.",
+    "Week against week allows for batches that worked in both; p-values are adjusted over all policies and "
+    "over all comparisons of versions on this page (Benjamini-Hochberg).",
+    "Versions are not assigned by chance and every week is another look: a difference is associated with a "
+    "version, which does not show that the version caused it.",
+)
+
+
+def compose(facts: Facts, pictures: Mapping[str, tuple[Picture, ...]]) -> Document:
+    """Put a report together.
+
+    Parameters
+    ----------
+    facts : Facts
+    pictures : mapping
+        Pictures by the anchor of the section in which they stand; may be empty.
+
+    Returns
+    -------
+    Document
+    """
+    sections = tuple(
+        Section(title, anchor, (*blocks, *_pictures(pictures, anchor)))
+        for title, anchor, blocks in (
+            ("This week against the last", "weeks", _weeks(facts)),
+            ("Throughput and error rate by version", "versions", _versions(facts)),
+            ("Policy versions compared", "comparisons", _comparisons(facts)),
+            ("Roll-outs", "rollouts", _rollouts(facts)),
+            ("Control chart", "control", _control(facts)),
+            ("Backlog and stalled batches", "backlog", _backlog(facts)),
+            ("Failed and cancelled batches", "failures", _failures(facts)),
+            ("How good the data is", "quality", _quality(facts)),
+        )
+    )
+    return Document(
+        title=f"SafetyKit weekly report {facts.week}",
+        subtitle=_subtitle(facts),
+        warnings=_warnings(facts),
+        headlines=headlines(facts),
+        tiles=_tiles(facts),
+        sections=sections,
+        methods=METHODS,
+        provenance=_provenance(facts),
+        long_names=_long_names(facts),
+    )
+
+
+def _pictures(pictures: Mapping[str, tuple[Picture, ...]], anchor: str) -> tuple[Pictures, ...]:
+    found = pictures.get(anchor, ())
+    return (Pictures(found),) if found else ()
+
+
+def _subtitle(facts: Facts) -> str:
+    tz = zone(facts.tz)
+    return f"{text.instant(facts.start, tz)} to {text.instant(facts.end, tz)} ({facts.tz})"
+
+
+def _warnings(facts: Facts) -> tuple[Sentence, ...]:
+    tz = zone(facts.tz)
+    if facts.as_of <= facts.start:
+        return (
+            (
+                f"This week had not begun at {text.instant(facts.as_of, tz)}, when this report was made "
+                "as of.",
+            ),
+        )
+    found: list[Sentence] = []
+    if facts.partial:
+        found.append(
+            (
+                f"The week is not over: these are its first {text.hours(facts.elapsed_hours)}, until "
+                f"{text.instant(facts.as_of, tz)}. They are compared with the same hours of "
+                f"{facts.previous_week}.",
+            )
+        )
+    if not facts.n_observations:
+        found.append(("Nothing was observed in this week.",))
+    elif not all_policies(facts.totals).processed:
+        found.append(
+            (
+                f"{text.plural(facts.n_batches, 'batch was', 'batches were')} observed in this week, and "
+                "none of "
+                f"them got any decision processed.",
+            )
+        )
+    elif facts.n_batches == 1:
+        found.append(
+            (
+                "One batch was observed in this week: its decisions are alike, and say little about all "
+                "others.",
+            )
+        )
+    return tuple(found)
+
+
+def _tiles(facts: Facts) -> tuple[Tile, ...]:
+    now, before = all_policies(facts.totals), all_policies(facts.previous)
+    change = all_policies(facts.change)
+    since = "the same hours of the week before" if facts.partial else "the week before"
+    rate = text.points(change.difference)
+    interval = text.points_range(change.difference_low, change.difference_high)
+    return (
+        Tile("Decisions processed", text.count(now.processed), f"{text.count(before.processed)} in {since}"),
+        Tile(
+            "Throughput per hour",
+            text.count(now.throughput_per_hour),
+            f"{_relative(change.throughput_change)} on {since}",
+        ),
+        Tile(
+            "Error rate",
+            text.percent(now.error_rate),
+            f"{rate}" + (f", 95 % interval {interval}" if interval != "—" else f" on {since}"),
+        ),
+        Tile(
+            "Backlog",
+            text.count(float(facts.open["pending"].sum())),
+            f"decisions pending in "
+            f"{text.plural(int(facts.open['n_open'].sum()), 'open batch', 'open batches')}",
+        ),
+    )
+
+
+def _relative(change: float) -> str:
+    if change != change:  # noqa: PLR0124 -- NaN is the value unequal to itself
+        return "no comparison"
+    return f"{100 * change:+.1f} %".replace("-", "−").replace("+0.0 %", "±0.0 %")
+
+
+def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    span = (
+        f"the same {text.hours(facts.elapsed_hours)} of {facts.previous_week}"
+        if facts.partial
+        else (f"{facts.previous_week}")
+    )
+    hours = (facts.previous_end - facts.previous_start).total_seconds() / 3600
+    intro: Sentence = (
+        f"{facts.week} ({facts.elapsed_hours:g} h) against {span} ({hours:g} h), per hour and per "
+        "decision, so that "
+        f"weeks of different length compare.",
+    )
+    rows = facts.totals.merge(facts.change, on=["scope", "policy_id"], suffixes=("", "_change")).merge(
+        facts.previous[["scope", "policy_id", "error_rate"]],
+        on=["scope", "policy_id"],
+        suffixes=("", "_before"),
+    )
+    order = rows.assign(first=rows["scope"] != "all").sort_values(
+        ["first", "processed"], ascending=[True, False], kind="stable"
+    )
+    if len(order) == 1:
+        return (Paragraph(intro), Paragraph(("No policy had any work in either week.",)))
+    cut, note = _cut(order, facts)
+    table = Table(
+        "Error rate and throughput by policy, with 95 % intervals",
+        (
+            "Policy",
+            "Decisions",
+            "Batches",
+            "Per hour",
+            "Change",
+            "Error rate",
+            "Before",
+            "Difference",
+            "Interval",
+            "Verdict",
+        ),
+        tuple(
+            (
+                "All policies" if row.scope == "all" else Name(none_for_na(row.policy_id)),
+                text.count(row.processed),
+                text.count(row.n_batches),
+                text.count(row.throughput_per_hour),
+                _relative(row.throughput_change),
+                text.percent(row.error_rate),
+                text.percent(row.error_rate_before),
+                text.points(row.difference),
+                text.points_range(row.difference_low, row.difference_high),
+                row.verdict,
+            )
+            for row in cut.itertuples()
+        ),
+        (False, *[True] * 8, False),
+    )
+    return (Paragraph(intro), table, *note)
+
+
+def _cut(rows: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
+    """Keep as many rows as people read, and say how many more there are."""
+    more = len(rows) - MOST_ROWS
+    if more <= 0:
+        return rows, ()
+    words = f"{text.plural(more, 'row')} more: see the CSV files of {facts.week}."
+    return rows.head(MOST_ROWS), (Paragraph((words,)),)
+
+
+def _versions(facts: Facts) -> tuple[Paragraph, ...]:
+    if not (facts.versions["processed"] != 0).any():
+        return (Paragraph(("No decision was processed in either week.",)),)
+    alone = facts.versions.groupby("policy_id", dropna=False)["policy_version"].nunique(dropna=False)
+    nameless = facts.versions["policy_version"].isna()
+    words = "Each point is one day of the two weeks; a dashed or hollow one rests on little observation."
+    if nameless.all():
+        words += " No batch names a version of its policy."
+    elif (alone <= 1).all():
+        words += " Every policy had one version at work."
+    return (Paragraph((words,)),)
+
+
+def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
+    if not facts.comparisons:
+        return (
+            Paragraph(
+                (
+                    "No policy had batches of more than one version that ended in these two weeks: "
+                    "nothing to compare.",
+                )
+            ),
+        )
+    rows = [
+        _compared(comparison.table.iloc[0], row)
+        for comparison in facts.comparisons
+        for row in comparison.table.iloc[1:].itertuples()
+    ]
+    table = Table(
+        "Error rates of versions, over batches that ended in either week",
+        (
+            "Policy",
+            "Version",
+            "Against",
+            "Batches",
+            "Error rate",
+            "Difference",
+            "95 % interval",
+            "p (adjusted)",
+            "Would have seen",
+            "Overlap in time",
+            "Verdict",
+        ),
+        tuple(rows),
+        (False, False, False, False, False, True, True, True, True, True, False),
+    )
+    words = (
+        "“Would have seen” is the smallest difference that this much data shows four times in five; "
+        "“overlap” is how much "
+        "of their time the two versions had in common: without overlap, what changed with time looks "
+        "like the version."
+    )
+    return (Paragraph((words,)), table)
+
+
+def _compared(base: pd.Series[Any], row: Any) -> tuple[Cell, ...]:
+    return (
+        Name(none_for_na(row.policy_id)),
+        Name(none_for_na(row.policy_version)),
+        Name(none_for_na(base["policy_version"])),
+        f"{row.n_batches:,} against {int(base['n_batches']):,}",
+        f"{text.percent(row.error_rate)} against {text.percent(base['error_rate'])}",
+        text.points(row.difference),
+        text.points_range(row.difference_low, row.difference_high),
+        text.p_value(row.p_adjusted).removeprefix("p = ").removeprefix("p ") or "—",
+        text.points(row.mde).removeprefix("+"),
+        text.percent(row.overlap),
+        row.verdict,
+    )
+
+
+def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
+    tz = zone(facts.tz)
+    items: list[Sentence] = []
+    for row in facts.rollouts[facts.rollouts["status"] != "at work"].itertuples():
+        head: Sentence = (
+            "Version ",
+            Name(none_for_na(row.policy_version)),
+            " of ",
+            Name(none_for_na(row.policy_id)),
+        )
+        if row.status == "new":
+            since = (
+                f" since {text.instant(row.first_created_at, tz)}"
+                if row.first_created_at is not pd.NaT
+                else ""
+            )
+            items.append(
+                (
+                    *head,
+                    f" is new{since}: {text.count(row.processed)} decisions, {text.percent(row.share)} of "
+                    "its policy’s.",
+                )
+            )
+        else:
+            items.append(
+                (
+                    *head,
+                    f" had no more work, after {text.count(row.previous_processed)} decisions the week "
+                    "before.",
+                )
+            )
+    if not items:
+        return (Paragraph(("No version began or ceased to work.",)),)
+    more: tuple[Sentence, ...] = ((f"{len(items) - MOST_ROWS:,} more.",),) if len(items) > MOST_ROWS else ()
+    return (Bullets((*items[:MOST_ROWS], *more)),)
+
+
+def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
+    table = facts.control
+    limited = table[table["upper_limit"].notna()]
+    if limited.empty:
+        return (
+            Paragraph(
+                (
+                    "No control chart: no version has 20 complete buckets of six hours with decisions in "
+                    "these two weeks.",
+                )
+            ),
+        )
+    this_week = limited["bucket_start"] >= pd.Timestamp(facts.start)
+    out = limited[limited["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
+    versions = len(limited[["policy_id", "policy_version"]].drop_duplicates())
+    words = (
+        f"Laney’s p′ chart asks, six hours at a time, whether an error rate is outside what its own "
+        "history explains. "
+        f"{text.plural(versions, 'version')} had enough data for it; "
+    )
+    if out.empty:
+        return (Paragraph((words + "none was outside its limits in this week.",)),)
+    tz = zone(facts.tz)
+    worst = out.assign(
+        excess=(out["error_rate"] - out["center"]).abs() / (out["upper_limit"] - out["center"])
+    ).sort_values("excess", ascending=False, kind="stable")
+    items: list[Sentence] = [
+        (
+            Name(none_for_na(row.policy_id)),
+            " ",
+            Name(none_for_na(row.policy_version)),
+            f": {text.percent(row.error_rate)} in the six hours from "
+            f"{text.instant(row.bucket_start, tz)}, with limits "
+            f"of {text.percent(row.lower_limit)} and {text.percent(row.upper_limit)}.",
+        )
+        for row in worst.head(5).itertuples()
+    ]
+    count = text.plural(len(out), "span of six hours was", "spans of six hours were")
+    shown = ":" if len(out) <= len(items) else f"; the {len(items)} furthest:"
+    return (Paragraph((f"{words}{count} outside the limits in this week{shown}",)), Bullets(tuple(items)))
+
+
+def _backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    tz = zone(facts.tz)
+    when = text.instant(facts.state_at, tz)
+    if facts.open.empty:
+        return (Paragraph((f"No batch was open at {when}.",)),)
+    order = facts.open.sort_values("pending", ascending=False, kind="stable")
+    cut, note = _cut(order, facts)
+    table = Table(
+        f"Open batches at {when}",
+        ("Policy", "Open batches", "Decisions pending", "Done in"),
+        tuple(
+            (
+                Name(none_for_na(row.policy_id)),
+                text.count(row.n_open),
+                text.count(row.pending),
+                text.hours_between(row.eta_low_h, row.eta_high_h),
+            )
+            for row in cut.itertuples()
+        ),
+        (False, True, True, True),
+    )
+    words = (
+        "“Done in” is how long the pending decisions take at the fastest and the slowest pace of the days "
+        "before."
+    )
+    return (Paragraph((words,)), table, *note, *_stalled(facts))
+
+
+def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    least = text.hours(facts.idle_h)
+    if facts.stalled.empty:
+        return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
+    cut, note = _cut(facts.stalled, facts)
+    since = {"ended": "ended", "moved": "moved", "still": "still stuck"}
+    table = Table(
+        f"Stalled batches: decisions pending and no progress for at least {least}",
+        ("Batch", "Policy", "Version", "Pending", "Idle for", "Since then"),
+        tuple(
+            (
+                Name(row.batch_id),
+                Name(none_for_na(row.policy_id)),
+                Name(none_for_na(row.policy_version)),
+                text.count(row.pending_count),
+                text.hours_between(row.idle_at_least_h, row.idle_at_most_h),
+                since.get(row.since, "—"),
+            )
+            for row in cut.itertuples()
+        ),
+        (False, False, False, True, True, False),
+    )
+    return (table, *note)
+
+
+def _failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    if facts.failures.empty:
+        return (
+            Paragraph((f"No batch was seen to end in ERROR or CANCELLED, of {facts.n_ended:,} that ended.",)),
+        )
+    kinds = facts.failures["batch_status"].value_counts()
+    undone = float(facts.failures["undone"].sum())
+    words = (
+        f"Of {text.plural(facts.n_ended, 'batch', 'batches')} that ended, {int(kinds.get('ERROR', 0)):,} "
+        "ended in ERROR and "
+        f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {text.count(undone)} decisions stayed undone."
+    )
+    cut = facts.failures.head(10)
+    table = Table(
+        "Failed and cancelled batches"
+        + (", the ten with most undone" if len(facts.failures) > len(cut) else ""),
+        ("Batch", "Policy", "Version", "Status", "Decisions", "Processed", "Undone"),
+        tuple(
+            (
+                Name(row.batch_id),
+                Name(none_for_na(row.policy_id)),
+                Name(none_for_na(row.policy_version)),
+                row.batch_status,
+                text.count(row.batch_count),
+                text.count(row.processed),
+                text.count(row.undone),
+            )
+            for row in cut.itertuples()
+        ),
+        (False, False, False, False, True, True, True),
+    )
+    return (Paragraph((words,)), table)
+
+
+def _quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
+    whole = all_policies(facts.totals)
+    if not facts.n_observations:
+        return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
+    words: Sentence = (
+        f"{text.plural(facts.n_observations, 'observation')} of "
+        f"{text.plural(facts.n_batches, 'batch', 'batches')}. "
+        f"{text.percent(whole.coverage)} of the time in which batches were at work was observed"
+        + (
+            f"; {text.percent(_smeared(facts))} of the decisions are placed on a day only roughly, as "
+            "more than a day lay "
+            f"between two observations."
+            if _smeared(facts) == _smeared(facts)
+            else "."
+        ),
+    )
+    found = facts.data_quality.groupby("kind")
+    items: list[Sentence] = [
+        (f"{text.plural(rows['batch_id'].nunique(), 'batch', 'batches')} ({kind}): {FINDINGS[kind]}.",)
+        for kind, rows in sorted(found, key=lambda pair: (-pair[1]["batch_id"].nunique(), pair[0]))
+    ]
+    if not items:
+        return (Paragraph(words), Paragraph(("No anomaly was found.",)))
+    return (Paragraph(words), Bullets(tuple(items)))
+
+
+def _smeared(facts: Facts) -> float:
+    """Share of the week's processed decisions that come from intervals longer than a day."""
+    rows = facts.versions[facts.versions["bucket_start"] >= pd.Timestamp(facts.start)]
+    weight = rows["processed"].abs()
+    total = float(weight.sum())
+    return float((rows["smeared_share"].fillna(0.0) * weight).sum()) / total if total else float("nan")
+
+
+def _provenance(facts: Facts) -> tuple[tuple[str, Sentence], ...]:
+    tz = zone(facts.tz)
+    stamp = facts.as_of.isoformat(timespec="microseconds" if facts.as_of.microsecond else "seconds")
+    source: Sentence = ("a DataFrame",) if facts.store is None else ("the store ", Name(facts.store))
+    call = f'weekly_report(observations, week="{facts.week}", tz="{facts.tz}", as_of="{stamp}")'
+    return (
+        ("Week", (f"{facts.week}, time zone {facts.tz}",)),
+        ("As of", (f"{text.instant(facts.as_of, tz)}; later observations are left out",)),
+        ("Made from", (*source, f", with safetykit-analytics {facts.library_version}")),
+        ("To make it again", (Code(call),)),
+    )
+
+
+def _long_names(facts: Facts) -> tuple[Name, ...]:
+    """List the names that are cut in the text."""
+    tables = (facts.totals, facts.versions, facts.open, facts.stalled, facts.failures, facts.rollouts)
+    columns = ("batch_id", "policy_id", "policy_version")
+    names = {
+        Name(none_for_na(value))
+        for table in tables
+        for column in columns
+        if column in table
+        for value in table[column].unique()
+    }
+    return tuple(sorted((name for name in names if name.short != name.visible), key=str))

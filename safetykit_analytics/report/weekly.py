@@ -1,0 +1,209 @@
+"""One week's report, and the ways to show it.
+
+Place in the flow: `window` → `facts` → `figures` → `sections` → `rendering`, in this order; **weekly**
+puts them in a row and is the only module of this package that writes files.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import functools
+import html
+import json
+import os
+import pathlib
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from safetykit_analytics.flow import resolve_as_of
+from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.report.exports import as_dict, as_tables
+from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
+from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
+from safetykit_analytics.report.sections import compose
+from safetykit_analytics.report.weeks import last_complete_monday, monday_of
+from safetykit_analytics.report.window import window_observations
+
+if TYPE_CHECKING:
+    from safetykit_analytics.report.document import Document
+
+
+def weekly_report(
+    observations: Any,
+    *,
+    week: str | None = None,
+    tz: str = "UTC",
+    as_of: dt.datetime | dt.date | str | None = None,
+) -> WeeklyReport:
+    """Report on one ISO week: what changed, what is stuck, what the data cannot say, and what is behind it.
+
+    Parameters
+    ----------
+    observations : DataFrame or SnapshotStore
+        Columns of `OBSERVATION_SCHEMA`. Of a store only the days are read whole that the week and the week
+        before depend on.
+    week : str, optional
+        Such as ``"2026-W47"``. Default: the last week that was over by `as_of`. A week that is not over is
+        compared with the same hours of the week before; one without observations gives a report that says so.
+    tz : str
+        IANA zone of the calendar.
+    as_of : aware datetime, date or str, optional
+        Later observations are ignored as if never made. Default: the last observation.
+
+    Returns
+    -------
+    WeeklyReport
+        The same observations and `as_of` give the same bytes in every format.
+
+    Raises
+    ------
+    ValueError
+        No such week; `as_of` without a time zone; neither `week` nor `as_of` nor any observation to
+        take it from.
+    UnknownName
+        No such time zone (also ValueError).
+    InvalidFrame
+        The DataFrame does not hold observations (also ValueError).
+
+    Examples
+    --------
+    >>> report = weekly_report(store, week="2026-W47", tz="Europe/Berlin")  # doctest: +SKIP
+    >>> report.save("report.html")  # doctest: +SKIP
+    """
+    zone(tz)
+    known = resolve_as_of(observations, as_of)
+    if week is not None:
+        monday = monday_of(week)
+    elif known is not None:
+        monday = last_complete_monday(known, tz)
+    else:
+        raise ValueError("there are no observations to take the last week from: give week= or as_of=")
+    at = known if known is not None else week_spans(monday, tz, _EVER)[3]
+    start, _, _, end = week_spans(monday, tz, at)
+    frame = window_observations(observations, start=start, end=end, as_of=at)
+    return WeeklyReport(
+        gather_facts(frame, monday=monday, tz=tz, as_of=at, store=getattr(observations, "name", None))
+    )
+
+
+_EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
+
+
+@dataclass(frozen=True, eq=False)
+class WeeklyReport:
+    """What `weekly_report` returns; a notebook shows it as the page itself.
+
+    Attributes
+    ----------
+    facts : Facts
+        Every number, before any formatting.
+    """
+
+    facts: Facts
+
+    @functools.cached_property
+    def _document(self) -> Document:
+        # Drawing needs matplotlib, which the other formats can do without.
+        from safetykit_analytics.report.figures import draw_figures  # noqa: PLC0415
+
+        return compose(self.facts, draw_figures(self.facts))
+
+    def to_html(self) -> str:
+        """Give the page: one HTML document that needs nothing else, runs no script and asks for nothing.
+
+        Returns
+        -------
+        str
+            For screens from 400 px and for A4, in light and in dark.
+        """
+        return render_html(self._document)
+
+    def to_markdown(self) -> str:
+        """Give the words and tables as Markdown, for chats and wikis; the pictures are left to the page."""
+        return render_markdown(compose(self.facts, {}))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give all facts as values that JSON has, for other tools.
+
+        Returns
+        -------
+        dict
+            ``schema_version`` says which keys there are and changes when they do. Instants are ISO 8601
+            in UTC, rates are fractions, missing values are None; names are unchanged.
+        """
+        return as_dict(self.facts)
+
+    def to_csv(self, folder: str | os.PathLike[str]) -> None:
+        """Write every table as a CSV file, private to the user: ``totals.csv``, ``change.csv`` and so on.
+
+        Parameters
+        ----------
+        folder : path
+            Made if it is not there. Files of the same names are replaced.
+
+        Notes
+        -----
+        Text that a spreadsheet would take for a formula gets a leading apostrophe.
+        """
+        target = pathlib.Path(folder)
+        target.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, table in as_tables(self.facts).items():
+            rows = table.astype(object).where(table.notna(), None).itertuples(index=False, name=None)
+            _write(target / f"{name}.csv", render_csv(table.columns, rows))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the report whole or not at all, private to the user.
+
+        Parameters
+        ----------
+        path : path
+            Its suffix says what to write: ``.html``, ``.md`` or ``.json``. A file that is there is replaced.
+
+        Raises
+        ------
+        ValueError
+            Another suffix.
+        """
+        target = pathlib.Path(path)
+        suffix = target.suffix.lower()
+        if suffix == ".html":
+            text = self.to_html()
+        elif suffix == ".md":
+            text = self.to_markdown()
+        elif suffix == ".json":
+            text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        else:
+            raise ValueError(f"cannot save a report as {target.name!r}: expected .html, .md or .json")
+        _write(target, text)
+
+    def _repr_html_(self) -> str:
+        """Show the page inside a frame, so that its style and a notebook's do not meet."""
+        page = html.escape(self.to_html(), quote=True)
+        return (
+            f'<iframe srcdoc="{page}" sandbox title="SafetyKit weekly report {self.facts.week}" '
+            f'width="100%" height="900" style="border: 0"></iframe>'
+        )
+
+    def __repr__(self) -> str:
+        """Say which week it is about, and the three headlines."""
+        lines = [
+            f"WeeklyReport {self.facts.week} ({self.facts.tz}), as of {self.facts.as_of:%Y-%m-%d %H:%M} UTC"
+        ]
+        return "\n".join([*lines, *(f"  - {headline}" for headline in self.to_dict()["headlines"])])
+
+
+def _write(target: pathlib.Path, text: str) -> None:
+    """Publish a file by renaming: readers see the old one or the new one, never a half."""
+    handle, name = tempfile.mkstemp(
+        dir=target.parent, prefix=f".{target.name[:40]}."
+    )  # readable by its owner only
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        pathlib.Path(name).replace(target)
+    except BaseException:
+        pathlib.Path(name).unlink(missing_ok=True)
+        raise

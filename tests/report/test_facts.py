@@ -1,0 +1,222 @@
+"""The numbers of a report, against arithmetic by hand and against the tables that they are taken from."""
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import safetykit_analytics as ska
+from safetykit_analytics.report.weeks import monday_of, week_bounds
+from tests.report.helpers import MONDAY, NEXT_MONDAY, UTC, WEEK, batch, fleet_frame, nothing, together
+
+HOUR = dt.timedelta(hours=1)
+
+
+def facts(frame, **keywords):
+    return ska.weekly_report(frame, **({"week": WEEK} | keywords)).facts
+
+
+def of(table, policy=None):
+    rows = table[table["scope"] == "all"] if policy is None else table[table["policy_id"] == policy]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu"])
+def test_totals_of_a_complete_week_are_those_of_the_weekly_rates(fleet, tz):
+    found = facts(fleet, tz=tz)
+    start, end = week_bounds(monday_of(WEEK), tz)
+    for by in ((), ("policy_id",)):
+        rates = ska.rates(fleet, freq="W", by=by, tz=tz, start=start, end=end)
+        for row in rates.itertuples():
+            policy = getattr(row, "policy_id", None)
+            table = found.totals[found.totals["scope"] == ("policy" if by else "all")]
+            mine = table[
+                table["policy_id"].isna()
+                if policy is pd.NA or policy is None
+                else table["policy_id"] == policy
+            ]
+            for name in (
+                "processed",
+                "error_rate",
+                "error_rate_low",
+                "error_rate_high",
+                "throughput_per_hour",
+                "coverage",
+            ):
+                assert mine.iloc[0][name] == pytest.approx(getattr(row, name), rel=1e-9), name
+            assert mine.iloc[0]["n_batches"] == row.n_batches
+
+
+def test_versions_of_both_weeks_add_up_to_both_totals(fleet):
+    found = facts(fleet, tz="Europe/Berlin")
+    start = pd.Timestamp(found.start)
+    for table, rows in (
+        (found.totals, found.versions[found.versions["bucket_start"] >= start]),
+        (found.previous, found.versions[found.versions["bucket_start"] < start]),
+    ):
+        assert of(table)["processed"] == pytest.approx(rows["processed"].sum(), rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("week", "tz", "hours", "before"),
+    [
+        ("2026-W13", "Europe/Berlin", 167, 168),
+        ("2026-W14", "Europe/Berlin", 168, 167),
+        ("2026-W43", "Europe/Berlin", 169, 168),
+        ("2026-W44", "America/New_York", 169, 168),
+        ("2026-W40", "Australia/Lord_Howe", 167.5, 168),
+        ("2026-W53", "Europe/Berlin", 168, 168),
+        ("2027-W01", "Europe/Berlin", 168, 168),
+    ],
+)
+def test_weeks_of_every_length_are_compared_per_hour(week, tz, hours, before):
+    start, _ = week_bounds(monday_of(week), tz)
+    # One batch that does 100 decisions an hour from a week before until the end.
+    steady = batch(start - dt.timedelta(days=9), (30 * 24, 72_000, 0), size=72_000)
+    found = facts(steady, week=week, tz=tz)
+    assert found.elapsed_hours == hours
+    assert (found.previous_end - found.previous_start) / HOUR == before
+    assert of(found.totals)["processed"] == pytest.approx(100 * hours)
+    assert of(found.totals)["throughput_per_hour"] == pytest.approx(100)
+    assert of(found.change)["throughput_change"] == pytest.approx(0, abs=1e-12)
+    assert not found.partial
+
+
+def test_a_week_that_is_not_over_is_compared_with_as_many_hours_of_the_one_before():
+    # 100 decisions an hour last week; 200 an hour in this one.
+    last = batch(MONDAY - dt.timedelta(days=7), (168, 16_800, 0), size=16_800)
+    this = batch(MONDAY, (30, 6_000, 0), size=99_999, number=1)
+    found = facts(together(last, this))
+    assert found.partial
+    assert found.elapsed_hours == 30
+    assert found.previous_end == MONDAY - dt.timedelta(days=7) + 30 * HOUR
+    assert of(found.previous)["processed"] == pytest.approx(3_000)
+    assert of(found.change)["throughput_change"] == pytest.approx(1)
+
+
+def test_hours_are_elapsed_ones_also_when_the_clock_changes_in_the_week_before():
+    # Berlin's week 13 has 167 hours: 167.5 hours into week 14, all of it is compared.
+    start, _ = week_bounds(monday_of("2026-W14"), "Europe/Berlin")
+    found = facts(
+        batch(start - 100 * HOUR, (150, 10, 0), (267.5, 30, 0), size=99), week="2026-W14", tz="Europe/Berlin"
+    )
+    assert found.elapsed_hours == 167.5
+    assert found.previous_end == found.start
+
+
+def test_the_default_is_the_last_week_that_was_over_by_the_last_observation(fleet):
+    assert ska.weekly_report(fleet).facts.week == WEEK
+    assert ska.weekly_report(fleet, as_of=NEXT_MONDAY - HOUR).facts.week == "2026-W46"
+    # In Los Angeles it is still Sunday when the fleet was last seen.
+    assert (
+        ska.weekly_report(fleet, as_of=NEXT_MONDAY + 5 * HOUR, tz="America/Los_Angeles").facts.week
+        == "2026-W46"
+    )
+
+
+def test_a_worse_version_is_found_and_named_first(fleet):
+    found = facts(fleet, tz="Europe/Berlin")
+    assert of(found.change, "hate-speech")["verdict"] == "higher"
+    table = next(c.table for c in found.comparisons if c.table["policy_id"].iloc[0] == "hate-speech")
+    assert table["policy_version"].tolist() == ["v7", "v8"]
+    assert table["role"].tolist() == ["baseline", "candidate"]
+    assert table["verdict"].iloc[1] == "higher"
+
+
+def test_twenty_policies_that_do_not_differ_give_no_verdict_by_being_many():
+    policies = _same_policies(20)
+    found = facts(fleet_frame(batches=1600, policies=policies))
+    rows = found.change[found.change["scope"] == "policy"]
+    assert (rows["p_adjusted"] >= rows["p_value"]).all()
+    assert rows["p_adjusted"].max() > rows["p_value"].min()
+    assert not rows["verdict"].isin(["higher", "lower"]).any()
+
+
+def _same_policies(number):
+    from safetykit_analytics.simulator.fleet import Policy, Version
+
+    versions = (Version("v1", 0.0, 0.02, 1500), Version("v2", 0.5, 0.02, 1500))
+    return tuple(Policy(f"policy-{index}", 1 / number, versions) for index in range(number))
+
+
+def test_roll_outs_are_versions_without_work_the_week_before():
+    old = batch(MONDAY - dt.timedelta(days=3), (10, 50, 1), version="v9", size=51)
+    new = batch(MONDAY + dt.timedelta(days=2), (10, 50, 1), version="v10", size=51, number=1)
+    both = batch(MONDAY - dt.timedelta(days=3), (10, 9, 1), (120, 80, 1), version="v2", size=81, number=2)
+    rows = facts(together(old, new, both), as_of=NEXT_MONDAY).rollouts
+    assert rows["policy_version"].tolist() == ["v2", "v9", "v10"]
+    assert rows["status"].tolist() == ["at work", "gone", "new"]
+    assert rows["first_created_at"].iloc[2] == MONDAY + dt.timedelta(days=2)
+    assert rows["share"].sum() == pytest.approx(1)
+    assert rows["previous_share"].sum() == pytest.approx(1)
+
+
+def test_stalled_batches_are_those_of_the_weeks_end_and_say_what_became_of_them():
+    begun = NEXT_MONDAY - dt.timedelta(hours=20)
+    same = ((1, 5, 0), (19, 5, 0))
+    frame = together(
+        batch(begun, *same, size=50, number=1),
+        batch(begun, *same, (25, 50, 0), size=50, number=2),
+        batch(begun, *same, (25, 9, 0), size=50, number=3),
+        batch(begun, *same, (25, 5, 0), size=50, number=4),
+        batch(begun, (1, 5, 0), (19, 20, 0), size=50, number=5),
+    )
+    rows = facts(frame, as_of=NEXT_MONDAY + dt.timedelta(days=2)).stalled
+    assert sorted(rows["since"]) == ["ended", "moved", "still", "unknown"]
+    assert rows["idle_at_least_h"].tolist() == [18.0] * 4
+
+
+def test_failures_are_the_batches_first_seen_to_have_failed_within_the_week():
+    frame = together(
+        batch(MONDAY - 9 * HOUR, (1, 5, 0), size=50, status="ERROR", number=1),
+        batch(MONDAY, (1, 5, 0), size=50, status="ERROR", number=2),
+        batch(MONDAY, (1, 5, 0, 40), size=50, status="CANCELLED", number=3),
+        batch(MONDAY, (1, 50, 0), size=50, number=4),
+    )
+    found = facts(frame, as_of=NEXT_MONDAY)
+    assert found.failures["batch_status"].tolist() == ["CANCELLED", "ERROR"] or found.failures[
+        "undone"
+    ].tolist() == [45, 45]
+    assert found.n_ended == 3
+
+
+def test_findings_are_of_the_batches_of_the_week_only():
+    done = batch(MONDAY - dt.timedelta(days=5), (1, 9, 0), (2, 4, 0), size=50, number=1, status="SUCCESS")
+    now = batch(MONDAY, (1, 9, 0), (2, 4, 0), size=50, number=2, status="SUCCESS")
+    found = facts(together(done, now), as_of=NEXT_MONDAY)
+    assert set(found.data_quality["batch_id"]) == set(now["batch_id"])
+    assert "reprocessed" in set(found.data_quality["kind"])
+
+
+def test_a_badly_observed_week_gets_no_verdict():
+    # Batches seen once, early, and never again: most of their time was not observed.
+    early = [batch(MONDAY - dt.timedelta(days=6, hours=n), (1, 90, 9), size=500, number=n) for n in range(6)]
+    later = [batch(MONDAY + dt.timedelta(hours=n), (1, 90, 1), size=500, number=10 + n) for n in range(6)]
+    row = of(facts(together(*early, *later), as_of=NEXT_MONDAY).change, "spam")
+    assert row["verdict"] == "not observed enough"
+    assert np.isnan(row["difference_low"])
+
+
+def test_no_observation_at_all_needs_a_week_or_a_time():
+    with pytest.raises(ValueError, match="give week= or as_of="):
+        ska.weekly_report(nothing())
+    assert ska.weekly_report(nothing(), as_of=NEXT_MONDAY).facts.week == WEEK
+    assert ska.weekly_report(nothing(), week=WEEK).facts.n_observations == 0
+
+
+def test_a_naive_as_of_and_an_unknown_zone_are_refused(fleet):
+    with pytest.raises(ValueError, match="time zone"):
+        ska.weekly_report(fleet, week=WEEK, as_of=dt.datetime(2026, 11, 23))
+    with pytest.raises(ska.UnknownName, match="Europe/Berlin"):
+        ska.weekly_report(fleet, week=WEEK, tz="Europe/Berln")
+    with pytest.raises(ValueError, match="2025-W53"):
+        ska.weekly_report(fleet, week="2025-W53")
+
+
+def test_a_week_in_the_future_has_begun_for_nobody(fleet):
+    found = facts(fleet, week="2026-W50")
+    assert found.elapsed_hours == 0
+    assert of(found.totals)["processed"] == 0
+    assert found.as_of < found.start == dt.datetime(2026, 12, 7, tzinfo=UTC)

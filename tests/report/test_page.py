@@ -1,0 +1,133 @@
+"""The page in a real browser: quiet, self-contained, legible at every width, accessible, printable."""
+
+import pathlib
+import re
+
+import pytest
+
+from safetykit_analytics.report import weekly_report
+from tests.report.helpers import WEEK, nothing
+from tests.report.hostile import hostile_frame
+
+RULES = (pathlib.Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def addresses(report, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pages")
+    reports = {
+        "ordinary": report,
+        "hostile": weekly_report(hostile_frame(), week=WEEK),
+        "empty": weekly_report(nothing(), week=WEEK),
+    }
+    for name, one in reports.items():
+        one.save(folder / f"{name}.html")
+    return {name: (folder / f"{name}.html").as_uri() for name in reports}
+
+
+@pytest.fixture(scope="module", params=["ordinary", "hostile", "empty"])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture(
+    scope="module", params=[(1280, False), (400, False), (1280, True)], ids=["wide", "phone", "dark"]
+)
+def page(request, browser, addresses, kind):
+    width, dark = request.param
+    return browser.open(addresses[kind], width=width, dark=dark)
+
+
+def test_the_page_asks_for_nothing_and_complains_of_nothing(page, addresses, kind):
+    assert page.complaints == []
+    assert [url for url in page.requests if not url.startswith("data:")] == [addresses[kind]]
+
+
+def test_every_picture_decodes(page, kind):
+    pictures = page.evaluate("[...document.images].map(image => [image.complete, image.naturalWidth])")
+    assert all(complete and width > 0 for complete, width in pictures)
+    assert bool(pictures) == (kind != "empty")
+
+
+def test_nothing_scrolls_sideways(page):
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_no_serious_accessibility_fault_by_the_rules_kept_here(page):
+    assert page.evaluate(RULES) == []
+
+
+def test_no_serious_accessibility_fault_by_axe(page, axe):
+    page.evaluate(f"{axe};0")
+    found = page.evaluate("axe.run().then(run => run.violations.map(v => [v.impact, v.id, v.nodes[0].html]))")
+    assert [fault for fault in found if fault[0] in {"serious", "critical"}] == []
+
+
+def test_the_rules_kept_here_find_the_faults_that_they_name(browser, tmp_path):
+    path = tmp_path / "bad.html"
+    path.write_text(
+        "<!DOCTYPE html><title> </title><div><h1>a</h1><h3 style='color:#aaa;background:#fff'>b</h3>"
+        "<img src='data:,'><table><tr><td>1</table><a href='#x'></a></div>"
+    )
+    found = "\n".join(browser.open(path.as_uri()).evaluate(RULES))
+    for fault in (
+        "no language",
+        "no title",
+        "of main",
+        "jumps from 1 to 3",
+        "image without",
+        "contrast of",
+        "to nowhere",
+        "row without",
+        "table without a caption",
+        "table without headers",
+    ):
+        assert fault in found
+
+
+def test_the_style_sheet_is_applied_under_the_pages_own_policy(page):
+    assert page.evaluate("getComputedStyle(document.querySelector('.headlines')).paddingLeft") != "40px"
+
+
+def test_a_page_that_was_tampered_with_cannot_run_or_fetch(browser, addresses, tmp_path):
+    page = pathlib.Path(addresses["ordinary"].removeprefix("file://")).read_text(encoding="utf-8")
+    run = "document.title='run'"
+    evil = f'<script>{run}</script><img src="http://127.0.0.1:1/x.png" onerror="{run}">'
+    (tmp_path / "evil.html").write_text(page.replace("<main>", f"<main>{evil}"), encoding="utf-8")
+    opened = browser.open((tmp_path / "evil.html").as_uri())
+    assert opened.evaluate("document.title") != "run"
+    assert any("Content Security Policy" in complaint for complaint in opened.complaints)
+
+
+def test_the_dark_page_is_dark_and_the_light_one_light(browser, addresses):
+    def lightness(dark):
+        page = browser.open(addresses["ordinary"], dark=dark)
+        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", colour)[:3]))
+
+    assert lightness(dark=True) < 150
+    assert lightness(dark=False) > 600
+
+
+def test_on_paper_it_is_a4_dark_on_white_and_without_navigation(browser, addresses):
+    opened = browser.open(addresses["ordinary"], dark=True)
+    opened.call(
+        "Emulation.setEmulatedMedia",
+        media="print",
+        features=[{"name": "prefers-color-scheme", "value": "dark"}],
+    )
+    assert opened.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert opened.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert opened.evaluate("getComputedStyle(document.images[0]).filter") == "none"
+    pdf = opened.pdf()
+    sizes = {tuple(map(float, box)) for box in re.findall(rb"/MediaBox \[0 0 ([\d.]+) ([\d.]+)\]", pdf)}
+    assert sizes
+    assert all(abs(width - 595.3) < 1 and abs(height - 841.9) < 1 for width, height in sizes)
+
+
+def test_a_notebook_shows_the_page_in_a_frame_of_its_own(browser, report, tmp_path):
+    cell = tmp_path / "cell.html"
+    cell.write_text(f"<!DOCTYPE html><meta charset=utf-8><body>{report._repr_html_()}", encoding="utf-8")
+    opened = browser.open(cell.as_uri())
+    assert opened.evaluate("getComputedStyle(document.body).maxWidth") == "none"
+    assert opened.evaluate("document.querySelector('iframe').srcdoc") == report.to_html()
