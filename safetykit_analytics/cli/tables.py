@@ -16,6 +16,8 @@ from safetykit_analytics.cli.terminal import (
     label,
     number,
     percent,
+    points,
+    points_interval,
     say,
     table_lines,
 )
@@ -158,7 +160,7 @@ def _rates_rows(table: pd.DataFrame, groups: tuple[str, ...]) -> list[dict[str, 
     ]
 
 
-_COMPARE_RIGHT = ("batches", "processed", "error rate", "interval", "difference", "difference interval", "p")
+_COMPARE_RIGHT = ("batches", "processed", "error rate", "interval", "difference", "its interval", "p")
 
 
 def _compare_rows(table: pd.DataFrame) -> list[dict[str, str]]:
@@ -171,8 +173,8 @@ def _compare_rows(table: pd.DataFrame) -> list[dict[str, str]]:
             "processed": number(row["processed"]),
             "error rate": percent(row["error_rate"]),
             "interval": interval(row["error_rate_low"], row["error_rate_high"]),
-            "difference": percent(row["difference"]),
-            "difference interval": interval(row["difference_low"], row["difference_high"]),
+            "difference": points(row["difference"]),
+            "its interval": points_interval(row["difference_low"], row["difference_high"]),
             "p": _p_value(row["p_adjusted"]),
             "verdict": label(row["verdict"]).replace("(none)", ""),
         }

@@ -71,6 +71,16 @@ def percent(share: Any) -> str:
     return _MISSING if _is_missing(share) else f"{share * 100:.2f} %"
 
 
+def points(difference: Any) -> str:
+    """Write a difference of fractions in percentage points."""
+    return _MISSING if _is_missing(difference) else f"{difference * 100:+.2f} pp"
+
+
+def points_interval(low: Any, high: Any) -> str:
+    """Write an interval of differences of fractions."""
+    return _MISSING if _is_missing(low) else f"{low * 100:+.2f} to {high * 100:+.2f} pp"
+
+
 def interval(low: Any, high: Any) -> str:
     """Write an interval of fractions."""
     return _MISSING if _is_missing(low) else f"{low * 100:.2f} to {high * 100:.2f} %"

@@ -2,20 +2,33 @@
 
 import fcntl
 import os
+import pathlib
 import pty
 import struct
 import subprocess
 import sys
 import termios
 
+import safetykit_analytics
+
 COMMAND = [sys.executable, "-W", "error", "-m", "safetykit_analytics"]
+# As a terminal's Ctrl-C finds it: a test run in the background passes on that SIGINT is ignored.
+INTERRUPTIBLE = [
+    sys.executable,
+    "-c",
+    (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from safetykit_analytics.cli import main; main()"
+    ),
+]
 WITHOUT = ("SAFETYKIT_API_KEY", "SAFETYKIT_BASE_URL", "SAFETYKIT_STORE", "NO_COLOR")
 
 
 def environment(**changes):
     """This process's environment without what would change the command, and with what is given."""
     kept = {name: value for name, value in os.environ.items() if name not in WITHOUT}
-    return kept | {"COLUMNS": "100", "TERM": "xterm"} | changes
+    here = str(pathlib.Path(safetykit_analytics.__file__).parents[1])
+    return kept | {"COLUMNS": "100", "TERM": "xterm", "PYTHONPATH": here} | changes
 
 
 def on_pipe(*args, cwd=None, stdin="", **env):
