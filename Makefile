@@ -29,3 +29,15 @@ docs:
 
 build:
 	python -m build
+
+# Every Python that is found here, oldest and newest dependencies, pandas 2 and 3.
+matrix:
+	.ci/matrix
+
+# pip install -e '.[release]' first; SKA_OFFLINE=1 leaves out the audit.
+release-check:
+	.ci/release-check
+
+# Small changes to flow, stats and store that no test may survive; takes hours.
+mutants:
+	mutmut run

@@ -55,7 +55,7 @@ class BatchStatus(BaseModel):
 
     Examples
     --------
-    >>> status = parse_batch_status(
+    >>> status = BatchStatus.model_validate_json(
     ...     b'{"batch_id": "batch_1", "batch_status": "PENDING", "batch_count": 9, "success_count": 4,'
     ...     b' "error_count": 0, "cancelled_count": 0, "pending_count": 5, "upload_url": "https://x?sig=1"}'
     ... )

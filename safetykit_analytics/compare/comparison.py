@@ -60,19 +60,26 @@ class VersionComparison:
 
     Examples
     --------
-    One batch has ended, which is not enough to compare with anything:
-
     >>> import pandas as pd
     >>> import safetykit_analytics as ska
-    >>> seen = pd.DataFrame({
-    ...     "batch_id": "batch_1", "observed_at": [pd.Timestamp("2026-03-02T13:00Z")],
-    ...     "created_at": pd.Timestamp("2026-03-02T12:00Z"), "batch_status": "SUCCESS", "batch_count": 100,
-    ...     "success_count": 90, "error_count": 10, "cancelled_count": 0, "pending_count": 0,
-    ...     "policy_id": "spam", "policy_version": "v1", "has_download": False, "is_terminal": True,
+    >>> errors = [18, 22, 19, 25, 21, 17, 35, 41, 29, 38, 33, 36]
+    >>> batches = pd.DataFrame({
+    ...     "batch_id": [f"batch_{number}" for number in range(12)],
+    ...     "observed_at": pd.Timestamp("2026-03-09T12:00Z"),
+    ...     "created_at": pd.Timestamp("2026-03-09T11:00Z"),
+    ...     "batch_status": "SUCCESS", "batch_count": 1000,
+    ...     "success_count": [1000 - error for error in errors], "error_count": errors,
+    ...     "cancelled_count": 0, "pending_count": 0, "policy_id": "spam",
+    ...     "policy_version": ["v7"] * 6 + ["v8"] * 6, "has_download": True, "is_terminal": True,
     ... })
-    >>> ska.compare_versions(seen, policy_id="spam", baseline="v1")
-    VersionComparison:
-    - nothing to compare: there is only one version.
+    >>> comparison = ska.compare_versions(batches, policy_id="spam", baseline="v7")
+    >>> comparison.table.loc[1, ["policy_version", "error_rate", "difference", "p_value", "verdict"]]
+    policy_version          v8
+    error_rate        0.035333
+    difference           0.015
+    p_value           0.000047
+    verdict             higher
+    Name: 1, dtype: object
     """
 
     table: pd.DataFrame
@@ -84,12 +91,12 @@ class VersionComparison:
         return "VersionComparison:\n" + "\n".join(f"- {sentence}" for sentence in self.sentences)
 
     def to_markdown(self) -> str:
-        """Write the sentences and the table as Markdown, with tables as on GitHub.
+        """Write the sentences and the table as Markdown.
 
         Returns
         -------
         str
-            Ends in a line break; names from the data are escaped and cannot become markup.
+            A list and a table in GitHub's style; names cannot become markup.
         """
         header, rows = _shown(self.table, self.confidence)
         lines = [*map(as_list_item, self.sentences), ""]

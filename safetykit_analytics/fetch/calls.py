@@ -90,10 +90,18 @@ def fetch_batches(
 
     Examples
     --------
-    >>> result = fetch_batches(["batch_01hf89meedvef6pc00njv3ezh0"])  # doctest: +SKIP
-    >>> result.frame[["batch_status", "pending_count"]]  # doctest: +SKIP
-      batch_status  pending_count
-    0      SUCCESS            540
+    Three batches of a simulated SafetyKit. With the real one, the ids are all that is needed:
+
+    >>> import safetykit_analytics as ska
+    >>> from safetykit_analytics.simulator import make_fleet, serve
+    >>> fleet = make_fleet(seed=1, batches=3, weeks=1)
+    >>> with serve(fleet, clock=lambda: fleet.end, api_key="a-key") as url:
+    ...     result = ska.fetch_batches(fleet.batch_ids, base_url=url, api_key="a-key")
+    >>> result.frame[["batch_status", "batch_count", "pending_count", "policy_id"]]
+      batch_status  batch_count  pending_count    policy_id
+    0      SUCCESS         1703              0  counterfeit
+    1      SUCCESS          610              0         spam
+    2      SUCCESS          965              0  counterfeit
     """
     key = checked_key(api_key)
     del api_key  # from here on no frame of ours holds it plain, for a traceback with captured locals to show
@@ -125,7 +133,14 @@ async def afetch_batches(
 
     Examples
     --------
-    >>> result = await afetch_batches(ids, concurrency=20)  # doctest: +SKIP
+    >>> import asyncio
+    >>> import safetykit_analytics as ska
+    >>> from safetykit_analytics.simulator import make_fleet, serve
+    >>> fleet = make_fleet(seed=1, batches=3, weeks=1)
+    >>> with serve(fleet, clock=lambda: fleet.end, api_key="a-key") as url:
+    ...     result = asyncio.run(ska.afetch_batches(fleet.batch_ids, base_url=url, api_key="a-key"))
+    >>> len(result.frame), len(result.failures)
+    (3, 0)
     """
     key = checked_key(api_key)
     del api_key
@@ -147,8 +162,11 @@ def get_batch(
     Parameters
     ----------
     batch_id : str
-    api_key, base_url, timeout_s, transport
-        As for `fetch_batches`.
+    api_key : str or SecretStr, optional
+        As for `fetch_batches`, and so are the others.
+    base_url : str, optional
+    timeout_s : float
+    transport : httpx.AsyncBaseTransport, optional
 
     Returns
     -------
@@ -166,8 +184,13 @@ def get_batch(
 
     Examples
     --------
-    >>> get_batch("batch_01hf89meedvef6pc00njv3ezh0").pending_count  # doctest: +SKIP
-    540
+    >>> import safetykit_analytics as ska
+    >>> from safetykit_analytics.simulator import make_fleet, serve
+    >>> fleet = make_fleet(seed=1, batches=3, weeks=1)
+    >>> with serve(fleet, clock=lambda: fleet.end, api_key="a-key") as url:
+    ...     status = ska.get_batch(fleet.batch_ids[0], base_url=url, api_key="a-key")
+    >>> status.batch_status, status.pending_count
+    ('SUCCESS', 0)
     """
     key = checked_key(api_key)
     del api_key
@@ -186,7 +209,14 @@ async def aget_batch(
 
     Examples
     --------
-    >>> status = await aget_batch("batch_01hf89meedvef6pc00njv3ezh0")  # doctest: +SKIP
+    >>> import asyncio
+    >>> import safetykit_analytics as ska
+    >>> from safetykit_analytics.simulator import make_fleet, serve
+    >>> fleet = make_fleet(seed=1, batches=3, weeks=1)
+    >>> with serve(fleet, clock=lambda: fleet.end, api_key="a-key") as url:
+    ...     status = asyncio.run(ska.aget_batch(fleet.batch_ids[0], base_url=url, api_key="a-key"))
+    >>> status.batch_status
+    'SUCCESS'
     """
     key = checked_key(api_key)
     del api_key

@@ -73,10 +73,17 @@ class FetchResult:
 
     Examples
     --------
-    >>> result = fetch_batches(store.open_batch_ids())  # doctest: +SKIP
-    >>> result  # doctest: +SKIP
-    FetchResult(1,998 batches, 2 failures: 1 http_status, 1 transport)
-    >>> result = result.retry()  # doctest: +SKIP
+    >>> import safetykit_analytics as ska
+    >>> from safetykit_analytics.simulator import make_fleet, serve
+    >>> fleet = make_fleet(seed=1, batches=3, weeks=1)
+    >>> with serve(fleet, clock=lambda: fleet.end, api_key="a-key") as url:
+    ...     result = ska.fetch_batches([*fleet.batch_ids, "batch_gone"], base_url=url, api_key="a-key")
+    ...     again = result.retry()
+    >>> result
+    FetchResult(3 batches, 1 failure: 1 http_status)
+    >>> again.failures[["batch_id", "kind", "status_code", "attempts"]]
+         batch_id         kind  status_code  attempts
+    0  batch_gone  http_status          404         2
 
     A result can be pickled. The key, the transport and the clock stay behind: `retry` takes the key from the
     environment then, and refuses where there was a transport or a clock of your own.

@@ -43,6 +43,13 @@ def plot_backlog(backlog: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ------
     UnknownName
         A column of ``backlog`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_backlog(ska.backlog(store, by="policy_id"))
+    >>> axes.figure.savefig("backlog.png")
     """
     return draw_alone(BACKLOG, backlog, ax)
 

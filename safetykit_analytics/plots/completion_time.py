@@ -46,6 +46,13 @@ def plot_completion_time(completion: pd.DataFrame, *, ax: Axes | None = None) ->
     ------
     UnknownName
         A column of ``completion`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_completion_time(ska.completion_time(store))
+    >>> axes.figure.savefig("completion-time.png")
     """
     return draw_alone(COMPLETION_TIME, completion, ax)
 

@@ -53,6 +53,14 @@ def plot_control_chart(chart: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ------
     UnknownName
         A column of ``chart`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> chart = ska.control_chart(ska.rates(store, freq="1D"))
+    >>> axes = ska.plot_control_chart(chart)
+    >>> axes.figure.savefig("control-chart.png")
     """
     return draw_alone(CONTROL_CHART, chart, ax)
 

@@ -46,6 +46,13 @@ def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     ------
     UnknownName
         A column of ``rates`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_error_rate(ska.rates(store, freq="1D"))
+    >>> axes.figure.savefig("error-rate.png")
     """
     return draw_alone(ERROR_RATE, rates, ax)
 

@@ -77,6 +77,14 @@ def plot_grid(plot: Callable[..., Axes], table: Any, *, by: str = POLICY) -> Fig
         ``plot`` is not one of this library's.
     UnknownName
         The table has no column ``by``, or lacks one that the plot reads.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> rates = ska.rates(store, freq="1D")
+    >>> figure = ska.plot_grid(ska.plot_error_rate, rates, by="policy_id")
+    >>> figure.savefig("error-rates.png")
     """
     kind = _kind(plot)
     table = check_columns(getattr(table, "table", table), kind.columns, what=kind.what)

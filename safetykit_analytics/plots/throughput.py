@@ -62,6 +62,13 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
     ------
     UnknownName
         A column of ``rates`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_throughput(ska.rates(store, freq="1D"))
+    >>> axes.figure.savefig("throughput.png")
     """
     return draw_alone(STACKED if stacked else THROUGHPUT, rates, ax)
 

@@ -50,8 +50,13 @@ def backlog(
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
-    freq, by, tz, start, end, as_of, executor
-        As for `rates`, except that ``freq="auto"`` is not there: a level is not smeared.
+    freq : str
+        As for `rates`, and so are the others, except that ``"auto"`` is not there: a level is not smeared.
+    by : str or sequence of str
+    tz : str
+    start, end : aware datetime, date or str, optional
+    as_of : aware datetime, date or str, optional
+    executor : concurrent.futures.Executor, optional
 
     Returns
     -------

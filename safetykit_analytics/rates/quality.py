@@ -58,9 +58,30 @@ def data_quality(observations: Any, *, as_of: dt.datetime | dt.date | str | None
         - ``value``: float64, the number that the detail speaks of; NaN for ``no_created_at``. The buckets of
           `rates` and the ``unplaced`` values together are the last counts of all batches.
 
+    Raises
+    ------
+    InvalidFrame
+        `observations` is not a frame of observations.
+    ValueError
+        `as_of` has no time zone.
+
     Notes
     -----
     A store drops duplicate keys when it is read, so that only a DataFrame has ``conflicting_duplicate``.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> seen = pd.DataFrame({
+    ...     "batch_id": ["batch_1", "batch_2"], "observed_at": pd.Timestamp("2026-03-02T13:00Z"),
+    ...     "created_at": pd.Timestamp("2026-03-02T12:00Z"), "batch_status": "SUCCESS", "batch_count": 100,
+    ...     "success_count": [100, 60], "error_count": 0, "cancelled_count": 0, "pending_count": [0, 40],
+    ...     "policy_id": "spam", "policy_version": "v1", "has_download": True, "is_terminal": True,
+    ... })
+    >>> ska.data_quality(seen)[["batch_id", "kind", "value"]]
+      batch_id                   kind  value
+    0  batch_2  terminal_with_pending   40.0
     """
     until = None if as_of is None else parse_instant(as_of, "as_of", zone("UTC"))
     source = open_source(observations, labels=LABELS, as_of=until, executor=None, state=True)

@@ -54,6 +54,21 @@ def stalled_batches(
     ------
     ValueError
         `idle` is no length of time above zero, or `as_of` has no time zone.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> seen = pd.DataFrame({
+    ...     "batch_id": "batch_1", "created_at": pd.Timestamp("2026-03-02T12:00Z"),
+    ...     "observed_at": pd.to_datetime(["2026-03-02T13:00Z", "2026-03-02T14:00Z", "2026-03-02T15:00Z"]),
+    ...     "batch_status": "PENDING", "batch_count": 100, "success_count": [30, 40, 40], "error_count": 0,
+    ...     "cancelled_count": 0, "pending_count": [70, 60, 60], "policy_id": "spam", "policy_version": "v1",
+    ...     "has_download": False, "is_terminal": False,
+    ... })
+    >>> ska.stalled_batches(seen, idle="1h")[["batch_id", "idle_at_least", "idle_at_most", "state"]]
+      batch_id   idle_at_least    idle_at_most    state
+    0  batch_1 0 days 01:00:00 0 days 02:00:00  stalled
     """
     try:
         least = pd.Timedelta(idle)

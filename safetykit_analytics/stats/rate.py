@@ -109,7 +109,7 @@ def cluster_rates(
     same rate in every batch, nothing is learned on how batches differ: Wilson's plain interval, noted
     ``clustering_not_estimable``. With df < 4 the interval is noted ``few_batches``.
 
-    "Nothing processed" is |processed| < 1e-9 of the absolute work. With a negative total of errors or of
+    "Nothing processed" is ``|processed|`` < 1e-9 of the absolute work. With a negative total of errors or of
     successes there is no rate, and with a batch that took back more than it processed no interval; both
     are noted ``reprocessed``.
 

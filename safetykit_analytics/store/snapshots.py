@@ -54,10 +54,22 @@ class SnapshotStore:
 
     Examples
     --------
-    >>> import tempfile
-    >>> store = SnapshotStore(tempfile.mkdtemp())
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> store.append(pd.DataFrame({
+    ...     "batch_id": ["batch_1", "batch_2"], "observed_at": pd.Timestamp("2026-03-02T12:30Z"),
+    ...     "created_at": pd.NaT, "batch_status": ["PENDING", "SUCCESS"], "batch_count": 100,
+    ...     "success_count": [45, 90], "error_count": [5, 10], "cancelled_count": 0, "pending_count": [50, 0],
+    ...     "policy_id": "spam", "policy_version": "v1", "has_download": False, "is_terminal": [False, True],
+    ... }))
+    2
     >>> store.open_batch_ids()
-    []
+    ['batch_1']
+    >>> store.read(policy_id="spam")[["batch_id", "observed_at", "success_count"]]
+      batch_id               observed_at  success_count
+    0  batch_1 2026-03-02 12:30:00+00:00             45
+    1  batch_2 2026-03-02 12:30:00+00:00             90
     """
 
     def __init__(
@@ -164,7 +176,13 @@ class SnapshotStore:
         return frame_from_table(_as_strings(self._latest(OBSERVATION_SCHEMA.names)))
 
     def open_batch_ids(self) -> list[str]:
-        """List the batches that were not terminal when last seen, sorted: what to poll next."""
+        """List the batches that were not terminal when last seen: what to poll next.
+
+        Returns
+        -------
+        list of str
+            Sorted, each once; empty for a store that is empty or not there yet.
+        """
         last = self._latest(["batch_id", "is_terminal"])
         return sorted(last.filter(pc.invert(last.column("is_terminal"))).column("batch_id").to_pylist())
 
