@@ -22,10 +22,10 @@ heavy:
 
 check: lint types test
 
-# The site, in site/: every reference and link is checked, every notebook runs.
+# The site, in build/site/: every reference and link is checked, every notebook runs.
 docs:
-	rm -rf site
-	sphinx-build -W --keep-going -j auto -q -c docs . site
+	rm -rf build/site
+	sphinx-build -W --keep-going -j auto -q -c docs -d build/doctrees . build/site
 
 build:
 	python -m build

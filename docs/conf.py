@@ -1,4 +1,4 @@
-"""How the site is built: `make docs`, or `sphinx-build -c docs . site`.
+"""How the site is built: `make docs`, or `sphinx-build -c docs . build/site`.
 
 The source folder is the root of the repository, so that a relative link between README, docs and notebooks
 is the same link on a code host and on the site.
@@ -32,6 +32,7 @@ suppress_warnings = ["myst.header"]
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
+nb_execution_in_temp = True
 
 # Docstrings say types in words; what stands in single backquotes is code.
 autodoc_typehints = "none"
