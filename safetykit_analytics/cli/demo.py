@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safetykit_analytics.simulator import Fleet
 
 _API_KEY = "demo"
-_POLL_EVERY = dt.timedelta(hours=2)
+_POLL_EVERY = dt.timedelta(hours=3)
 _FOLDER = "safetykit-demo"
 
 
@@ -63,7 +63,7 @@ def demo(
 def run_demo(
     folder: str | Path,
     *,
-    batches: int = 8000,
+    batches: int = 5000,
     weeks: float = 3.0,
     seed: int = 0,
     progress: bool | None = None,
@@ -77,7 +77,7 @@ def run_demo(
     batches : int
         Size of the fleet.
     weeks : float
-        Length of the fleet's time; it is polled every two of its hours.
+        Length of the fleet's time; it is polled every three of its hours.
     seed : int
     progress : bool, optional
         None shows a bar on a terminal only.
@@ -114,7 +114,7 @@ def run_demo(
                 ).raise_for_failures()
                 if ids:
                     store.append(result.frame)
-                if poll % 12 == 0:
+                if poll % 8 == 0:
                     # Once a day, as a cron job would: fewer and larger files.
                     store.compact()
                 requests += len(ids)

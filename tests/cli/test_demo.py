@@ -26,7 +26,7 @@ def test_every_batch_was_polled_until_it_settled_or_the_fleet_ended(made):
     shown = seen.set_index("batch_id").loc[list(fleet.batch_ids), list(counts._fields[1:])]
     assert (shown.to_numpy() == expected.to_numpy()).all()
     assert made.batches == 150
-    assert made.polls == 42
+    assert made.polls == 28
     assert made.requests == len(SnapshotStore(made.store).read())
 
 
