@@ -1,27 +1,31 @@
 """Tables and plots → files: complete or not there.
 
 What is written is what the library returned, to the last digit: no rounding, instants in ISO 8601, missing as
-null or as an empty cell.
+null or as an empty cell. Only a name that a spreadsheet would run as a formula is changed in a CSV file.
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import math
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safetykit_analytics.cli.terminal import say
+from safetykit_analytics.cli.terminal import is_missing, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON records.")]
@@ -59,17 +63,22 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def json_value(value: Any) -> Any:
-    """Turn a cell into what JSON has: instants into ISO 8601, missing values into null."""
-    if hasattr(value, "isoformat"):
-        text = value.isoformat()
-        return None if text == "NaT" else text
-    if hasattr(value, "total_seconds"):
-        return value.total_seconds()
-    if hasattr(value, "item"):
-        value = value.item()
-    if type(value).__name__ == "NAType" or (isinstance(value, float) and not math.isfinite(value)):
+    """Turn a cell into what JSON has: instants as ISO 8601, spans as hours, what is missing as null."""
+    if is_missing(value):
         return None
-    return value
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds() / 3600
+    if isinstance(value, dt.datetime):
+        return value.isoformat()
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and math.isinf(value) else value
+
+
+def csv_cell(value: Any) -> Any:
+    """Keep a spreadsheet from running a cell: text that looks like a formula gets an apostrophe before it."""
+    # As the report's CSV files have it; taking it from there would load the report for every table.
+    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{value}" if is_formula and not _NUMBER.fullmatch(value) else value
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -79,7 +88,8 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False)
+    safe = {name: table[name].map(csv_cell, na_action="ignore") for name in table.select_dtypes("string")}
+    table.assign(**safe).to_csv(path, index=False)
 
 
 def _write_json(table: pd.DataFrame, path: Path) -> None:

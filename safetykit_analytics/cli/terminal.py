@@ -68,34 +68,34 @@ def table_lines(rows: Sequence[Mapping[str, str]], *, right: Iterable[str] = ())
 
 def percent(share: Any) -> str:
     """Write a fraction as a percentage."""
-    return _MISSING if _is_missing(share) else f"{share * 100:.2f} %"
+    return _MISSING if is_missing(share) else f"{share * 100:.2f} %"
 
 
 def points(difference: Any) -> str:
     """Write a difference of fractions in percentage points."""
-    return _MISSING if _is_missing(difference) else f"{difference * 100:+.2f} pp"
+    return _MISSING if is_missing(difference) else f"{difference * 100:+.2f} pp"
 
 
 def points_interval(low: Any, high: Any) -> str:
     """Write an interval of differences of fractions."""
-    return _MISSING if _is_missing(low) else f"{low * 100:+.2f} to {high * 100:+.2f} pp"
+    return _MISSING if is_missing(low) else f"{low * 100:+.2f} to {high * 100:+.2f} pp"
 
 
 def interval(low: Any, high: Any) -> str:
     """Write an interval of fractions."""
-    return _MISSING if _is_missing(low) else f"{low * 100:.2f} to {high * 100:.2f} %"
+    return _MISSING if is_missing(low) else f"{low * 100:.2f} to {high * 100:.2f} %"
 
 
 def number(value: Any) -> str:
     """Write a count, or a rate per hour, as a whole number; a small one with a decimal."""
-    if _is_missing(value):
+    if is_missing(value):
         return _MISSING
     return f"{value:,.1f}" if abs(value) < 10 and value != round(value) else f"{value:,.0f}"
 
 
 def label(name: Any) -> str:
     """Write the name of a policy or a version."""
-    return "(none)" if _is_missing(name) else escaped(str(name))
+    return "(none)" if is_missing(name) else escaped(str(name))
 
 
 def instant(at: pd.Timestamp) -> str:
@@ -103,7 +103,8 @@ def instant(at: pd.Timestamp) -> str:
     return f"{at:%Y-%m-%d %H:%M}"
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Tell whether a cell is empty: None, NA, NaT or NaN."""
     # pandas' NA equals nothing and has no truth; NaN is the only float that differs from itself.
     return (
         value is None
