@@ -6,15 +6,17 @@ it says finds p < 0.05 in 5 % of runs, and its 95 % interval holds the true rate
 
     PYTHONPATH=. python benchmarks/calibration.py [--runs 20000] [--seed 1]
 
-Columns, all in percent of runs: p < 0.05 by the pooled test, by ours, by ours with CR3 for CR2, and by ours
-with Satterthwaite's df from the estimated variances alone; a (wrong) verdict; enough batches for one; how
-often the interval of the candidate's rate holds the truth: Wilson's pooled one, ours, and ours with CR3.
+Columns, all in percent of runs: p < 0.05 by the pooled test; by ours; by ours with CR3 for CR2; by ours with
+the df of batches that differ as a whole ("ICC df": Bell and McCaffrey's for a variance that grows with n²
+instead of n); by ours with Satterthwaite's df from the estimated variances alone; a (wrong) verdict; enough
+batches for one; how often the interval of the candidate's rate holds the truth: Wilson's pooled one, ours,
+ours with CR3, and ours with the ICC df.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,12 +49,14 @@ class Cell:
     pooled: float
     ours: float
     cr3: float
+    icc_df: float
     satterthwaite: float
     wrong: float
     enough: float
     coverage_pooled: float
     coverage: float
     coverage_cr3: float
+    coverage_icc_df: float
 
 
 def batch_sizes(rng: np.random.Generator, runs: int, m: int | str) -> Counts:
@@ -79,6 +83,23 @@ def cr3_variance(n: Counts, y: Counts) -> NDArray[np.float64]:
     return (residual**2 / (1 - n / total) ** 2).sum(axis=1) / total[:, 0] ** 2
 
 
+def icc_df(n: Counts) -> NDArray[np.float64]:
+    """Satterthwaite's df of the CR2 variance if a batch's errors vary with the square of its size.
+
+    The residuals' covariance is M = diag(D) - uv' - vu' + S·uu'; df = tr(M)² / tr(M²).
+    """
+    square = n.astype(np.float64) ** 2
+    h = n / n.sum(axis=1, keepdims=True)
+    root = np.sqrt(1 - h)
+    d, u, v = square / (1 - h), h / root, square / root
+    s = square.sum(axis=1)
+    trace = (d - 2 * u * v).sum(axis=1) + s * (u * u).sum(axis=1)
+    uu, vv, uv = (u * u).sum(axis=1), (v * v).sum(axis=1), (u * v).sum(axis=1)
+    whole = (d * d).sum(axis=1) + 2 * uu * vv + 2 * uv**2 + s**2 * uu**2
+    whole += 2 * s * (d * u * u).sum(axis=1) - 4 * (d * u * v).sum(axis=1) - 4 * s * uu * uv
+    return trace**2 / whole
+
+
 def simulate(
     sides: tuple[int, int | str],
     icc: float,
@@ -95,7 +116,7 @@ def simulate(
         size = min(left, max(1, LARGEST_CHUNK // widest))
         pieces.append((size, _piece(rng, sides, icc, size, rates)))
         left -= size
-    return Cell(*(sum(size * piece[i] for size, piece in pieces) / runs for i in range(9)))
+    return Cell(*(sum(size * piece[i] for size, piece in pieces) / runs for i in range(11)))
 
 
 def _piece(
@@ -120,6 +141,12 @@ def _piece(
     welch = (v_1 + v_2) ** 2 / (v_1**2 / one.df[known] + v_2**2 / two.df[known])
     p_welch = 2 * stdtr(welch, -np.abs(found.difference[known]) / np.sqrt(found.variance[known]))
 
+    icc_1, icc_2 = icc_df(n_1), icc_df(n_2)
+    w_1, w_2 = one.leverage[known], two.leverage[known]
+    sizes_df = (w_1 + w_2) ** 2 / (w_1**2 / icc_1[known] + w_2**2 / icc_2[known])
+    t = np.abs(found.difference[known]) / np.sqrt(found.variance[known])
+    p_icc = 2 * stdtr(np.minimum(found.df[known], sizes_df), -t)
+
     verdict = verdicts(found, found.p_value)
     low, high = wilson(y_2.sum(axis=1), total_2)
     deff_3 = np.maximum(1.0, cr3_variance(n_2, y_2) / np.maximum(two.rate * (1 - two.rate) / total_2, 1e-300))
@@ -127,16 +154,20 @@ def _piece(
     clustered = two.variance > 0
     quantile[clustered] = stdtrit(two.df[clustered], 0.975)
     low_3, high_3 = wilson_at(two.rate, total_2 / deff_3, quantile)
+    quantile[clustered] = stdtrit(np.minimum(two.df, icc_2)[clustered], 0.975)
+    low_icc, high_icc = wilson_at(two.rate, total_2 / np.where(clustered, two.deff, 1.0), quantile)
     return (
         (p_pooled < 0.05).mean(),
         (found.p_value[known] < 0.05).sum() / runs,
         (p_cr3 < 0.05).sum() / runs,
+        (p_icc < 0.05).sum() / runs,
         (p_welch < 0.05).sum() / runs,
         np.isin(verdict, ["higher", "lower"]).mean(),
         found.is_enough.mean(),
         _holds(low, high, rates[1]),
         _holds(two.low, two.high, rates[1]),
         _holds(low_3, high_3, rates[1]),
+        _holds(low_icc, high_icc, rates[1]),
     )
 
 
@@ -171,16 +202,17 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    tests, holds = "p<.05: pooled | **ours** | CR3 | v only", "holds: pooled | **ours** | CR3"
+    tests, holds = (
+        "p<.05: pooled | **ours** | CR3 | ICC df | v only",
+        "holds: pooled | **ours** | CR3 | ICC df",
+    )
     print(f"| batches | ICC | {tests} | verdict | enough | {holds} |")
-    print("| --- " * 11 + "|")
+    print("| --- " * 13 + "|")
     broken = []
     for sides in SIDES:
         for icc in ICCS:
             cell = simulate(sides, icc, runs=args.runs, seed=args.seed)
-            values = (cell.pooled, cell.ours, cell.cr3, cell.satterthwaite, cell.wrong, cell.enough)
-            held = (cell.coverage_pooled, cell.coverage, cell.coverage_cr3)
-            shares = " | ".join(f"{100 * value:.1f}" for value in (*values, *held))
+            shares = " | ".join(f"{100 * getattr(cell, field.name):.1f}" for field in fields(cell))
             print(f"| {sides[0]} and {sides[1]} | {icc} | {shares} |", flush=True)
             broken += [f"{sides}, ICC {icc}: {what}" for what in broken_bars(sides, icc, cell)]
     print("\nfound, when the candidate's rate is 4 %, 30 against 30 batches (power):")
