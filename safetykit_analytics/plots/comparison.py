@@ -14,7 +14,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from safetykit_analytics.plots.axes import GREY, percent, plain
-from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
+from safetykit_analytics.plots.legend import Entry
+from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import number, rows_height, rows_of, write_rows
 from safetykit_analytics.plots.series import POLICY, shown_name
 

@@ -12,7 +12,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.plots.axes import GREY, plain
-from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
+from safetykit_analytics.plots.legend import Entry
+from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import rows_height, rows_of, write_rows
 
 if TYPE_CHECKING:

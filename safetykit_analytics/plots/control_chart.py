@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from safetykit_analytics.plots.axes import GREY, percent_axis
+from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.lines import draw_line, flags, line_handle, track, values, with_gaps
 from safetykit_analytics.plots.over_time import Quantity, decisions, mark_partial, set_scene
-from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
+from safetykit_analytics.plots.panel import Plot, draw_alone
 
 if TYPE_CHECKING:
     import pandas as pd

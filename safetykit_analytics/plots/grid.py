@@ -20,13 +20,11 @@ from safetykit_analytics.plots.comparison import COMPARISON, plot_comparison
 from safetykit_analytics.plots.completion_time import COMPLETION_TIME, plot_completion_time
 from safetykit_analytics.plots.control_chart import CONTROL_CHART, plot_control_chart
 from safetykit_analytics.plots.error_rate import ERROR_RATE, plot_error_rate
+from safetykit_analytics.plots.legend import Entry, draw_legend, draw_shared_legend
 from safetykit_analytics.plots.panel import (
-    Entry,
     Panel,
     Plot,
-    draw_legend,
     draw_marks,
-    name_entries,
     set_limits,
     write_title,
 )
@@ -51,6 +49,7 @@ _PLOTS: dict[Callable[..., Axes], Plot] = {
 }
 _BY = {POLICY: "policy", VERSION: "version"}
 _LEGEND_INCHES = 2.4
+_OWN_LEGEND_INCHES = 1.6
 _MOST_SHARED = 14
 
 
@@ -103,15 +102,14 @@ def plot_grid(plot: Callable[..., Axes], table: Any, *, by: str = POLICY) -> Fig
         no_data(axes[0])
         return figure
     panels = [kind.draw(groups[name], ax, names) for name, ax in zip(ordered, axes, strict=True)]
+    _share(axes, panels, share_y=kind.share_y)
     _share_labels(figure, axes)
     put(figure.suptitle("", x=0.01, ha="left", weight="bold"), f"{panels[0].title} by {_BY[by]}")
     for ax, name, panel in zip(axes, ordered, panels, strict=True):
+        rows_above = draw_marks(ax, panel.marks)
+        write_title(ax, shown_name(name), _detail(panel), rows_above=rows_above, size="medium")
         if panel.is_empty:
             no_data(ax)
-        set_limits(ax, panels if kind.share_y else [replace(one, extent=None) for one in panels])
-        write_title(
-            ax, shown_name(name), _detail(panel), rows_above=draw_marks(ax, panel.marks), size="medium"
-        )
     _legend(figure, axes, panels)
     return figure
 
@@ -137,15 +135,31 @@ def _lay_out(kind: Plot, tables: list[pd.DataFrame]) -> tuple[Figure, list[Axes]
     else:
         width, height = 7.0, max(kind.height(table) for table in tables) - 0.4
     figure = Picture(figsize=(width * columns + _LEGEND_INCHES, height * rows + 0.7), layout="constrained")
-    grid = figure.subplots(rows, columns, sharex=True, sharey=kind.share_y, squeeze=False)
-    axes = list(grid.flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for ax in axes[count:]:
         ax.remove()
-    # The panel above an empty place is the lowest of its column.
-    for ax in axes[max(0, count - columns) : count]:
-        ax.xaxis.set_tick_params(labelbottom=True)
-        ax.xaxis.offsetText.set_visible(True)
+    for ax in axes[:count]:
+        # Limits are set for all panels at once; to look for them after each line takes most of the time.
+        ax.set_autoscale_on(False)
     return figure, axes[:count]
+
+
+def _share(axes: list[Axes], panels: list[Panel], *, share_y: bool) -> None:
+    """Join the axes of all panels, after drawing: joined ones tell each other of every change."""
+    leader = next((ax for ax, panel in zip(axes, panels, strict=True) if not panel.is_empty), axes[0])
+    columns = _columns(axes)
+    for place, ax in enumerate(axes):
+        if ax is not leader:
+            ax.sharex(leader)
+        if share_y and ax is not leader:
+            ax.sharey(leader)
+        if share_y and place % columns:
+            ax.tick_params(labelleft=False)
+        # The panel above an empty place is the lowest of its column.
+        if place + columns < len(axes):
+            ax.tick_params(labelbottom=False)
+            ax.xaxis.offsetText.set_visible(False)
+    set_limits(leader, panels if share_y else [replace(panel, extent=None) for panel in panels])
 
 
 def _share_labels(figure: Figure, axes: list[Axes]) -> None:
@@ -179,23 +193,19 @@ def _legend(figure: Figure, axes: list[Axes], panels: list[Panel]) -> None:
         or len(distinct) != len(looks)
         or any(len(seen) > 1 for seen in looks.values())
     ):
+        figure.set_figwidth(figure.get_figwidth() + _OWN_LEGEND_INCHES * _columns(axes))
         for ax, panel in zip(axes, panels, strict=True):
             draw_legend(ax, [replace(entry, detail="") for entry in panel.entries], below=panel.words_right)
         shared = {}
     key = {entry.label: entry for panel in panels for entry in panel.key}
     ordered = sorted(shared.values(), key=lambda entry: (entry.is_other, natural_key(entry.label)))
     entries = [*ordered, *key.values()]
-    if entries:
-        made = figure.legend(
-            [entry.handle for entry in entries],
-            [" "] * len(entries),
-            loc="outside right upper",
-            frameon=False,
-            fontsize="small",
-            handlelength=3.2,
-            labelspacing=0.8,
-        )
-        name_entries(made.get_texts(), entries)
+    draw_shared_legend(figure, entries)
+
+
+def _columns(axes: list[Axes]) -> int:
+    spec = axes[0].get_subplotspec()
+    return 1 if spec is None else spec.get_gridspec().ncols
 
 
 def _look(entry: Entry) -> tuple[str, ...]:

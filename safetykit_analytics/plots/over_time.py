@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from safetykit_analytics.plots.axes import GREY, LIGHT, numbers, plain, time_axis, width_inches
+from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.lines import (
     draw_band,
     draw_line,
@@ -22,7 +23,7 @@ from safetykit_analytics.plots.lines import (
     values,
     with_gaps,
 )
-from safetykit_analytics.plots.panel import Entry, Mark, Panel
+from safetykit_analytics.plots.panel import Mark, Panel
 from safetykit_analytics.plots.series import VERSION, shown_name, split
 
 if TYPE_CHECKING:

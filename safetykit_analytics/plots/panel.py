@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from matplotlib.transforms import ScaledTranslation
-
 from safetykit_analytics.plots.axes import GREY, axes_or_new, no_data, width_inches
+from safetykit_analytics.plots.legend import Entry, draw_legend
 from safetykit_analytics.plots.series import Names, check_columns, names_in
 from safetykit_analytics.plots.text import literal, put, wrap
 
@@ -19,23 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import pandas as pd
-    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
-_LEGEND_CHARACTERS = 30
 _ROW = 11.0  # points between rows of roll-out labels
 _LONGEST_MARK = 16
-_BELOW_AXIS = 0.55  # inches that tick labels and an axis label take
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of the legend: an artist, a name, and what there is to say about it."""
-
-    handle: Artist
-    label: str
-    detail: str = ""
-    is_other: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +64,7 @@ class Plot:
 def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
     """Draw a table into the caller's Axes or a new one."""
     check_columns(table, plot.columns, what=plot.what)
+    is_ours = ax is None
     ax = axes_or_new(ax, height=plot.height(table))
     panel = plot.draw(table, ax, names_in(table))
     if panel.is_empty:
@@ -84,7 +72,7 @@ def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
         ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     set_limits(ax, [panel])
     write_title(ax, panel.title, panel.detail, rows_above=draw_marks(ax, panel.marks))
-    draw_legend(ax, [*panel.entries, *panel.key], below=panel.words_right)
+    draw_legend(ax, [*panel.entries, *panel.key], below=panel.words_right, may_grow=is_ours)
     make_room(ax)
     return ax
 
@@ -147,39 +135,17 @@ def write_title(ax: Axes, title: str, detail: str, *, rows_above: int = 0, size:
             color=GREY,
             size="small",
         )
-        put(note, detail)
-        above += 12 * (1 + detail.count("\n")) + 1
-    put(ax.set_title("", loc="left", pad=above, size=size, weight="bold"), title)
+        lines = wrap(detail, width=_characters(ax, note))
+        put(note, lines)
+        above += 12 * (1 + lines.count("\n")) + 1
+    name = ax.set_title("", loc="left", pad=above, size=size, weight="bold")
+    put(name, wrap(title, width=_characters(ax, name)))
 
 
-def draw_legend(ax: Axes, entries: Sequence[Entry], *, below: bool = False) -> None:
-    """Put a legend to the right of the data, or below it where words stand on the right; never on it."""
-    if not entries:
-        return
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0)}
-    if below:
-        figure: Any = ax.get_figure()
-        lower = ax.transAxes + ScaledTranslation(0.0, -_BELOW_AXIS, figure.dpi_scale_trans)
-        place = {"loc": "upper left", "bbox_to_anchor": (0.0, 0.0), "bbox_transform": lower, "ncols": 2}
-    # matplotlib leaves labels that begin with "_" out, so the words come afterwards.
-    made = ax.legend(
-        [entry.handle for entry in entries],
-        [" "] * len(entries),
-        **place,
-        borderaxespad=0.0,
-        frameon=False,
-        fontsize="small",
-        handlelength=3.2,
-        labelspacing=0.8,
-    )
-    name_entries(made.get_texts(), entries)
-
-
-def name_entries(texts: Sequence[Any], entries: Sequence[Entry]) -> None:
-    """Write a legend's words, names literally."""
-    for text, entry in zip(texts, entries, strict=True):
-        lines = [wrap(entry.label, width=_LEGEND_CHARACTERS), *([entry.detail] if entry.detail else [])]
-        put(text, "\n".join(lines))
+def _characters(ax: Axes, text: Text) -> int:
+    """Return how many characters of a text go beside each other over an Axes."""
+    per_character = 0.7 if text.get_fontweight() == "bold" else 0.6
+    return max(12, int(width_inches(ax) * 72 / (per_character * float(text.get_fontsize()))))
 
 
 def make_room(ax: Axes) -> None:
@@ -196,12 +162,12 @@ def make_room(ax: Axes) -> None:
     whole = whole.transformed(figure.transFigure.inverted())
     # The slot's own margins hold tick labels and titles of ordinary size; only what exceeds them costs room.
     left, right = max(0.0, 0.01 - whole.x0), max(0.0, whole.x1 - place.x1 - 0.01)
-    top = max(0.0, whole.y1 - 0.99)
+    bottom, top = max(0.0, 0.01 - whole.y0), max(0.0, whole.y1 - 0.99)
     ax.set_position(
         (
             place.x0 + left,
-            place.y0,
+            place.y0 + bottom,
             max(0.3 * place.width, place.width - left - right),
-            max(0.3 * place.height, place.height - top),
+            max(0.3 * place.height, place.height - bottom - top),
         )
     )

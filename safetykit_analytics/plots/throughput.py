@@ -14,6 +14,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
 from safetykit_analytics.plots.axes import GREY, count_axis
+from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.lines import flags, track, values
 from safetykit_analytics.plots.over_time import (
     Quantity,
@@ -22,7 +23,7 @@ from safetykit_analytics.plots.over_time import (
     mark_partial,
     set_scene,
 )
-from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
+from safetykit_analytics.plots.panel import Plot, draw_alone
 
 if TYPE_CHECKING:
     import pandas as pd
