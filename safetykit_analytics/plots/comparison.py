@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from safetykit_analytics.plots.axes import GREY, percent, plain
+from safetykit_analytics.plots.axes import GREY, percent, plain, width_inches
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import number, rows_height, rows_of, write_rows
@@ -30,6 +30,7 @@ _COLUMNS = (
     "error_rate_high", "difference", "difference_low", "difference_high", "mde", "verdict",
 )  # fmt: skip
 _FOUND = ("higher", "lower")
+_ROOM_FOR_DIRECTIONS = 5.0  # inches
 # An interval from three batches may be 40 points wide: it must not flatten all others.
 _REACH = 3.0
 
@@ -83,7 +84,7 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     rows, shared, left_out = rows_of(candidates, names, volume="processed")
     baselines = table[table["role"] == "baseline"]
     panel = Panel(title=_title(baselines, shared))
-    ax.set_xlabel("difference in error rate, percentage points")
+    ax.set_xlabel("difference, percentage points")
     if not rows:
         plain(ax, grid="x")
         panel.is_empty = True
@@ -95,7 +96,10 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
         _draw_row(ax, place, row, low, high)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: points(value)))
-    ax.set_xlabel("← fewer errors      difference from the baseline, percentage points      more errors →")
+    if width_inches(ax) > _ROOM_FOR_DIRECTIONS:
+        ax.set_xlabel(
+            "← fewer errors      difference from the baseline, percentage points      more errors →"
+        )
     panel.span = (low, high)
     panel.detail = _detail(baselines, left_out)
     panel.words_right = True

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.plots.axes import plain
+from safetykit_analytics.plots.axes import plain, width_inches
 from safetykit_analytics.plots.series import MOST_SERIES, POLICY, VERSION, styles_of
 from safetykit_analytics.plots.style import natural_key
 from safetykit_analytics.plots.text import LITERAL, put, wrap
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARACTERS = 26
 _ROW_INCHES = 0.52
+_ROOM_FOR_A_LINE, _ROOM_FOR_WORDS = 3.6, 5.2  # inches
 
 
 @dataclass(frozen=True)
@@ -59,18 +60,21 @@ def rows_height(count: int) -> float:
 
 
 def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
-    """Write names to the left of the rows, from the top down, and words to their right."""
+    """Write names to the left of the rows, from the top down, and words to their right if there is room."""
     plain(ax, grid="x")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(labels) - 0.4, -0.6)
     names = [wrap(label, width=_NAME_CHARACTERS) for label in labels]
     ax.set_yticks(range(len(labels)), names, **LITERAL)
     ax.tick_params(axis="y", length=0)
+    inches = width_inches(ax)
+    if inches < _ROOM_FOR_A_LINE:
+        return
     for place, said in enumerate(words):
         note = ax.text(
             1.02, place, "", transform=ax.get_yaxis_transform(), va="center", color="0.25", size="small"
         )
-        put(note, said)
+        put(note, said if inches >= _ROOM_FOR_WORDS else said.split("\n", maxsplit=1)[0])
 
 
 def number(value: Any) -> float:

@@ -22,6 +22,7 @@ NONE_NAME = "(none)"
 # What matplotlib is to be told of any text that holds a name.
 LITERAL = {"parse_math": False, "usetex": False}
 _LONGEST = 60
+_WIDE = "MWmw@%"
 _BOX = "\u25a1"
 # Joiners shape scripts such as Persian; all other invisible characters can only mislead.
 _JOINERS = "\u200c\u200d"
@@ -83,7 +84,10 @@ def wrap(text: str, *, width: int) -> str:
     >>> wrap("spam and scams in marketplace listings", width=20)
     'spam and scams in\nmarketplace listings'
     """
-    lines = textwrap.wrap(text, width, break_on_hyphens=False, drop_whitespace=True, tabsize=1)
+    # Boxes, CJK and capitals are wider than the letters that most names are made of.
+    room = sum(1.6 if ord(c) > 0x2500 or c in _WIDE else 1.2 if c.isupper() else 1.0 for c in text)
+    fitting = max(1, int(width * len(text) / room)) if text else width
+    lines = textwrap.wrap(text, fitting, break_on_hyphens=False, tabsize=1)
     return "\n".join(lines) or text
 
 

@@ -1,0 +1,121 @@
+"""What plots leave alone, and where they work."""
+
+import gc
+import os
+import subprocess
+import sys
+import weakref
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+import safetykit_analytics as ska
+from tests.plots.helpers import (
+    backlog_table,
+    comparison_table,
+    completion_table,
+    control_table,
+    rates_table,
+)
+
+GROUPS = [("spam", "v7"), ("spam", "v8")]
+COMPLETION = completion_table([("spam", "v7", 9, 1, (1.0, 2, 3, None))])
+ALL = {
+    "throughput": (ska.plot_throughput, rates_table(GROUPS)),
+    "error_rate": (ska.plot_error_rate, rates_table(GROUPS)),
+    "backlog": (ska.plot_backlog, backlog_table(GROUPS)),
+    "control_chart": (ska.plot_control_chart, control_table(GROUPS)),
+    "completion_time": (ska.plot_completion_time, COMPLETION),
+    "comparison": (ska.plot_comparison, comparison_table("v7", [("v8", 9, 900, 0.01, 0.0, 0.02, "higher")])),
+}  # fmt: skip
+every_plot = pytest.mark.parametrize("name", ALL)
+
+
+@every_plot
+def test_the_table_and_the_settings_of_matplotlib_stay_as_they_were(name):
+    plot, table = ALL[name]
+    before, settings = table.copy(deep=True), dict(mpl.rcParams)
+    plot(table).figure.draw_without_rendering()
+    ska.plot_grid(plot, table).draw_without_rendering()
+    assert table.equals(before)
+    assert dict(mpl.rcParams) == settings
+
+
+def test_two_hundred_figures_leave_none_open_and_none_in_memory():
+    import matplotlib.pyplot as plt
+
+    table = rates_table([("spam", "v7")], buckets=2)
+    kept = [weakref.ref(ska.plot_throughput(table).figure) for _ in range(200)]
+    gc.collect()
+    assert plt.get_fignums() == []
+    assert [figure for figure in kept if figure() is not None] == []
+
+
+def test_plots_work_with_a_gui_backend_set_and_without_a_screen(tmp_path):
+    code = (
+        "import sys, safetykit_analytics as ska\n"
+        "from tests.plots.helpers import rates_table\n"
+        "ax = ska.plot_throughput(rates_table([('spam', 'v7')]))\n"
+        "ska.plot_grid(ska.plot_error_rate, rates_table([('spam', 'v7')])).savefig(sys.argv[1])\n"
+        "assert 'matplotlib.pyplot' not in sys.modules\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code, str(tmp_path / "grid.png")],
+        check=False,
+        capture_output=True,
+        env=os.environ | {"MPLBACKEND": "TkAgg", "DISPLAY": "", "PYTHONPATH": "."},
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    assert (tmp_path / "grid.png").stat().st_size > 5_000
+
+
+def test_a_notebook_shows_a_figure_that_pyplot_does_not_know():
+    formatters = pytest.importorskip("IPython.core.formatters")
+    shown, _ = formatters.DisplayFormatter().format(ska.plot_throughput(ALL["throughput"][1]).figure)
+    assert shown["image/png"].startswith(b"\x89PNG")
+
+
+@every_plot
+def test_words_stay_inside_a_figure_that_has_no_layout_engine(name):
+    plot, table = ALL[name]
+    figure = Figure(figsize=(11, 5))
+    FigureCanvasAgg(figure)
+    plot(table, ax=figure.add_subplot())
+    whole = (
+        figure.get_tightbbox().transformed(figure.dpi_scale_trans).transformed(figure.transFigure.inverted())
+    )
+    assert whole.x0 >= -0.005
+    assert whole.x1 <= 1.005
+
+
+@every_plot
+def test_two_plots_stand_beside_each_other_in_a_callers_figure(name):
+    plot, table = ALL[name]
+    figure = Figure(figsize=(16, 5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    plot(table, ax=left)
+    plot(table, ax=right)
+    figure.draw_without_rendering()
+    assert left.get_position().width == pytest.approx(right.get_position().width, rel=0.05)
+
+
+@every_plot
+def test_a_small_axes_draws_without_a_warning(name):
+    plot, table = ALL[name]
+    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    for ax in figure.subplots(2, 2).flat:
+        plot(table, ax=ax)
+    figure.draw_without_rendering()
+
+
+@pytest.mark.parametrize("plot", [ska.plot_throughput, ska.plot_error_rate])
+def test_drawing_twice_into_one_axes_keeps_it_as_wide(plot):
+    figure = Figure()
+    ax = figure.add_subplot()
+    plot(rates_table(GROUPS), ax=ax)
+    first = ax.get_position().bounds
+    plot(rates_table(GROUPS), ax=ax)
+    assert np.allclose(ax.get_position().bounds, first, atol=0.02)
