@@ -61,6 +61,12 @@ def width_inches(ax: Axes) -> float:
     return float(ax.get_position().width * figure.bbox.width / figure.dpi)
 
 
+def height_inches(ax: Axes) -> float:
+    """Return about how tall an Axes is."""
+    figure: Any = ax.get_figure()
+    return float(ax.get_position().height * figure.bbox.height / figure.dpi)
+
+
 def time_axis(ax: Axes, zone: tzinfo) -> None:
     """Label the x axis with dates and times of `zone`."""
     ax.xaxis_date(zone)

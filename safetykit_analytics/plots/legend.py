@@ -68,7 +68,9 @@ def draw_legend(ax: Axes, entries: Sequence[Entry], *, below: bool = False, may_
             needed = extent.height / figure.dpi + _AROUND_AXES
             figure.set_figheight(min(_TALLEST, max(figure.get_figheight(), needed)))
         wide, high = slot.width * figure.bbox.width, slot.height * figure.bbox.height
-        if extent.width <= wide * (1.1 if below else 0.5) and extent.height <= high * 1.15:
+        if extent.width <= wide * (1.1 if below else 0.5) and extent.height <= high * (
+            0.4 if below else 1.15
+        ):
             return
     # Nothing helped. A layout engine would give the legend all the room and warn that none is left for data.
     if made is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.plots.axes import GREY, axes_or_new, no_data, width_inches
+from safetykit_analytics.plots.axes import GREY, axes_or_new, height_inches, no_data, width_inches
 from safetykit_analytics.plots.legend import Entry, draw_legend
 from safetykit_analytics.plots.series import Names, check_columns, names_in
 from safetykit_analytics.plots.text import literal, put, wrap
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _ROW = 11.0  # points between rows of roll-out labels
 _LONGEST_MARK = 16
+_ROOM_FOR_DETAIL = 1.5  # inches
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def draw_marks(ax: Axes, marks: Sequence[Mark]) -> int:
 def write_title(ax: Axes, title: str, detail: str, *, rows_above: int = 0, size: str | None = None) -> None:
     """Put a title and, smaller, what the picture rests on above whatever else stands above the Axes."""
     above = _ROW * rows_above + 5
-    if detail:
+    if detail and height_inches(ax) > _ROOM_FOR_DETAIL:
         note = ax.annotate(
             "",
             (0, 1),
