@@ -70,8 +70,9 @@ def height_inches(ax: Axes) -> float:
 def time_axis(ax: Axes, zone: tzinfo) -> None:
     """Label the x axis with dates and times of `zone`."""
     ax.xaxis_date(zone)
-    most = 8 if width_inches(ax) > 4 else 4
-    locator = _dates.AutoDateLocator(tz=zone, minticks=3, maxticks=most)
+    # Fewer than twice as many at most as at least, and the locator finds no interval for some spans and warns.
+    fewest, most = (3, 8) if width_inches(ax) > 4 else (2, 5)
+    locator = _dates.AutoDateLocator(tz=zone, minticks=fewest, maxticks=most)
     ax.xaxis.set_major_locator(locator)
     ax.xaxis.set_major_formatter(_dates.ConciseDateFormatter(locator, tz=zone))
 

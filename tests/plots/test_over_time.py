@@ -2,12 +2,14 @@
 
 import matplotlib.dates as mdates
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import InvalidFrame, UnknownName
+from safetykit_analytics.plots.axes import time_axis
 from tests.plots.helpers import empty_rates, lines_with_data, rates_table
 
 OVER_TIME = [ska.plot_throughput, ska.plot_error_rate]
@@ -195,3 +197,20 @@ def test_something_else_than_a_table_is_a_type_error():
 
 def _rgb(color):
     return [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 3, 5, 23, 47, 71, 400])
+@pytest.mark.parametrize("freq", ["5min", "h", "D", "MS"])
+@pytest.mark.parametrize("width", [2.2, 9.0])
+def test_any_span_has_ticks_that_fit(buckets, freq, width):
+    figure = Figure(figsize=(width, 3))
+    ax = figure.add_subplot()
+    ax.set_xlim(*mdates.date2num(_span(buckets, freq)))
+    time_axis(ax, _span(buckets, freq)[0].tzinfo)
+    ax.figure.draw_without_rendering()
+    assert 1 <= len([label for label in ax.get_xticklabels() if label.get_text()]) <= 10
+
+
+def _span(buckets, freq):
+    edges = pd.date_range("2026-01-31 22:00", periods=buckets + 1, freq=freq, tz="Europe/Berlin")
+    return edges[0].to_pydatetime(), edges[-1].to_pydatetime()
