@@ -70,7 +70,7 @@ def height_inches(ax: Axes) -> float:
 def time_axis(ax: Axes, zone: tzinfo) -> None:
     """Label the x axis with dates and times of `zone`."""
     ax.xaxis_date(zone)
-    # Fewer than twice as many at most as at least, and the locator finds no interval for some spans and warns.
+    # With a narrower range the locator finds no interval for some spans, and warns.
     fewest, most = (3, 8) if width_inches(ax) > 4 else (2, 5)
     locator = _dates.AutoDateLocator(tz=zone, minticks=fewest, maxticks=most)
     ax.xaxis.set_major_locator(locator)

@@ -207,8 +207,7 @@ def test_any_span_has_ticks_that_fit(buckets, freq, width):
     ax = figure.add_subplot()
     ax.set_xlim(*mdates.date2num(_span(buckets, freq)))
     time_axis(ax, _span(buckets, freq)[0].tzinfo)
-    ax.figure.draw_without_rendering()
-    assert 1 <= len([label for label in ax.get_xticklabels() if label.get_text()]) <= 10
+    assert 1 <= len(ax.xaxis.get_major_locator()()) <= 10
 
 
 def _span(buckets, freq):
