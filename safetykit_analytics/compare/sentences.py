@@ -5,13 +5,15 @@ Place in the flow: below `versions`. A table goes in, sentences come out.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from safetykit_analytics.compare.comparison import difference
 from safetykit_analytics.compare.words import points, probability, visible
-from safetykit_analytics.stats.difference import MIN_BATCHES, MIN_DF
+from safetykit_analytics.stats.difference import MIN_BATCHES
+from safetykit_analytics.stats.rate import MIN_DF
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,9 +52,8 @@ def sentences(table: pd.DataFrame, *, confidence: float, correction: str) -> tup
         about = f"policy {visible(row.policy_id)}: " if policies > 1 else ""
         found.append(about + " ".join(_about(row, base, confidence, correction, n_tests)))
     if not found:
-        return (
-            "nothing to compare: there is only one version." if rows else "nothing to compare: no batches.",
-        )
+        why = ["no batches", "there is only one version", "no policy has more than one version"]
+        return (f"nothing to compare: {why[min(len(rows), 2)]}.",)
     found.append(
         "Versions are not assigned to batches at random, and who looks every week looks many times: read "
         '"associated with", not "caused by".'
@@ -125,8 +126,8 @@ def _missing(row: Any, base: Any) -> str:
         return f"{MIN_BATCHES} are needed on each side, there are {row.n_batches} against {base.n_batches}"
     if pd.notna(row.df):
         return (
-            f"a few large ones decide alone, and {row.n_batches} against {base.n_batches} batches are worth "
-            f"{row.df:.1f} degrees of freedom where {MIN_DF:g} are needed"
+            f"{row.n_batches} against {base.n_batches} batches of these sizes are worth "
+            f"{math.floor(10 * row.df) / 10} degrees of freedom, and {MIN_DF:.0f} are needed"
         )
     for side in (row, base):
         if side.error in {0, side.processed}:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
 from safetykit_analytics.stats.rate import (
+    MIN_DF,
     ClusterRates,
     Flags,
     Floats,
@@ -24,9 +25,8 @@ from safetykit_analytics.stats.rate import (
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-#: What a verdict needs: batches on both sides, and degrees of freedom of the difference.
+#: How many batches a verdict needs on both sides; the difference also needs `MIN_DF` degrees of freedom.
 MIN_BATCHES = 3
-MIN_DF = 4.0
 
 # A variance below this share of what it could be is rounding noise.
 _ZERO_VARIANCE = 1e-12

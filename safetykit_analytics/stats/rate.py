@@ -16,6 +16,8 @@ Flags = NDArray[np.bool_]
 _ZERO_WORK = 1e-9
 # One decision among 10⁵ batches of 10⁴ is 1e-9 of the work, rounding noise about 1e-16: between the two.
 _NO_WORK = 1e-12
+#: Fewer degrees of freedom than this are too few; five batches of one size have just 4, but for rounding.
+MIN_DF = 4.0 - 1e-9
 # A variance below this share of the binomial one is rounding noise: all batches have the same rate.
 _ZERO_VARIANCE = 1e-12
 
@@ -171,7 +173,7 @@ def cluster_rates(
     low[took_back] = high[took_back] = np.nan
 
     note = np.select(
-        [none, negative | took_back, m == 1, flat, df < 4.0],
+        [none, negative | took_back, m == 1, flat, df < MIN_DF],
         ["no_decisions", "reprocessed", "one_batch", "clustering_not_estimable", "few_batches"],
         "",
     ).astype(object)

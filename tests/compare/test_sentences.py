@@ -47,7 +47,10 @@ def test_no_difference_is_said_with_what_would_have_been_seen():
     ("rows", "missing"),
     [
         (ended("v8", [(3, 100), (5, 90)]), "3 are needed on each side, there are 2 against 6"),
-        (ended("v8", [(500, 10_000), (0, 10), (1, 10)]), "degrees of freedom where 4 are needed"),
+        (
+            ended("v8", [(500, 10_000), (0, 10), (1, 10)]),
+            "batches of these sizes are worth 1.3 degrees of freedom, and 4 are needed",
+        ),
         (ended("v8", [(0, 100)] * 5), "v8 has no errors"),
         (ended("v8", [(100, 100)] * 5), "v8 has nothing but errors"),
         (ended("v8", [(5, 100)] * 5), "the same rate"),
@@ -89,6 +92,8 @@ def test_a_scan_names_the_policy_of_each_sentence():
 
 def test_a_single_version_has_nothing_to_be_compared_with():
     assert compare(ended("v7", MANY)).sentences == ("nothing to compare: there is only one version.",)
+    several = compare(ended("v7", MANY) + ended("w1", MANY, policy="Q"), policy_id=None, baseline=None)
+    assert several.sentences == ("nothing to compare: no policy has more than one version.",)
     nothing = ska.compare_versions(observations([]), policy_id=None, baseline=None)
     assert nothing.sentences == ("nothing to compare: no batches.",)
     assert "no batches" in nothing.to_markdown()

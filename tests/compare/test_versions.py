@@ -313,3 +313,18 @@ def test_the_order_of_rows_other_columns_and_the_index_do_not_matter(seed):
     one, other = (ska.compare_versions(frame, policy_id="P", baseline="v7") for frame in (data, shuffled))
     pd.testing.assert_frame_equal(one.table, other.table)
     assert one.sentences == other.sentences
+
+
+def test_a_store_gives_what_its_frame_gives(tmp_path):
+    rng = np.random.default_rng(8)
+    rows = ended("v7", some_counts(rng, 40)) + ended("v8", some_counts(rng, 40), hours=30)
+    rows += [
+        (f"running{i}", at, 0, "PENDING", at, 1, 0, 9, "P", "v8") for i in range(3) for at in (5, 30, 50)
+    ]
+    data = observations(rows)
+    store = ska.SnapshotStore(tmp_path / "snapshots")
+    for _, part in data.groupby(np.arange(len(data)) % 3):
+        store.append(part)
+    one, other = (ska.compare_versions(source, policy_id="P", baseline="v7") for source in (data, store))
+    pd.testing.assert_frame_equal(one.table, other.table)
+    pd.testing.assert_frame_equal(ska.completion_time(data), ska.completion_time(store))
