@@ -31,12 +31,15 @@ _SORTED_KEY = b"safetykit_analytics.sorted_unique_by"
 _DATE_KEY = b"safetykit_analytics.observed_date"
 _SORTED_BY = ",".join(KEY_COLUMNS).encode()
 
-# These repeat from row to row of a file that is sorted by batch: a dictionary makes them runs, and readers
-# get integers instead of text.
+# Sorted by batch, text repeats from row to row: a dictionary makes it runs, and readers get integers.
 DICTIONARY_COLUMNS = ("batch_id", "batch_status", "policy_id", "policy_version")
-_RUN_COLUMNS = (*DICTIONARY_COLUMNS, "created_at", "batch_count")
-_DELTA_COLUMNS = ("observed_at", "success_count", "error_count", "cancelled_count", "pending_count")
-_ENCODINGS = dict.fromkeys(_DELTA_COLUMNS, "DELTA_BINARY_PACKED")
+# Counters and clocks grow in small steps. The other numbers are constant within a batch: plain, zstd makes
+# them smaller than a dictionary does (1.9 for 3.2 bytes per observation, for both), and they decode faster.
+_ENCODINGS = dict.fromkeys(
+    ("observed_at", "success_count", "error_count", "cancelled_count", "pending_count"), "DELTA_BINARY_PACKED"
+)
+# Decoding takes equally long at any level; from 3 to 9 a file shrinks by 4 %, an append takes 2 ms more.
+_ZSTD_LEVEL = 9
 # A dictionary that outgrows its page is given up half-way; a day's ids must fit.
 _DICTIONARY_BYTES = 1 << 28
 _ROWS_PER_GROUP = 1 << 22
@@ -58,8 +61,8 @@ def encode(table: Any, date: dt.date) -> bytes:
         sink,
         table.schema,
         compression="zstd",
-        compression_level=3,
-        use_dictionary=list(_RUN_COLUMNS),
+        compression_level=_ZSTD_LEVEL,
+        use_dictionary=list(DICTIONARY_COLUMNS),
         column_encoding=_ENCODINGS,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,

@@ -1,0 +1,66 @@
+"""How much room observations take."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+
+import safetykit_analytics as ska
+from benchmarks.observations import write_store
+from safetykit_analytics.simulator.fleet import STATUSES, make_fleet, to_ms
+
+LIMIT = 15
+
+
+def bytes_per_observation(folder):
+    size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
+    return size / sum(part.read(["is_terminal"]).num_rows for part in ska.SnapshotStore(folder).partitions())
+
+
+def polled_fleet():
+    """Poll a year's fleet every hour while batches are open, as far as the second day of its middle week.
+
+    At this size a year has about ten million observations; each answer has its own microsecond.
+    """
+    fleet = make_fleet(seed=1, batches=260_000, weeks=52)
+    draw = np.random.default_rng(0)
+    polls = []
+    for hour in range(26 * 168, 26 * 168 + 48):
+        at = fleet.start + dt.timedelta(hours=hour)
+        last_poll = at - dt.timedelta(hours=1)
+        known = np.arange(fleet.created_by(last_poll))
+        was_open = fleet.counts_at(known, to_ms(last_poll)).status < STATUSES.index("SUCCESS")
+        batch = np.append(known[was_open], np.arange(len(known), fleet.created_by(at)))
+        after = np.cumsum(draw.exponential(600, len(batch))).astype("timedelta64[us]")
+        counts = fleet.counts_at(batch, to_ms(at))._asdict()
+        polls.append(pd.DataFrame({"batch": batch, "observed_at": pd.Timestamp(at) + after} | counts))
+    frame = pd.concat(polls, ignore_index=True)
+    batch, status = frame.pop("batch").to_numpy(), frame.pop("status").to_numpy()
+    labels = np.array(fleet.labels, dtype=object)[fleet.label[batch]]
+    return frame.assign(
+        batch_id=np.array(fleet.batch_ids)[batch],
+        created_at=pd.to_datetime(fleet.created_ms[batch], unit="ms", utc=True),
+        batch_status=np.array(STATUSES)[status],
+        policy_id=labels[:, 0],
+        policy_version=labels[:, 1],
+        has_download=status == STATUSES.index("SUCCESS"),
+        is_terminal=status >= STATUSES.index("SUCCESS"),
+    )
+
+
+def test_a_compacted_day_of_the_simulators_fleet_takes_at_most_fifteen_bytes_per_observation(tmp_path):
+    frame = polled_fleet()
+    assert len(frame) > 40_000
+    store = ska.SnapshotStore(tmp_path)
+    for part in (frame.iloc[::2], frame.iloc[1::2]):
+        store.append(part)
+    store.compact()
+    assert len(store.partitions()) == len(list(tmp_path.rglob("*.parquet")))
+    assert bytes_per_observation(tmp_path) < LIMIT
+
+
+def test_the_fleet_of_the_benchmarks_takes_at_most_fifteen_bytes_per_observation(tmp_path):
+    write_store(tmp_path, 135_000, days=5)
+    assert bytes_per_observation(tmp_path) < LIMIT
