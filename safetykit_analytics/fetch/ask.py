@@ -11,6 +11,8 @@ import contextlib
 import logging
 import os
 import random
+import socket
+import ssl
 import time
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -286,10 +288,22 @@ def _transport_failure(error: BaseException) -> Failure:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
-    reason = type(chain[0]).__name__
-    for link in chain:
-        if isinstance(link, OSError) and isinstance(link.errno, int) and link.errno > 0:
-            reason = os.strerror(link.errno)
-        elif isinstance(link, TimeoutError):
-            reason = "timed out"
+    # The deepest one knows best: what is above it was renamed on the way up.
+    reason = next(
+        (known for link in reversed(chain) if (known := _known_reason(link))), type(chain[-1]).__name__
+    )
     return Failure("transport", f"no whole answer came: {reason}", is_passing=True)
+
+
+def _known_reason(error: BaseException) -> str | None:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "the certificate of the server is not accepted"
+    if isinstance(error, ssl.SSLError):
+        return "no TLS connection"
+    if isinstance(error, socket.gaierror):
+        return "the host name is not known"
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    if isinstance(error, OSError) and isinstance(error.errno, int) and error.errno > 0:
+        return os.strerror(error.errno)
+    return None

@@ -14,7 +14,13 @@ from safetykit_analytics.errors import FetchFailed, MissingApiKey, Unauthorized
 from safetykit_analytics.fetch.ask import Asker, Refused
 from safetykit_analytics.fetch.loops import run_sync
 from safetykit_analytics.fetch.request import Call, checked_key, id_problem, known_base_url
-from safetykit_analytics.fetch.result import FetchResult, finish, refusal, result_of
+from safetykit_analytics.fetch.result import (
+    FetchResult,
+    finish,
+    finish_sync,
+    refusal,
+    warn_of_unknown_statuses,
+)
 from safetykit_analytics.fetch.run import Run
 from safetykit_analytics.fetch.transport import open_transport
 from safetykit_analytics.fetch.wire import Answer, Failure
@@ -107,11 +113,9 @@ def fetch_batches(
     del api_key  # from here on no frame of ours holds it plain, for a traceback with captured locals to show
     call = _new_call(key, base_url, concurrency, max_rate, timeout_s, progress, transport, clock)
     run = Run(call, _checked_ids(batch_ids))
-    try:
-        return run_sync(finish(run))
-    except KeyboardInterrupt as stop:
-        vars(stop)["partial"] = result_of(run)
-        raise
+    result = finish_sync(run)
+    warn_of_unknown_statuses(run)
+    return result
 
 
 async def afetch_batches(
@@ -146,7 +150,9 @@ async def afetch_batches(
     del api_key
     call = _new_call(key, base_url, concurrency, max_rate, timeout_s, progress, transport, clock)
     run = Run(call, _checked_ids(batch_ids))
-    return await finish(run)
+    result = await finish(run)
+    warn_of_unknown_statuses(run)
+    return result
 
 
 def get_batch(

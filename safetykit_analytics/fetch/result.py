@@ -151,12 +151,21 @@ class FetchResult:
         ValueError
             This result was pickled and made with a transport or a clock of your own.
         """
-        return run_sync(self.aretry())
+        run = self._run_again()
+        result = finish_sync(run, self)
+        warn_of_unknown_statuses(run)
+        return result
 
     async def aretry(self) -> FetchResult:
         """Do what `retry` does, from asynchronous code."""
-        again = [failed for failed in self._failed if failed.failure.kind != "invalid_id"]
-        return await finish(Run(self._whole_call(), [failed.batch_id for failed in again]), self)
+        run = self._run_again()
+        result = await finish(run, self)
+        warn_of_unknown_statuses(run)
+        return result
+
+    def _run_again(self) -> Run:
+        again = [failed.batch_id for failed in self._failed if failed.failure.kind != "invalid_id"]
+        return Run(self._whole_call(), again)
 
     def _whole_call(self) -> Call:
         if isinstance(self._call, Call):
@@ -201,8 +210,22 @@ async def finish(run: Run, before: FetchResult | None = None) -> FetchResult:
     result = result_of(run, before)
     if refused is not None:
         raise Unauthorized(refusal(refused), status_code=refused, result=result)
-    _warn_of_unknown_statuses(result)
     return result
+
+
+def finish_sync(run: Run, before: FetchResult | None = None) -> FetchResult:
+    """Do what `finish` does, from synchronous code.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        With the result as ``.partial``.
+    """
+    try:
+        return run_sync(finish(run, before))
+    except KeyboardInterrupt as stop:
+        vars(stop)["partial"] = result_of(run, before)
+        raise
 
 
 def refusal(status_code: int) -> str:
@@ -297,13 +320,14 @@ def _failures_frame(failed: Sequence[_Failed]) -> pd.DataFrame:
     )
 
 
-def _warn_of_unknown_statuses(result: FetchResult) -> None:
-    statuses = pc.unique(result._table.column("batch_status")).to_pylist()  # noqa: SLF001 -- its own class
-    for status in sorted(set(statuses) - set(KNOWN_STATUSES)):
+def warn_of_unknown_statuses(run: Run) -> None:
+    """Warn of each status that is not documented, at the line of the caller's caller."""
+    statuses = {outcome.batch_status for outcome in run.outcomes if isinstance(outcome, Row)}
+    for status in sorted(statuses - set(KNOWN_STATUSES)):
         shown = status if len(status) <= 60 else status[:59] + "…"
         warnings.warn(
             f"the API reported the batch status {shown!r}, which is not documented; it is kept as it came "
             f"and counts as not terminal. Known: {', '.join(KNOWN_STATUSES)}",
             UnknownStatusWarning,
-            stacklevel=2,
+            stacklevel=3,
         )

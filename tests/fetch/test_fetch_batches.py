@@ -179,6 +179,7 @@ def test_an_unknown_status_is_kept_and_warned_of_once_per_status():
         result = fetch_batches(["a", "b", "c"], base_url=server.url, api_key=KEY)
     assert len(warned) == 1
     assert "ARCHIVED" in str(warned[0].message)
+    assert warned[0].filename == __file__
     assert result.frame["batch_status"].tolist() == ["ARCHIVED"] * 3
     assert not result.frame["is_terminal"].any()
 

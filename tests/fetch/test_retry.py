@@ -4,9 +4,11 @@ import asyncio
 import itertools
 import random
 import socket
+import ssl
 import time
 from collections import Counter
 
+import httpx
 import pytest
 
 from safetykit_analytics import fetch_batches
@@ -276,3 +278,24 @@ def test_a_host_that_does_not_exist_is_a_transport_failure(no_waiting):
     result = fetch_batches(ids(1), base_url=f"http://127.0.0.1:{port}", api_key=KEY)
     assert result.failures["kind"].tolist() == ["transport"]
     assert "refused" in result.failures["message"].iloc[0]
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ssl.SSLCertVerificationError(1, "CANARY"), "certificate"),
+        (ssl.SSLError(1, "CANARY"), "TLS"),
+        (socket.gaierror(-2, "CANARY"), "host name"),
+        (TimeoutError("CANARY"), "timed out"),
+        (ConnectionResetError(104, "CANARY"), "Connection reset"),
+        (LookupError("CANARY"), "LookupError"),
+    ],
+)
+def test_a_transport_failure_says_what_happened_and_nothing_that_it_was_told(error, words, no_waiting):
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request):
+            raise httpx.ConnectTimeout("CANARY") from error
+
+    message = fetch_batches(["a"], api_key=KEY, transport=Broken()).failures["message"].iloc[0]
+    assert words in message
+    assert "CANARY" not in message
