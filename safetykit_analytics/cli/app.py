@@ -97,15 +97,24 @@ def run(args: Sequence[str]) -> int:
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
             return 130
+        except SystemExit as leaving:
+            # How typer reacts to a closed pipe; else it is shell completion that is done.
+            return (
+                _end_of_pipe() if isinstance(leaving.__context__, BrokenPipeError) else int(leaving.code or 0)
+            )
         except BrokenPipeError:
-            # The reader of our output, such as `head`, has seen enough; Python would complain at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
+            return _end_of_pipe()
         except Exception as error:  # noqa: BLE001 -- the last line of defence: nothing reaches a user as a traceback
             if debug:
                 traceback.print_exc()
             return _explain(error)
     return int(code or 0)
+
+
+def _end_of_pipe() -> int:
+    """Leave well: our reader, such as `head`, has seen enough. Without this Python complains at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _explain(error: Exception) -> int:

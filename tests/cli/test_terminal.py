@@ -1,0 +1,144 @@
+"""What a person at a terminal sees, what a pipe gets, and how fast help comes."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+import safetykit_analytics
+from safetykit_analytics.cli import run
+from tests.cli.conftest import KEY
+from tests.cli.helpers import COMMAND, environment, on_pipe, on_terminal
+
+COMMANDS = ("demo", "poll", "rates", "compare", "report", "compact", "verify", "simulate")
+ESCAPE = "\x1b["
+
+
+def env(simulated):
+    return {"SAFETYKIT_API_KEY": KEY, "SAFETYKIT_BASE_URL": simulated.url}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_explains_every_option_with_an_example(command, capsys):
+    assert run([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    # Long lines wrap.
+    assert f"Example: safetykit-analytics {command}" in " ".join(out.split())
+    options = re.findall(r"^  (--[a-z-]+).*$", out, re.MULTILINE)
+    undescribed = re.findall(r"^  --[a-z-]+(?: \S+)?\n  --", out, re.MULTILINE)
+    assert options
+    assert not undescribed
+
+
+def test_help_names_every_command_and_every_global_option(capsys):
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in (*COMMANDS, "--version", "--debug", "--quiet", "--verbose", "--install-completion"):
+        assert name in out
+    assert run([]) == 2
+    assert capsys.readouterr().out == out
+
+
+def test_help_and_version_load_nothing_that_takes_time():
+    code = (
+        "import sys; from safetykit_analytics.cli import run; run(['poll', '--help']); run(['--version']);"
+        "heavy = ('pandas', 'pyarrow', 'numpy', 'matplotlib', 'scipy', 'statsmodels', 'aiohttp', 'httpx');"
+        "heavy += ('jinja2', 'uvicorn', 'tqdm', 'rich', 'fsspec');"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-2:] == [f"safetykit-analytics {safetykit_analytics.__version__}", "[]"]
+
+
+def test_no_option_takes_the_key():
+    from safetykit_analytics.cli.app import app
+
+    for command in app.registered_commands:
+        parameters = command.callback.__annotations__
+        assert "api_key" not in parameters, command.callback
+
+
+def test_a_pipe_gets_text_and_nothing_moves(simulated, tmp_path):
+    ids = simulated.created()
+    shown = on_pipe("poll", *ids, cwd=tmp_path, **env(simulated))
+    assert shown.returncode == 0
+    assert shown.stdout.count("\n") == 1
+    assert shown.stderr == ""
+    shown = on_pipe("rates", "--freq", "1D", cwd=tmp_path)
+    assert shown.returncode == 0
+    assert shown.stderr == ""
+    assert ESCAPE not in shown.stdout
+    assert "\r" not in shown.stdout
+
+
+def test_a_terminal_gets_progress_and_bold_headings_unless_it_says_no_color(simulated, tmp_path):
+    ids = simulated.created()
+    code, shown = on_terminal("poll", *ids, cwd=tmp_path, **env(simulated))
+    assert code == 0
+    assert "100%" in shown
+    assert f"answered {len(ids)}" in shown
+    code, shown = on_terminal("rates", "--freq", "1D", cwd=tmp_path)
+    assert code == 0
+    assert shown.startswith(f"{ESCAPE}1mbucket")
+    code, plain = on_terminal("rates", "--freq", "1D", cwd=tmp_path, NO_COLOR="1")
+    assert code == 0
+    assert ESCAPE not in plain
+    assert plain == shown.replace(f"{ESCAPE}1m", "").replace(f"{ESCAPE}0m", "")
+
+
+def test_quiet_stands_anywhere_and_silences_all_but_results(simulated, tmp_path):
+    ids = simulated.created()[:20]
+    for arguments in (["--quiet", "poll", *ids], ["poll", "-q", *ids, "--again"]):
+        code, shown = on_terminal(*arguments, cwd=tmp_path, **env(simulated))
+        assert code == 0
+        assert "%" not in shown
+        assert shown.startswith("asked 20")
+
+
+def test_what_stands_behind_two_dashes_is_an_id(simulated, capsys):
+    assert run(["poll", "--", "--quiet"]) == 4
+    assert "--quiet: http_status" in capsys.readouterr().err
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(simulated, tmp_path):
+    assert on_pipe("poll", *simulated.created(), cwd=tmp_path, **env(simulated)).returncode == 0
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [*COMMAND, "rates", "--freq", "1h"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    _, err = process.communicate(timeout=60)
+    assert err == ""
+    assert process.returncode == 0
+
+
+def test_shells_complete_commands(tmp_path):
+    shown = on_pipe(
+        cwd=tmp_path,
+        _SAFETYKIT_ANALYTICS_COMPLETE="complete_bash",
+        COMP_WORDS="safetykit-analytics co",
+        COMP_CWORD="1",
+    )
+    assert shown.stdout.split() == ["compare", "compact"]
+
+
+def test_warnings_are_one_line_each(capsys, monkeypatch):
+    import warnings
+
+    monkeypatch.setattr(
+        "safetykit_analytics.cli.maintain.open_store", lambda path: warnings.warn("odd\nthings", stacklevel=1)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        run(["compact"])
+        assert capsys.readouterr().err.splitlines()[0] == "warning: odd\\nthings"
+        run(["compact", "--quiet"])
+        assert "warning" not in capsys.readouterr().err
