@@ -93,7 +93,7 @@ class Cells:
     place: Ints
     work: Floats
 
-    def take(self, which: Ints | Flags) -> Cells:
+    def take(self, which: Ints | Flags | slice) -> Cells:
         """Give some of them."""
         return Cells(self.batch[which], self.place[which], self.work[:, which])
 
@@ -114,6 +114,10 @@ class Spans:
     first: Ints
     stop: Ints
     pace: Floats
+
+    def take(self, which: Flags) -> Spans:
+        """Give some of them."""
+        return Spans(self.batch[which], self.first[which], self.stop[which], self.pace[:, which])
 
 
 def with_guards(edges: Ints) -> Ints:
@@ -318,11 +322,12 @@ def add_time(start: Ints, stop: Ints, group: Ints, edges: Ints, layout: Layout) 
     return total
 
 
-def merge(cells: Cells) -> Cells:
+def merge(cells: Cells, n_places: int) -> Cells:
     """Add up the cells of the same batch and place, in a fixed order."""
-    order = np.lexsort((cells.batch, cells.place))
+    key = cells.batch * n_places + cells.place
+    order = np.argsort(key, kind="stable")
+    begins = np.flatnonzero(run_starts(key[order]))
     cells = cells.take(order)
-    begins = np.flatnonzero(run_starts(cells.batch, cells.place))
     if len(begins) == len(order):
         return cells
     return Cells(cells.batch[begins], cells.place[begins], np.add.reduceat(cells.work, begins, axis=1))

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from safetykit_analytics.flow.calendar import parse_instant, zone
 from safetykit_analytics.flow.observations import LABELS
-from safetykit_analytics.flow.work import clusters, open_source, work_of
+from safetykit_analytics.flow.work import Work, clusters, join, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
 
 if TYPE_CHECKING:
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
+
+    from safetykit_analytics.flow.allocate import Cells, Spans
+    from safetykit_analytics.flow.arrays import Flags
 
 
 def batch_work(
@@ -59,9 +62,15 @@ def batch_work(
         raise ValueError(f"edges: expected two or more ascending times, found {list(edges)!r}")
     until = None if as_of is None else parse_instant(as_of, "as_of", zone("UTC"))
     source = open_source(observations, labels=LABELS, as_of=until, executor=executor)
-    work = work_of(source, instants)
+    found: list[Cells] = []
+
+    def consume(work: Work, final: Flags, cells: Cells, spans: Spans) -> None:
+        bucket = work.layout.buckets()
+        found.append(clusters(work, final & (bucket > 0) & (bucket < len(work.edges) - 2), cells, spans))
+
+    work = work_of(source, instants, consume)
     bucket = work.layout.buckets()
-    cells = clusters(work, (bucket > 0) & (bucket < len(work.edges) - 2))
+    cells = join(*found)
     cells = cells.take((cells.work != 0).any(axis=0))
     group = work.layout.groups()[cells.place]
     ids = source.stitched.ids

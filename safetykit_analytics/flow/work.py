@@ -5,6 +5,8 @@ Place in the flow: stitch, allocate → **work** → rates.
 
 from __future__ import annotations
 
+import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +26,7 @@ from safetykit_analytics.flow.allocate import (
     with_guards,
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, expand
-from safetykit_analytics.flow.calendar import from_us
+from safetykit_analytics.flow.calendar import DAY_US, from_us
 from safetykit_analytics.flow.edges import Edges, read_edges
 from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition, Partition, list_partitions, ordered_map
@@ -85,8 +87,6 @@ class Work:
         Distinct batches with a non-zero increment.
     observed, unobserved : int64
         Microseconds in which batches were active, up to their last observation and after it.
-    cells, spans : Cells, Spans
-        By batch: each batch once per place in `cells`; `spans` on top, never where the batch has a cell.
     """
 
     groups: list[tuple[str | None, ...]]
@@ -96,8 +96,11 @@ class Work:
     n_batches: Ints
     observed: Ints
     unobserved: Ints
-    cells: Cells
-    spans: Spans
+
+
+#: What is done with the work of each batch once all that falls into a bucket is known: it is given the work,
+#: the places that have become final, and what batches did in and after them.
+Consumer = Callable[["Work", Flags, Cells, Spans], None]
 
 
 def open_source(
@@ -128,7 +131,7 @@ def open_source(
     return Source(pieces, as_of, stitch(parts, labels), parts, executor)
 
 
-def work_of(source: Source, edges: Ints) -> Work:
+def work_of(source: Source, edges: Ints, consume: Consumer | None = None) -> Work:
     """Make the second pass: spread all work over buckets.
 
     Parameters
@@ -136,52 +139,87 @@ def work_of(source: Source, edges: Ints) -> Work:
     source : Source
     edges : int64 array
         Bucket edges, ascending, without guards.
+    consume : function, optional
+        Called in time order, each place being final in exactly one call. The work of single batches is
+        kept only until then, so that memory holds some days of it and not all.
     """
     known = source.stitched
     edges = with_guards(edges)
-    leads = _leads(known)
+    run_first = first_bucket(edges, known.run_start)
     layout = layout_of(
         known.run_group,
-        first_bucket(edges, known.run_start),
-        np.maximum(last_bucket(edges, known.run_end), first_bucket(edges, known.run_start)),
+        run_first,
+        np.maximum(last_bucket(edges, known.run_end), run_first),
         len(known.groups),
     )
-    sums, cells, spans = spread(leads, edges, layout)
-    all_cells, all_spans = [cells], [spans]
-    for day, work in enumerate(ordered_map(read_work, _tasks(source, edges), source.executor)):
-        places = places_in(work.groups, work.layout, layout)
-        sums[:, places] += work.sums
-        batch = known.batch[known.offset[day] : known.offset[day + 1]]
-        all_cells.append(Cells(batch[work.cells.batch], places[work.cells.place], work.cells.work))
-        # A group's buckets stand side by side in both layouts: a range stays a range.
-        first = places[work.spans.first] if len(work.spans.first) else work.spans.first
-        all_spans.append(
-            Spans(batch[work.spans.batch], first, first + work.spans.stop - work.spans.first, work.spans.pace)
-        )
-    merged = merge(
-        Cells(
-            np.concatenate([some.batch for some in all_cells]),
-            np.concatenate([some.place for some in all_cells]),
-            np.concatenate([some.work for some in all_cells], axis=1),
-        )
-    )
-    spans = Spans(
-        np.concatenate([some.batch for some in all_spans]),
-        np.concatenate([some.first for some in all_spans]),
-        np.concatenate([some.stop for some in all_spans]),
-        np.concatenate([some.pace for some in all_spans], axis=1),
-    )
+    sums, leads, spans = spread(_leads(known), edges, layout)
     observed, unobserved = _active(known, edges, layout, source.as_of)
-    return Work(
-        groups=known.groups,
-        edges=edges,
-        layout=layout,
-        sums=sums,
-        n_batches=np.bincount(merged.place, minlength=layout.size) + _covering(spans, layout.size),
-        observed=observed,
-        unobserved=unobserved,
-        cells=merged,
-        spans=spans,
+    n_batches = np.zeros(layout.size, dtype=np.int64)
+    work = Work(known.groups, edges, layout, sums, n_batches, observed, unobserved)
+    bucket = layout.buckets()
+    # What crosses days is known beforehand, and joins the day that makes its bucket final.
+    order = np.argsort(bucket[leads.place], kind="stable")
+    leads = leads.take(order)
+    lead_bucket = bucket[leads.place]
+    waiting, lead_at, final = _no_cells(), 0, 0
+    covered = _covering(spans, layout.size)
+    for day, part in enumerate(ordered_map(read_work, _tasks(source, edges), source.executor)):
+        places = places_in(part.groups, part.layout, layout)
+        sums[:, places] += part.sums
+        batch = known.batch[known.offset[day] : known.offset[day + 1]]
+        cells = Cells(batch[part.cells.batch], places[part.cells.place], part.cells.work)
+        if len(part.spans.first):
+            # A group's buckets stand side by side in both layouts: a range stays a range.
+            first = places[part.spans.first]
+            stop = first + part.spans.stop - part.spans.first
+            more = Spans(batch[part.spans.batch], first, stop, part.spans.pace)
+            covered += _covering(more, layout.size)
+            spans = _join_spans(spans, more)
+        was_final, final = final, _final(source, day, edges)
+        lead_stop = int(np.searchsorted(lead_bucket, final))
+        cells = join(waiting, cells, leads.take(slice(lead_at, lead_stop)))
+        lead_at = lead_stop
+        is_final = bucket[cells.place] < final
+        waiting, cells = cells.take(~is_final), merge(cells.take(is_final), layout.size)
+        n_batches += np.bincount(cells.place, minlength=layout.size)
+        if consume is not None:
+            consume(work, (bucket >= was_final) & (bucket < final), cells, spans)
+            if len(spans.first):
+                spans = spans.take(bucket[spans.stop - 1] >= final)
+    n_batches += covered
+    return work
+
+
+def _final(source: Source, day: int, edges: Ints) -> int:
+    """Give the bucket before which nothing can change once a day is added."""
+    if day + 1 >= len(source.pieces):
+        return len(edges)
+    following = source.pieces[day + 1]
+    assert not isinstance(following, Rows)
+    midnight = (following.date - dt.date(1970, 1, 1)).days * DAY_US
+    return int(np.searchsorted(edges, midnight, side="right")) - 1
+
+
+def _no_cells() -> Cells:
+    none = np.zeros(0, dtype=np.int64)
+    return Cells(none, none, np.zeros((3, 0)))
+
+
+def join(*some: Cells) -> Cells:
+    """Put cells end to end."""
+    return Cells(
+        np.concatenate([cells.batch for cells in some]),
+        np.concatenate([cells.place for cells in some]),
+        np.concatenate([cells.work for cells in some], axis=1),
+    )
+
+
+def _join_spans(*some: Spans) -> Spans:
+    return Spans(
+        np.concatenate([spans.batch for spans in some]),
+        np.concatenate([spans.first for spans in some]),
+        np.concatenate([spans.stop for spans in some]),
+        np.concatenate([spans.pace for spans in some], axis=1),
     )
 
 
@@ -278,18 +316,14 @@ def _covering(spans: Spans, size: int) -> Ints:
     return np.cumsum(change[:size])
 
 
-def clusters(work: Work, wanted: Flags) -> Cells:
+def clusters(work: Work, wanted: Flags, cells: Cells, spans: Spans) -> Cells:
     """Give the work of each batch at the wanted places, spans written out."""
-    cells = work.cells.take(wanted[work.cells.place])
-    if not len(work.spans.first):
+    cells = cells.take(wanted[cells.place])
+    if not len(spans.first):
         return cells
     before = np.append(0, np.cumsum(wanted))
-    owner, step = expand(before[work.spans.stop] - before[work.spans.first])
-    place = np.flatnonzero(wanted)[before[work.spans.first][owner] + step]
+    owner, step = expand(before[spans.stop] - before[spans.first])
+    place = np.flatnonzero(wanted)[before[spans.first][owner] + step]
     bucket = work.layout.buckets()[place]
-    covered = work.spans.pace[:, owner] * (work.edges[bucket + 1] - work.edges[bucket])
-    return Cells(
-        np.append(cells.batch, work.spans.batch[owner]),
-        np.append(cells.place, place),
-        np.concatenate([cells.work, covered], axis=1),
-    )
+    covered = spans.pace[:, owner] * (work.edges[bucket + 1] - work.edges[bucket])
+    return join(cells, Cells(spans.batch[owner], place, covered))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED
+from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED, Cells, Spans
 from safetykit_analytics.flow.calendar import (
     HOUR_US,
     Frequency,
@@ -152,7 +152,8 @@ def rates(
     source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
     frequency = frequency or _finest(source)
     edges = edges_between(source, frequency, calendar, first, stop)
-    return _table(work_of(source, edges), names, source.as_of or 0, tz, confidence)
+    intervals = _Intervals(confidence)
+    return _table(work_of(source, edges, intervals.add), intervals, names, source.as_of or 0, str(tz))
 
 
 def parse_window(start: Any, end: Any, tz: ZoneInfo) -> tuple[int | None, int | None]:
@@ -188,7 +189,7 @@ def _finest(source: Source) -> Frequency:
     return options[int(enough[0]) if len(enough) else -1]
 
 
-def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str, confidence: float) -> pd.DataFrame:
+def _table(work: Work, intervals: _Intervals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
     """Turn sums into the table that people read."""
     place = active_places(work)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
@@ -197,14 +198,10 @@ def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str, confidence: flo
     success, error, cancelled = sums[:3]
     processed = success + error
     hours = (np.minimum(stop, as_of) - start) / HOUR_US
-    coverage = _ratio(
-        work.observed[place].astype(np.float64), (work.observed + work.unobserved)[place].astype(np.float64)
-    )
-    smeared = np.minimum(_ratio(sums[SMEARED], sums[MOVED]), 1.0)
     noise = _ZERO_WORK * sums[ABSOLUTE]
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
-    low, high, note = _intervals(work, place, coverage, smeared, confidence)
+    low, high, note = intervals.at(place, work.layout.size)
     columns = {
         "bucket_start": pa.array(start, type=pa.timestamp("us", tz=str(tz))),
         "bucket_end": pa.array(stop, type=pa.timestamp("us", tz=str(tz))),
@@ -220,8 +217,8 @@ def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str, confidence: flo
         "n_batches": work.n_batches[place],
         "processed_low": sums[LOW],
         "processed_high": sums[HIGH],
-        "coverage": coverage,
-        "smeared_share": smeared,
+        "coverage": _coverage(work)[place],
+        "smeared_share": _smeared(work)[place],
         "reprocessed": sums[REPROCESSED],
         "partial": stop > as_of,
         "note": pa.array(note, type=pa.string()),
@@ -252,30 +249,63 @@ def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], gro
     }
 
 
-def _intervals(
-    work: Work, place: Ints, coverage: Floats, smeared: Floats, confidence: float
-) -> tuple[Floats, Floats, list[str]]:
-    """Give the interval of each row's error rate, and why there is none or a weak one."""
-    uncovered, guessed = coverage < _ENOUGH_COVERAGE, smeared > _TOO_SMEARED
-    told: Flags = ~(uncovered | guessed)
-    wanted = np.zeros(work.layout.size, dtype=np.bool_)
-    wanted[place] = told
-    row = np.cumsum(wanted) - 1
-    cells = clusters(work, wanted)
-    found = cluster_rates(
-        row[cells.place],
-        cells.work[1],
-        cells.work[0] + cells.work[1],
-        n_groups=int(np.count_nonzero(told)),
-        confidence=confidence,
-    )
-    low, high = np.full(len(place), np.nan), np.full(len(place), np.nan)
-    low[told], high[told] = found.low, found.high
-    note = np.where(uncovered & guessed, "low_coverage;mostly_smeared", "").astype(object)
-    note[uncovered & ~guessed] = "low_coverage"
-    note[guessed & ~uncovered] = "mostly_smeared"
-    note[told] = found.note
-    return low, high, note.tolist()
+class _Intervals:
+    """The intervals of the error rates, made as buckets become final."""
+
+    def __init__(self, confidence: float) -> None:
+        self.confidence = confidence
+        self.places: list[Ints] = []
+        self.lows: list[Floats] = []
+        self.highs: list[Floats] = []
+        self.notes: list[Any] = []
+
+    def add(self, work: Work, final: Flags, cells: Cells, spans: Spans) -> None:
+        """Take the places that have become final."""
+        place = np.flatnonzero(final)
+        uncovered = _coverage(work, place) < _ENOUGH_COVERAGE
+        guessed = _smeared(work, place) > _TOO_SMEARED
+        told = ~(uncovered | guessed)
+        wanted = final.copy()
+        wanted[place] = told
+        row = np.cumsum(wanted) - 1
+        cells = clusters(work, wanted, cells, spans)
+        found = cluster_rates(
+            row[cells.place],
+            cells.work[1],
+            cells.work[0] + cells.work[1],
+            n_groups=int(np.count_nonzero(told)),
+            confidence=self.confidence,
+        )
+        low, high = np.full(len(place), np.nan), np.full(len(place), np.nan)
+        low[told], high[told] = found.low, found.high
+        note = np.where(uncovered & guessed, "low_coverage;mostly_smeared", "").astype(object)
+        note[uncovered & ~guessed] = "low_coverage"
+        note[guessed & ~uncovered] = "mostly_smeared"
+        note[told] = found.note
+        self.places.append(place)
+        self.lows.append(low)
+        self.highs.append(high)
+        self.notes.append(note)
+
+    def at(self, place: Ints, n_places: int) -> tuple[Floats, Floats, list[str]]:
+        """Give the ends of the intervals, and why there is none or a weak one."""
+        row = np.empty(n_places, dtype=np.int64)
+        row[np.concatenate(self.places)] = np.arange(n_places)
+        row = row[place]
+        return (
+            np.concatenate(self.lows)[row],
+            np.concatenate(self.highs)[row],
+            np.concatenate(self.notes)[row].tolist(),
+        )
+
+
+def _coverage(work: Work, place: Ints | slice = slice(None)) -> Floats:
+    observed = work.observed[place].astype(np.float64)
+    return _ratio(observed, observed + work.unobserved[place])
+
+
+def _smeared(work: Work, place: Ints | slice = slice(None)) -> Floats:
+    return np.minimum(_ratio(work.sums[SMEARED, place], work.sums[MOVED, place]), 1.0)
 
 
 def _ratio(numerator: Any, denominator: Any) -> Floats:
