@@ -99,10 +99,13 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
         last_counts=rows.counts[:, last],
         created=rows.created,
         first_terminal=_time_at(rows.t, terminal_row, n),
-        run_batch=run_batch,
-        run_row=run_row,
+        run_batch=run_batch.astype(np.int32),
+        run_row=run_row.astype(np.int32),
         run_start=run_start,
-        run_labels={name: Label(label.codes[run_row], label.names) for name, label in rows.labels.items()},
+        run_labels={
+            name: Label(label.codes[run_row].astype(np.int32), label.names)
+            for name, label in rows.labels.items()
+        },
         weights=_weights(rows, is_start, lengths),
         state=_state(rows, is_start, terminal_row, run_row) if state else {},
     )

@@ -7,7 +7,9 @@ will do.
 from __future__ import annotations
 
 import datetime as dt
+import os
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
@@ -24,6 +26,8 @@ _Result = TypeVar("_Result")
 # Tasks handed to an executor ahead of the one whose result is due: enough to keep a few dozen workers
 # busy, few enough that finished results cannot pile up.
 _AHEAD = 64
+# More threads than this wait for one another.
+_THREADS = 4
 
 
 class Partition(Protocol):
@@ -82,20 +86,32 @@ def ordered_map(
 ) -> Iterator[_Result]:
     """Apply a module-level function to argument tuples and give the results in their order.
 
-    At most a fixed number of tasks is ahead of the result that is due, so that memory is bounded whatever the
-    number of items. If one fails, or the caller stops, those not begun are cancelled.
+    Without an executor a few threads of this process do it: reading and array passes leave the interpreter
+    free for one another. At most a fixed number of tasks is ahead of the result that is due, so that memory
+    is bounded whatever the number of items. If one fails, or the caller stops, those not begun are cancelled.
     """
-    if executor is None:
-        yield from (function(*item) for item in items)
-        return
-    ahead: deque[Future[_Result]] = deque()
+    tasks = list(items)
+    if len(tasks) == 1:
+        yield function(*tasks[0])
+    elif executor is not None:
+        yield from _in_order(function, tasks, executor, _AHEAD)
+    else:
+        threads = min(_THREADS, os.cpu_count() or 1)
+        with ThreadPoolExecutor(threads) as pool:
+            yield from _in_order(function, tasks, pool, threads + 1)
+
+
+def _in_order(
+    function: Callable[..., _Result], tasks: list[tuple[Any, ...]], executor: Executor, ahead: int
+) -> Iterator[_Result]:
+    running: deque[Future[_Result]] = deque()
     try:
-        for item in items:
-            ahead.append(executor.submit(function, *item))
-            if len(ahead) >= _AHEAD:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        for task in tasks:
+            running.append(executor.submit(function, *task))
+            if len(running) >= ahead:
+                yield running.popleft().result()
+        while running:
+            yield running.popleft().result()
     finally:
-        for task in ahead:
-            task.cancel()
+        for future in running:
+            future.cancel()

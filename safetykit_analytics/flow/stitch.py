@@ -20,6 +20,20 @@ if TYPE_CHECKING:
     from safetykit_analytics.flow.edges import Edges
 
 
+_COLUMNS = (
+    "ids",
+    "first_t",
+    "last_t",
+    "first_counts",
+    "last_counts",
+    "created",
+    "first_terminal",
+    "run_batch",
+    "run_row",
+    "run_start",
+)
+
+
 @dataclass(frozen=True)
 class Stitched:
     """What is known of all batches once every day's edges are seen.
@@ -93,10 +107,19 @@ class Stitched:
         return slice(int(bounds[0]), int(bounds[1]))
 
 
-def stitch(parts: list[Edges], labels: tuple[str, ...]) -> Stitched:
-    """Put the edges of all days together."""
-    offset = np.cumsum([0, *(len(part.ids) for part in parts)])
-    batch, ids = _batches([part.ids for part in parts])
+def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) -> Stitched:
+    """Put the edges of all days together; with `keep=False` the list of them is empty afterwards."""
+    columns = {name: [getattr(part, name) for part in parts] for name in _COLUMNS}
+    run_labels = {name: [part.run_labels[name] for part in parts] for name in labels}
+    if not keep:
+        parts.clear()
+
+    def joined(name: str) -> Any:
+        # Each day's arrays are let go as soon as they are joined.
+        return np.concatenate(columns.pop(name), axis=-1)
+
+    offset = np.cumsum([0, *(len(some) for some in columns["ids"])])
+    batch, ids = _batches(columns.pop("ids"))
     order = np.argsort(batch, kind="stable")
     is_new = run_starts(batch[order])
     begin, stop = run_bounds(is_new)
@@ -105,26 +128,30 @@ def stitch(parts: list[Edges], labels: tuple[str, ...]) -> Stitched:
     before = np.full(len(order), -1)
     before[order[1:]] = np.where(is_new[1:], -1, order[:-1])
     is_first = before < 0
-    first_t, last_t = _joined(parts, "first_t"), _joined(parts, "last_t")
-    created = np.where(is_first, _joined(parts, "created"), NEVER)
+    first_t, last_t = joined("first_t"), joined("last_t")
+    created = np.where(is_first, joined("created"), NEVER)
     # Clocks differ by seconds: a creation more than a day ahead is no creation time at all.
     created[(created != NEVER) & (created - first_t > DAY_US)] = NEVER
     start = np.where(
         is_first, np.where(created == NEVER, first_t, np.minimum(created, first_t)), last_t[before]
     )
-    last_counts = _joined(parts, "last_counts")
-    delta = _joined(parts, "first_counts") - np.where(is_first, 0, last_counts[:, before])
+    last_counts = joined("last_counts")
+    delta = joined("first_counts") - np.where(is_first, 0, last_counts[:, before])
     # Nobody knows when it was done: `data_quality` reports it as unplaced.
     delta[:, is_first & (created == NEVER)] = 0
 
-    first_terminal = _joined(parts, "first_terminal")
+    first_terminal = joined("first_terminal")
     ends = (first_terminal != NEVER)[order]
     settled = np.zeros(len(order), dtype=np.bool_)
     settled[order[1:]] = (last_valid(ends, position_start)[:-1] >= 0) & ~is_new[1:]
 
     first_row = order[begin]
     last_row = order[stop - 1]
-    runs = _runs(parts, labels, offset, order, batch)
+    del before, last_counts, position_start
+    run_batch = columns.pop("run_batch")
+    edge = np.concatenate([some + at for some, at in zip(run_batch, offset, strict=False)])
+    runs = {"edge": edge, "row": joined("run_row"), "start": joined("run_start")}
+    runs |= _labels(run_labels, edge, order, batch)
     run_edge = runs["edge"]
     is_leading = runs["start"] == NEVER
     run_start = np.where(is_leading, start[run_edge], runs["start"])
@@ -166,28 +193,16 @@ def _batches(ids: list[Any]) -> tuple[Ints, Any]:
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
 
 
-def _joined(parts: list[Edges], name: str) -> Any:
-    return np.concatenate([getattr(part, name) for part in parts], axis=-1)
-
-
-def _runs(
-    parts: list[Edges], labels: tuple[str, ...], offset: Ints, order: Ints, batch: Ints
-) -> dict[str, Any]:
-    """Join the label runs of all days and fill their labels along each batch."""
-    edge = np.concatenate([part.run_batch + at for part, at in zip(parts, offset, strict=False)])
-    runs: dict[str, Any] = {
-        "edge": edge,
-        "row": _joined(parts, "run_row"),
-        "start": _joined(parts, "run_start"),
-    }
-    columns = {name: unify([part.run_labels[name] for part in parts]) for name in labels}
+def _labels(labels: dict[str, list[Label]], edge: Ints, order: Ints, batch: Ints) -> dict[str, Any]:
+    """Join the labels of all label runs and fill them along each batch."""
+    columns = {name: unify(some) for name, some in labels.items()}
     if any((label.codes < 0).any() for label in columns.values()):
         rank = np.empty(len(order), dtype=np.int64)
         rank[order] = np.arange(len(order))
         # Runs come by day, batch and row, so that a stable sort by batch keeps them in time.
         along = np.argsort(rank[edge], kind="stable")
         columns = {name: _filled(label, along, batch[edge]) for name, label in columns.items()}
-    return runs | columns
+    return columns
 
 
 def _filled(label: Label, along: Ints, batch: Ints) -> Label:

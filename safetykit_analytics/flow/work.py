@@ -49,6 +49,9 @@ class Source:
         Microseconds since 1970, UTC: the last observation, unless one was given; None without observations.
     stitched : Stitched
     parts : list of Edges
+        Kept if the source was opened with its state.
+    weights : float64 array
+        Absolute work by length of interval, within days; see `Edges`.
     executor : Executor or None
     """
 
@@ -56,6 +59,7 @@ class Source:
     as_of: int | None
     stitched: Stitched
     parts: list[Edges]
+    weights: Floats
     executor: Executor | None
 
 
@@ -128,7 +132,8 @@ def open_source(
     )
     if as_of is None:
         as_of = max((int(part.last_t.max()) for part in parts if len(part.last_t)), default=None)
-    return Source(pieces, as_of, stitch(parts, labels), parts, executor)
+    weights = np.sum([part.weights for part in parts], axis=0)
+    return Source(pieces, as_of, stitch(parts, labels, keep=state), parts, weights, executor)
 
 
 def work_of(source: Source, edges: Ints, consume: Consumer | None = None) -> Work:

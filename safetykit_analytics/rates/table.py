@@ -180,10 +180,9 @@ def _finest(source: Source) -> Frequency:
     """Choose the finest frequency at which at most a fifth of the work is smeared."""
     known = source.stitched
     options = [parse_freq(name) for name in AUTO_FREQS]
-    weights = np.sum([part.weights for part in source.parts], axis=0)
     kind = np.searchsorted([option.length_us for option in options], known.end - known.start, side="left")
     work = np.abs(known.delta[0] + known.delta[1])
-    weights = weights + np.bincount(kind, weights=work, minlength=len(options) + 1)
+    weights = source.weights + np.bincount(kind, weights=work, minlength=len(options) + 1)
     smeared = weights.sum() - np.cumsum(weights[:-1])
     enough = np.flatnonzero(smeared <= _AUTO_SMEARED * weights.sum())
     return options[int(enough[0]) if len(enough) else -1]
