@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.allocate import (
+    N_SUMS,
     Cells,
     Intervals,
     Layout,
@@ -36,6 +37,10 @@ from safetykit_analytics.schema import OBSERVATION_SCHEMA
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from concurrent.futures import Executor
+
+
+# Intervals spread at a time: temporary arrays of some megabytes, and little to do per piece.
+_CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,7 @@ def work_of(source: Source, edges: Ints, consume: Consumer | None = None) -> Wor
         np.maximum(last_bucket(edges, known.run_end), run_first),
         len(known.groups),
     )
-    sums, leads, spans = spread(_leads(known), edges, layout)
+    sums, leads, spans = _spread_leads(known, edges, layout)
     observed, unobserved = _active(known, edges, layout, source.as_of)
     n_batches = np.zeros(layout.size, dtype=np.int64)
     work = Work(known.groups, edges, layout, sums, n_batches, observed, unobserved)
@@ -166,7 +171,7 @@ def work_of(source: Source, edges: Ints, consume: Consumer | None = None) -> Wor
     order = np.argsort(bucket[leads.place], kind="stable")
     leads = leads.take(order)
     lead_bucket = bucket[leads.place]
-    waiting, lead_at, final = _no_cells(), 0, 0
+    waiting, lead_at, final = no_cells(), 0, 0
     covered = _covering(spans, layout.size)
     for day, part in enumerate(ordered_map(read_work, _tasks(source, edges), source.executor)):
         places = places_in(part.groups, part.layout, layout)
@@ -205,9 +210,16 @@ def _final(source: Source, day: int, edges: Ints) -> int:
     return int(np.searchsorted(edges, midnight, side="right")) - 1
 
 
-def _no_cells() -> Cells:
+def no_cells() -> Cells:
+    """Give an empty collection of cells."""
     none = np.zeros(0, dtype=np.int64)
     return Cells(none, none, np.zeros((3, 0)))
+
+
+def no_spans() -> Spans:
+    """Give an empty collection of spans."""
+    none = np.zeros(0, dtype=np.int64)
+    return Spans(none, none, none, np.zeros((3, 0)))
 
 
 def join(*some: Cells) -> Cells:
@@ -279,8 +291,29 @@ def _tasks(source: Source, edges: Ints) -> Iterable[tuple[Any, ...]]:
         )
 
 
+def _spread_leads(known: Stitched, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
+    """Spread all intervals that lead into a day, some at a time."""
+    leads = _leads(known)
+    sums = np.zeros((N_SUMS, layout.size))
+    cells, spans = [no_cells()], [no_spans()]
+    for start in range(0, len(leads.start), _CHUNK):
+        which = slice(start, start + _CHUNK)
+        some = Intervals(
+            leads.start[which],
+            leads.end[which],
+            leads.delta[:, which],
+            leads.batch[which],
+            leads.group[which],
+        )
+        added, new_cells, new_spans = spread(some, edges, layout)
+        sums += added
+        cells.append(new_cells)
+        spans.append(new_spans)
+    return sums, join(*cells), _join_spans(*spans)
+
+
 def _leads(known: Stitched) -> Intervals:
-    """Intervals that lead into a day."""
+    """Give the intervals that lead into a day."""
     # An edge row's first run has the label of the observation that ended the interval.
     group = np.zeros(len(known.batch), dtype=np.int64)
     leading = np.append([True], known.run_edge[1:] != known.run_edge[:-1])[: len(known.run_edge)]
