@@ -152,3 +152,15 @@ def test_durations_that_are_none_are_refused(lower, upper, event, message):
 def test_a_quantile_outside_0_to_1_is_refused(quantile):
     with pytest.raises(ValueError, match="quantile must be between 0 and 1"):
         quantile_bracket([1], [2], [True], quantile)
+
+
+def test_lifelines_estimate_from_intervals_is_wrong_at_their_ends_and_not_used():
+    # Half of the batches ended in (0, 1], the other half in (1, 2]: at 1 h just one half is done.
+    lower, upper = np.array([0.0, 1, 0, 1]), np.array([1.0, 2, 1, 2])
+    with np.errstate(all="ignore"):
+        estimate = KaplanMeierFitter().fit_interval_censoring(lower, upper).survival_function_
+    # Taken for closed, the intervals share the point 1, and all ends are put there.
+    assert estimate["NPMLE_estimate_upper"].tolist() == [1, 1, 0]
+    s_min, s_max = survival_bounds(lower, upper, np.ones(4, bool), [1])
+    assert (s_min[0], s_max[0]) == pytest.approx((0.5, 0.5))
+    assert quantile_bracket(lower, upper, np.ones(4, bool), 0.9) == (1, 2)
