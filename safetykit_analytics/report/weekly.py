@@ -68,8 +68,20 @@ def weekly_report(
 
     Examples
     --------
-    >>> report = weekly_report(store, week="2026-W47", tz="Europe/Berlin")  # doctest: +SKIP
-    >>> report.save("report.html")  # doctest: +SKIP
+    >>> import pandas as pd
+    >>> import safetykit_analytics as ska
+    >>> created = pd.date_range("2026-11-09", periods=14, freq="D", tz="UTC")
+    >>> batches = pd.DataFrame({
+    ...     "batch_id": [f"batch_{number}" for number in range(14)], "created_at": created,
+    ...     "observed_at": created + pd.Timedelta("1h"), "batch_status": "SUCCESS", "batch_count": 1000,
+    ...     "success_count": [980, 970] * 7, "error_count": [20, 30] * 7, "cancelled_count": 0,
+    ...     "pending_count": 0, "policy_id": "spam", "policy_version": "v7", "has_download": True,
+    ...     "is_terminal": True,
+    ... })
+    >>> report = ska.weekly_report(batches, week="2026-W47", as_of=pd.Timestamp("2026-11-23T08:00Z"))
+    >>> report.to_dict()["totals"][0]["processed"]
+    7000.0
+    >>> report.save("report.html")
     """
     zone(tz)
     known = resolve_as_of(observations, as_of)
@@ -98,6 +110,15 @@ class WeeklyReport:
     ----------
     facts : Facts
         Every number, before any formatting.
+
+    Examples
+    --------
+    A store that is empty gives a report as well, which says so:
+
+    >>> import safetykit_analytics as ska
+    >>> report = ska.weekly_report(ska.SnapshotStore("snapshots"), week="2026-W47", as_of="2026-11-23")
+    >>> print(report.to_markdown().splitlines()[0])
+    # SafetyKit weekly report 2026-W47
     """
 
     facts: Facts
@@ -120,7 +141,13 @@ class WeeklyReport:
         return render_html(self._document)
 
     def to_markdown(self) -> str:
-        """Give the words and tables as Markdown, for chats and wikis; the pictures are left to the page."""
+        """Give the words and tables as Markdown, for chats and wikis; the pictures are left to the page.
+
+        Returns
+        -------
+        str
+            Names from the data are escaped and cannot become markup.
+        """
         return render_markdown(compose(self.facts, {}))
 
     def to_dict(self) -> dict[str, Any]:

@@ -24,24 +24,15 @@ CHECKS = {
 }
 
 
-# Stages that are still being built: to be empty with the first release.
-OPEN: set[str] = set()
-
-
-def _landed(name: str) -> bool:
-    return name not in OPEN and "Not here yet." not in (inspect.getdoc(getattr(ska, name)) or "")
-
-
-NAMES = [name for name in PUBLIC if _landed(name)]
-FUNCTIONS = [name for name in NAMES if inspect.isfunction(getattr(ska, name))]
+FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(ska, name))]
 CLASSES = [
     name
-    for name in NAMES
+    for name in PUBLIC
     if inspect.isclass(getattr(ska, name)) and not issubclass(getattr(ska, name), BaseException)
 ]
 ERRORS = [
     name
-    for name in NAMES
+    for name in PUBLIC
     if inspect.isclass(getattr(ska, name)) and issubclass(getattr(ska, name), BaseException)
 ]
 
@@ -120,7 +111,7 @@ def test_every_public_function_says_what_it_raises(name):
     assert _has_twin(name) or numpydoc.docscrape_sphinx.get_doc_object(getattr(ska, name))["Raises"]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PUBLIC)
 def test_the_examples_of_every_public_name_run_as_they_stand(name, tmp_path, monkeypatch):
     # Nothing but the public names is given: an example must work where it is copied to.
     monkeypatch.chdir(tmp_path)

@@ -21,6 +21,7 @@ def test_there_is_a_notebook_for_each_use():
     assert [path.stem for path in NOTEBOOKS] == [
         "01_quickstart",
         "02_policy_versions",
+        "03_weekly_report",
         "04_scaling",
     ]
 
