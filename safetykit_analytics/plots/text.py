@@ -81,7 +81,7 @@ def put(artist: Text, text: str) -> None:
 def wrap(text: str, *, width: int) -> str:
     r"""Break a drawn name into lines of at most `width` characters, losing nothing but spaces at the breaks.
 
-    >>> wrap("spam and scams in marketplace listings", width=20)
+    >>> wrap("spam and scams in marketplace listings", width=24)
     'spam and scams in\nmarketplace listings'
     """
     # Boxes, CJK and capitals are wider than the letters that most names are made of.
