@@ -7,7 +7,7 @@ import io
 import itertools
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import safetykit_analytics as ska
@@ -59,12 +59,12 @@ def run_examples(text: str, globs: dict[str, object], name: str, line: int = 0) 
     return found.getvalue()
 
 
-def run_page(markdown: str, name: str) -> Iterator[str]:
-    """Run the Python of a page, top to bottom in one namespace; yield what differs.
+def run_page(markdown: str, name: str, given: Mapping[str, object]) -> Iterator[str]:
+    """Run the Python of a page, top to bottom in one namespace with some names given; yield what differs.
 
     A block without prompts runs as a script: if a `text` block comes next, that is what it prints.
     """
-    globs: dict[str, object] = {"__name__": "__main__"}
+    globs: dict[str, object] = {"__name__": "__main__", **given}
     blocks = fenced_blocks(markdown)
     for block, after in itertools.zip_longest(blocks, blocks[1:]):
         if block.language not in {"python", "pycon"}:

@@ -6,6 +6,7 @@ import runpy
 
 import pytest
 
+from safetykit_analytics.simulator import make_fleet, serve
 from tests.docs.helpers import NOTEBOOKS, PAGES, ROOT, fenced_blocks, run_page, without_code
 
 MARKDOWN = sorted(
@@ -15,19 +16,37 @@ MARKDOWN.remove(ROOT / "README.md")  # until all the pages are there
 _LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)")
 
 
+@pytest.fixture(scope="module")
+def simulated():
+    """A SafetyKit that answers on this machine: its base URL and the ids of its batches."""
+    fleet = make_fleet(seed=1, batches=20, weeks=1)
+    with serve(fleet, clock=lambda: fleet.end, api_key="a-key") as url:
+        yield url, fleet.batch_ids
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
-def test_the_code_of_every_page_runs_and_prints_what_is_shown(page, tmp_path, monkeypatch):
+def test_the_code_of_every_page_runs_and_prints_what_is_shown(page, simulated, tmp_path, monkeypatch):
+    # The reader of a page has a key in the environment, and batches whose ids they know.
+    url, batch_ids = simulated
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("SAFETYKIT_API_KEY", raising=False)
-    assert not "".join(run_page(page.read_text("utf-8"), page.name))
+    monkeypatch.setenv("SAFETYKIT_API_KEY", "a-key")
+    monkeypatch.setenv("SAFETYKIT_BASE_URL", url)
+    given = {"batch_ids": list(batch_ids), "batch_id": batch_ids[0]}
+    assert not "".join(run_page(page.read_text("utf-8"), page.name, given))
 
 
-def test_a_page_whose_output_differs_is_caught():
-    assert "Expected" in "".join(run_page("```python\n>>> 1 + 1\n3\n```\n", "wrong.md"))
-    assert "shown" in "".join(run_page("```python\nprint(1)\n```\n\n```text\n2\n```\n", "wrong.md"))
-    assert not "".join(
-        run_page("```python\n>>> x = 1\n```\n\n```python\nprint(x)\n```\n```text\n1\n```\n", "p")
-    )
+@pytest.mark.parametrize(
+    ("markdown", "complaint"),
+    [
+        ("```python\n>>> 1 + 1\n3\n```\n", "Expected"),
+        ("```python\nprint(1)\n```\n\n```text\n2\n```\n", "shown"),
+        ("```python\n>>> x = given\n```\n\n```python\nprint(x)\n```\n```text\n1\n```\n", ""),
+    ],
+)
+def test_a_page_whose_output_differs_is_caught(markdown, complaint):
+    found = "".join(run_page(markdown, "page.md", {"given": 1}))
+    assert complaint in found
+    assert bool(found) == bool(complaint)
 
 
 def _anchors(markdown: str) -> set[str]:
