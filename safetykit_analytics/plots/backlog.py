@@ -14,6 +14,7 @@ from safetykit_analytics.plots.axes import count_axis
 from safetykit_analytics.plots.lines import track, values
 from safetykit_analytics.plots.over_time import Quantity, draw_over_time
 from safetykit_analytics.plots.panel import Plot, draw_alone
+from safetykit_analytics.plots.text import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,8 @@ def plot_backlog(backlog: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        Each value stands at its bucket's end, which is when it holds.
+        Each value stands at its bucket's end, which is when it holds; the last one, while its bucket is
+        not over, holds now.
 
     Raises
     ------
@@ -63,8 +65,9 @@ def _about(rows: pd.DataFrame, bucket: str) -> str:
     if not bucket:
         return "decisions that wait in open batches"
     last = rows.iloc[-1]
-    open_batches = 0 if np.isnan(float(last["n_open"])) else last["n_open"]
-    return f"at the end {float(last['pending']):,.0f} pending,\n{open_batches:,.0f} open batches"
+    waiting = 0 if np.isnan(float(last["n_open"])) else last["n_open"]
+    batches = counted(waiting, "open batch", "open batches")
+    return f"at the end {float(last['pending']):,.0f} pending,\n{batches}"
 
 
 _QUANTITY = Quantity(

@@ -17,7 +17,8 @@ from safetykit_analytics.plots.axes import GREY, percent, plain, width_inches
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import number, rows_height, rows_of, write_rows
-from safetykit_analytics.plots.series import POLICY, shown_name
+from safetykit_analytics.plots.series import POLICY, names_in, shown_name
+from safetykit_analytics.plots.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,7 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
             "← fewer errors      difference from the baseline, percentage points      more errors →"
         )
     panel.span = (low, high)
-    panel.detail = _detail(baselines, left_out)
+    panel.detail = _detail(baselines, len(names_in(candidates).policies), left_out)
     panel.words_right = True
     panel.key = _key(rows)
     return panel
@@ -113,8 +114,11 @@ def points(fraction: float) -> str:
     >>> points(0.0125), points(-0.003), points(0.0)
     ('+1.25', '−0.3', '0')
     """  # noqa: RUF002 -- a minus as wide as the plus
-    shown = f"{100 * fraction:+.3g}".replace("-", "−")  # noqa: RUF001
-    return "0" if float(f"{100 * fraction:.3g}") == 0 else shown
+    size = abs(100 * fraction)
+    # Two digits after the point, and two that count where it is smaller.
+    shown = f"{size:.2f}".rstrip("0").rstrip(".") if size >= 0.1 or size == 0 else f"{size:.2g}"
+    sign = "" if size == 0 else "+" if fraction > 0 else "−"  # noqa: RUF001 -- a minus as wide as the plus
+    return sign + shown
 
 
 def _draw_row(ax: Axes, place: int, row: Row, left: float, right: float) -> None:
@@ -163,7 +167,7 @@ def _words(data: dict[str, Any]) -> str:
     seen = number(data["mde"])
     if verdict == "no difference found" and np.isfinite(seen):
         said += f"\n{points(seen).lstrip('+')} points or more would have been seen"
-    return f"{said}\n{data['n_batches']:,} batches, {data['processed']:,.0f} decisions"
+    return f"{said}\n{_counts(data)}"
 
 
 def _title(baselines: pd.DataFrame, shared: str) -> str:
@@ -173,17 +177,21 @@ def _title(baselines: pd.DataFrame, shared: str) -> str:
     return f"Error rate against {against}" + (f": {shared}" if shared else "")
 
 
-def _detail(baselines: pd.DataFrame, left_out: int) -> str:
+def _detail(baselines: pd.DataFrame, n_compared: int, left_out: int) -> str:
     """Say what the baseline is, or how many there are."""
     smaller = f"; not drawn: {left_out:,} with fewer decisions" if left_out else ""
     if len(baselines) != 1:
-        return f"{len(baselines):,} policies, each against its own baseline{smaller}"
+        return f"{counted(n_compared, 'policy', 'policies')}, each against its own baseline{smaller}"
     base = baselines.iloc[0]
     rate, low, high = (number(base[name]) for name in ("error_rate", "error_rate_low", "error_rate_high"))
     between = f" ({percent(_short(low))} to {percent(_short(high))})" if np.isfinite(low + high) else ""
     said = f"{percent(_short(rate))}{between}" if np.isfinite(rate) else "no error rate"
-    counts = f"{base['n_batches']:,} batches, {base['processed']:,.0f} decisions"
-    return f"baseline {shown_name(_name(base['policy_version']))}: {said}, {counts}{smaller}"
+    return f"baseline {shown_name(_name(base['policy_version']))}: {said}, {_counts(base)}{smaller}"
+
+
+def _counts(data: Any) -> str:
+    batches, decisions = number(data["n_batches"]), number(data["processed"])
+    return f"{counted(batches, 'batch', 'batches')}, {counted(decisions, 'decision')}"
 
 
 def _key(rows: list[Row]) -> list[Entry]:
@@ -205,7 +213,7 @@ def _with_baselines(rows: list[Row], baselines: pd.DataFrame) -> list[str]:
         _name(policy): shown_name(_name(version))
         for policy, version in zip(baselines[POLICY], baselines["policy_version"], strict=True)
     }
-    return [f"{row.label} against {of.get(_name(row.data[POLICY]), 'the baseline')}" for row in rows]
+    return [f"{row.label}\nagainst {of.get(_name(row.data[POLICY]), 'the baseline')}" for row in rows]
 
 
 def _name(value: Any) -> str | None:

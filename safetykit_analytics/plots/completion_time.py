@@ -15,6 +15,7 @@ from safetykit_analytics.plots.axes import GREY, plain
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import rows_height, rows_of, write_rows
+from safetykit_analytics.plots.text import counted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -113,24 +114,27 @@ def _words(data: dict[str, Any], unit: str, hours: float) -> str:
         _range(data[f"{quantile}_low"] / hours, data[f"{quantile}_high"] / hours, _SHORT[unit])
         for quantile in ("median", "p90")
     )
-    batches, running = data["n_batches"], data["n_running"]
-    return f"half: {half}; nine in ten: {most}\n{batches:,} batches, {running:,} still running"
+    batches = counted(data["n_batches"], "batch", "batches")
+    return f"half: {half}; nine in ten: {most}\n{batches}, {data['n_running']:,} still running"
 
 
 def _range(low: float, high: float, unit: str) -> str:
     if np.isnan(low):
         return "not known yet"
     if np.isnan(high):
-        return f"> {low:.3g} {unit}"
-    if f"{low:.3g}" == f"{high:.3g}":
-        return f"{low:.3g} {unit}"
-    return f"{low:.3g}–{high:.3g} {unit}"  # noqa: RUF001 -- a dash between two numbers
+        return f"> {_short(low)} {unit}"
+    between = "" if _short(low) == _short(high) else f"{_short(low)}–"  # noqa: RUF001 -- between two numbers
+    return f"{between}{_short(high)} {unit}"
+
+
+def _short(value: float) -> str:
+    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def _detail(completion: pd.DataFrame, left_out: int) -> str:
     batches, running = completion["n_batches"].sum(), completion["n_running"].sum()
     smaller = f"; not drawn: {left_out:,} with fewer batches" if left_out else ""
-    return f"{batches:,} batches, {running:,} of them still running{smaller}"
+    return f"{counted(batches, 'batch', 'batches')}, {running:,} of them still running{smaller}"
 
 
 def _hours(column: pd.Series[Any]) -> pd.Series[Any]:

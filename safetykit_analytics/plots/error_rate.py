@@ -39,7 +39,7 @@ def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     -------
     matplotlib Axes
         The y axis begins at zero, in percent. Buckets in which nothing was processed are gaps. "other" has
-        no band. An interval that reaches beyond three times the highest rate is cut at the top. Where buckets
+        no band. An interval that reaches beyond 1.8 times the highest rate is cut at the top. Where buckets
         are too many to be told apart, several make one point (the axis says so) and the band is their range.
 
     Raises

@@ -30,7 +30,7 @@ from safetykit_analytics.plots.panel import (
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, names_in, shown_name
 from safetykit_analytics.plots.style import natural_key
-from safetykit_analytics.plots.text import put
+from safetykit_analytics.plots.text import NONE_NAME, put
 from safetykit_analytics.plots.throughput import STACKED, THROUGHPUT, plot_throughput
 
 if TYPE_CHECKING:
@@ -198,9 +198,14 @@ def _legend(figure: Figure, axes: list[Axes], panels: list[Panel]) -> None:
             draw_legend(ax, [replace(entry, detail="") for entry in panel.entries], below=panel.words_right)
         shared = {}
     key = {entry.label: entry for panel in panels for entry in panel.key}
-    ordered = sorted(shared.values(), key=lambda entry: (entry.is_other, natural_key(entry.label)))
+    ordered = sorted(shared.values(), key=_place)
     entries = [*ordered, *key.values()]
     draw_shared_legend(figure, entries)
+
+
+def _place(entry: Entry) -> tuple[Any, ...]:
+    """Sort a legend's names as everywhere: naturally, no name after all names, what is left over last."""
+    return entry.is_other, natural_key(None if entry.label == NONE_NAME else entry.label)
 
 
 def _columns(axes: list[Axes]) -> int:

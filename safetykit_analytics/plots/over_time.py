@@ -25,6 +25,7 @@ from safetykit_analytics.plots.lines import (
 )
 from safetykit_analytics.plots.panel import Mark, Panel
 from safetykit_analytics.plots.series import VERSION, shown_name, split
+from safetykit_analytics.plots.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from safetykit_analytics.plots.series import Names, Series
 
 # How far above its line a band may push the top of the picture.
-_REACH = 3.0
+_REACH = 1.8
 _MOST_MARKS = 12
 _CALENDAR = (("hour", 1, 1), ("day", 23, 25), ("week", 167, 169), ("month", 671, 745))
 
@@ -172,13 +173,14 @@ def bucket_name(hours: float) -> str:
 
 def decisions(rows: pd.DataFrame, bucket: str) -> str:
     """Say how many decisions, and of how many batches at a time, a line rests on."""
-    said = f"{np.nansum(values(rows, 'processed')):,.0f} decisions"
+    said = counted(float(np.nansum(values(rows, "processed"))), "decision")
     batches = values(rows, "n_batches")
     batches = batches[batches > 0]
     if not bucket or not len(batches):
         return said
-    few, many = f"{batches.min():,.0f}", f"{batches.max():,.0f}"
-    return f"{said},\n{few if few == many else f'{few}–{many}'} batches per {bucket}"  # noqa: RUF001
+    few, most = f"{batches.min():,.0f}", counted(float(batches.max()), "batch", "batches")
+    between = "" if batches.min() == batches.max() else f"{few}–"  # noqa: RUF001 -- a dash between two numbers
+    return f"{said},\n{between}{most} per {bucket}"
 
 
 def _first_work(rows: pd.DataFrame) -> float:

@@ -78,6 +78,15 @@ def put(artist: Text, text: str) -> None:
     artist.set_text("\n".join("".join(_piece(c, glyphs) for c in line) for line in text.split("\n")))
 
 
+def counted(number: float, one: str, many: str | None = None) -> str:
+    """Write a number of things.
+
+    >>> counted(1, "batch", "batches"), counted(24112.0, "decision")
+    ('1 batch', '24,112 decisions')
+    """
+    return f"{number:,.0f} {one if round(number) == 1 else many or one + 's'}"
+
+
 def wrap(text: str, *, width: int) -> str:
     r"""Break a drawn name into lines of at most `width` characters, losing nothing but spaces at the breaks.
 
