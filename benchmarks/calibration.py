@@ -22,7 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, stdtr, stdtrit
 
-from safetykit_analytics.stats import ClusterRates, cluster_rates, differences, verdicts, wilson
+from safetykit_analytics.stats import (
+    ClusterRates,
+    cluster_rates,
+    differences,
+    verdicts,
+    week_over_week,
+    wilson,
+)
 from safetykit_analytics.stats.rate import wilson_at
 
 RATE = 0.02
@@ -33,6 +40,8 @@ SIDES: tuple[tuple[int, int | str], ...] = (
     *((30, 3), (30, 5), (100, 3), (50, "giant")),
 )
 GIANT = (10_000, 20, 20)
+#: Batches that worked in the first week only, in both, and in the second only.
+WEEKS = ((10, 0, 10), (8, 4, 8), (0, 12, 0), (20, 20, 20), (3, 2, 3), (0, 30, 0))
 LARGEST_CHUNK = 400_000
 
 #: What must hold in every cell.
@@ -171,6 +180,25 @@ def _piece(
     )
 
 
+def simulate_weeks(weeks: tuple[int, int, int], icc: float, *, runs: int, seed: int) -> tuple[float, float]:
+    """Two weeks of one rate, batches in both of them: shares of p < 0.05 and of wrong verdicts."""
+    rng = np.random.default_rng([seed, WEEKS.index(weeks), round(1000 * icc)])
+    first, both, _ = weeks
+    m = sum(weeks)
+    n = batch_sizes(rng, runs, m)
+    scale = (1 - icc) / icc if icc else 0.0
+    rate = rng.beta(RATE * scale, (1 - RATE) * scale, n.shape) if icc else np.full(n.shape, RATE)
+    place = np.arange(m)
+    share = np.where(place < first, 1.0, np.where(place < first + both, rng.random(n.shape), 0.0))
+    n_1 = np.round(n * share).astype(np.int64)
+    n_2 = n - n_1
+    errors = rng.binomial(n_1, rate).ravel(), rng.binomial(n_2, rate).ravel()
+    group = np.repeat(np.arange(runs), m)
+    *_, found = week_over_week(group, errors, (n_1.ravel(), n_2.ravel()), n_groups=runs)
+    wrong = np.isin(verdicts(found, found.p_value), ["higher", "lower"])
+    return float((found.p_value < 0.05).mean()), float(wrong.mean())
+
+
 def _joined(one: ClusterRates, two: ClusterRates) -> ClusterRates:
     names = ClusterRates.__dataclass_fields__
     return ClusterRates(*(np.concatenate([getattr(one, name), getattr(two, name)]) for name in names))
@@ -219,6 +247,12 @@ def main() -> None:
     for icc in ICCS:
         cell = simulate((30, 30), icc, runs=args.runs // 4, seed=args.seed, rates=(RATE, 2 * RATE))
         print(f"- ICC {icc}: {100 * cell.wrong:.1f} %")
+    print("\none week against the next, batches in the first only, both, the second only:")
+    for weeks in WEEKS:
+        for icc in ICCS:
+            small, wrong = simulate_weeks(weeks, icc, runs=args.runs // 4, seed=args.seed)
+            print(f"- {weeks}, ICC {icc}: p<.05 {100 * small:.1f} %, verdict {100 * wrong:.1f} %")
+            broken += [f"weeks {weeks}, ICC {icc}"] if max(small, wrong) > MOST_FALSE else []
     print("\nbars broken: " + ("; ".join(broken) or "none"))
     raise SystemExit(bool(broken))
 

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from benchmarks.calibration import ICCS, SIDES, broken_bars, simulate
+from benchmarks.calibration import ICCS, SIDES, WEEKS, broken_bars, simulate, simulate_weeks
 
 CELLS = [(sides, icc) for sides in SIDES for icc in ICCS]
 
@@ -13,6 +13,13 @@ CELLS = [(sides, icc) for sides in SIDES for icc in ICCS]
 def test_equal_versions_are_rarely_called_different_and_intervals_hold_the_rate(sides, icc):
     # 1,000 runs tell a share of 5 % to ± 0.7 points: two of them are allowed for.
     assert broken_bars(sides, icc, simulate(sides, icc, runs=1000, seed=1), slack=0.014) == []
+
+
+@pytest.mark.parametrize("weeks", WEEKS)
+def test_equal_weeks_are_rarely_called_different_though_batches_span_both(weeks):
+    for icc in ICCS:
+        small, wrong = simulate_weeks(weeks, icc, runs=1000, seed=1)
+        assert wrong <= small <= 0.065 + 0.014
 
 
 def test_the_pooled_test_calls_equal_versions_different_in_half_of_all_cases():
