@@ -48,4 +48,5 @@ def expected(*frames):
 
 def keys(frame):
     """Give the keys of a frame as a list of tuples."""
-    return list(zip(frame["batch_id"], frame["observed_at"].astype("int64"), strict=True))
+    microseconds = frame["observed_at"].astype("datetime64[us, UTC]").astype("int64")
+    return list(zip(frame["batch_id"], microseconds, strict=True))
