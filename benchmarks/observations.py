@@ -4,7 +4,7 @@ Batches are created at random over the year, busier on weekdays, have real ULID 
 polled every hour while open, count upwards, belong to a few policies whose versions roll out over the year,
 and end as SUCCESS, ERROR or CANCELLED; a few never end. The same seed gives the same observations.
 
-    python benchmarks/observations.py FOLDER --rows 10000000 --days 365
+    python -m benchmarks.observations FOLDER --rows 10000000 --days 365
 """
 
 from __future__ import annotations

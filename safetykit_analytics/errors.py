@@ -137,6 +137,11 @@ class StoreFailed(SafetyKitAnalyticsError, OSError):  # noqa: N818
     filename : str or None
     """
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # The name of the file is not among the args of an OSError.
+        given = (self.errno, self.strerror, self.filename) if self.errno else self.args
+        return (type(self), given)
+
 
 class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
     """A policy, version, column or time zone that is not there.

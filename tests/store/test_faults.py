@@ -7,6 +7,7 @@ import datetime as dt
 import errno
 import itertools
 import os
+import pickle
 import shutil
 import sys
 
@@ -237,3 +238,11 @@ def test_a_keyboard_interrupt_while_writing_leaves_nothing(folder):
         act(folder, "append")
     assert found_in(folder) == keys_of(FIRST)
     assert list(folder.rglob(".tmp-*")) == []
+
+
+@pytest.mark.parametrize("error", [ska.errors.StoreFailed(28, "m", "f"), ska.DamagedFile("m", path="f")])
+def test_errors_cross_process_pools_with_all_they_say(error):
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+    assert (again.errno, again.filename, vars(again)) == (error.errno, error.filename, vars(error))
