@@ -40,7 +40,7 @@ def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     matplotlib Axes
         The y axis begins at zero, in percent. Buckets in which nothing was processed are gaps. "other" has
         no band. An interval that reaches beyond 1.8 times the highest rate is cut at the top. Where buckets
-        are too many to be told apart, several make one point (the axis says so) and the band is their range.
+        are too many to be told apart, several make one point without a band (the axis says so).
 
     Raises
     ------
@@ -71,5 +71,7 @@ _QUANTITY = Quantity(
     axis=percent_axis,
     about=decisions,
     band="confidence interval",
+    # The rates of single hours with a handful of decisions range from 0 to 100 %, which says nothing.
+    has_range=False,
 )
 ERROR_RATE = Plot("rates", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))

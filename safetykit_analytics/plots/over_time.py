@@ -56,6 +56,7 @@ class Quantity:
     band: str = ""
     band_alpha: float = 0.2
     pools: bool = True
+    has_range: bool = True
 
 
 @dataclass(frozen=True)
@@ -76,13 +77,15 @@ def draw_over_time(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quanti
     panel = scene.panel
     # Where buckets are pooled, the band is the spread of what was pooled: lighter, as it is no interval.
     alpha = 0.13 if scene.pooled else quantity.band_alpha
+    banded = quantity.has_range or not scene.pooled
     for one, line in zip(scene.series, scene.tracks, strict=True):
-        draw_band(ax, line, one.style, alpha=alpha)
+        if banded:
+            draw_band(ax, line, one.style, alpha=alpha)
         draw_line(ax, line, one.style, points=scene.points)
         panel.entries.append(
             Entry(line_handle(one.style), one.label, quantity.about(one.rows, scene.bucket), one.is_other)
         )
-    if any((line.high > line.low).any() for line in scene.tracks):
+    if banded and any((line.high > line.low).any() for line in scene.tracks):
         said = f"lowest to highest {scene.bucket}" if scene.pooled else quantity.band
         panel.key.append(Entry(Patch(facecolor=GREY, alpha=1.6 * alpha, linewidth=0), said))
     if any((line.doubtful & np.isfinite(line.value)).any() for line in scene.tracks):
