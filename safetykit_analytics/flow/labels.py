@@ -32,8 +32,9 @@ def natural_key(name: str | None) -> tuple[object, ...]:
         return (1,)
     pieces = _DIGITS.split(name)
     # Text and digits alternate, so that like is compared with like; the name itself settles "v1" and "v01".
-    key = tuple(int(piece) if place % 2 else piece for place, piece in enumerate(pieces))
-    return (0, key, name)
+    # A number compares by its length and then its digits: int() refuses more than 4,300 of them.
+    numbers = [piece.lstrip("0") if place % 2 else piece for place, piece in enumerate(pieces)]
+    return (0, tuple((len(piece) if place % 2 else -1, piece) for place, piece in enumerate(numbers)), name)
 
 
 def parse_by(by: object) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.plots.axes import Picture, no_data
 from safetykit_analytics.plots.backlog import BACKLOG, plot_backlog
 from safetykit_analytics.plots.comparison import COMPARISON, plot_comparison
@@ -29,7 +30,6 @@ from safetykit_analytics.plots.panel import (
     write_title,
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, names_in, shown_name
-from safetykit_analytics.plots.style import natural_key
 from safetykit_analytics.plots.text import NONE_NAME, put
 from safetykit_analytics.plots.throughput import STACKED, THROUGHPUT, plot_throughput
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame, UnknownName
+from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.plots.style import (
     OTHER_STYLE,
     STYLES,
     Style,
     assign,
     crossed,
-    natural_key,
 )
 from safetykit_analytics.plots.text import NONE_NAME, literal
 

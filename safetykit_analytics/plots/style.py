@@ -14,6 +14,8 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from safetykit_analytics.flow.labels import natural_key
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -44,20 +46,6 @@ STYLES = (
 )
 NONE_STYLE = Style("#404040", "d", "-")
 OTHER_STYLE = Style("#A8A8A8", "p", "-")
-
-
-def natural_key(name: str | None) -> tuple[Any, ...]:
-    """Sort key that puts v9 before v10, and no name last.
-
-    >>> sorted(["v10", None, "v9"], key=natural_key)
-    ['v9', 'v10', None]
-    """
-    if name is None:
-        return (1,)
-    parts = re.split(r"([0-9]+)", name)
-    # A number compares by its length and then its digits, as int() refuses more than 4,300 of them.
-    numbers = [part.lstrip("0") if i % 2 else part for i, part in enumerate(parts)]
-    return (0, tuple((len(part) if i % 2 else -1, part) for i, part in enumerate(numbers)), name)
 
 
 def assign(names: Iterable[str | None]) -> dict[str | None, Style]:

@@ -132,6 +132,13 @@ def test_labels_come_in_natural_order_with_none_last() -> None:
     assert table["policy_version"].fillna("(none)").tolist() == ["v1", "v9", "v10", "(none)"]
 
 
+def test_a_version_of_five_thousand_digits_has_its_place_among_numbers() -> None:
+    versions = ["1" * 5000, "9" * 4999, "007", "8"]
+    rows = [row(f"batch_{v[:3]}", MONDAY + HOUR, 5, created_at=MONDAY, policy_version=v) for v in versions]
+    table = ska.rates(frame_of(rows), by="policy_version")
+    assert table["policy_version"].tolist() == ["007", "8", "9" * 4999, "1" * 5000]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
