@@ -31,6 +31,7 @@ from safetykit_analytics.stats.difference import MIN_BATCHES
 
 if TYPE_CHECKING:
     from safetykit_analytics.compare import VersionComparison
+    from safetykit_analytics.report.window import Selection
 
 #: Buckets of the work that the two weeks are compared by.
 PREVIOUS, THIS, BETWEEN = 0, 1, 2
@@ -63,7 +64,7 @@ class Facts:
     partial : bool
         The week was not over by `as_of`.
     store : str or None
-        The name of the store that the frame was selected from, if any.
+        The name of the store that they were selected from, if any.
     """
 
     week: str
@@ -128,14 +129,14 @@ def week_spans(
 
 
 def gather_facts(
-    frame: pd.DataFrame, *, monday: dt.date, tz: str, as_of: dt.datetime, store: str | None
+    observations: Selection, *, monday: dt.date, tz: str, as_of: dt.datetime, store: str | None
 ) -> Facts:
     """Compute everything that a report on one week states.
 
     Parameters
     ----------
-    frame : DataFrame
-        Observations, at least those that `window_observations` selects for both weeks.
+    observations : Selection
+        At least those that `window_observations` selects for both weeks.
     monday : datetime.date
         The first day of the week.
     tz : str
@@ -146,22 +147,22 @@ def gather_facts(
     previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
     state_at = max(start, min(end, as_of))
     both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
-    work = _work(frame, ((previous_start, previous_end), (start, state_at)), as_of)
-    ends = batch_ends(frame, as_of=as_of)
+    work = _work(observations, ((previous_start, previous_end), (start, state_at)), as_of)
+    ends = batch_ends(observations, as_of=as_of)
     ended = ends["first_terminal_at"].between(start, state_at, inclusive="left")
-    seen = frame["batch_id"][frame["observed_at"].between(start, state_at, inclusive="left")]
-    shares = _observed_shares(frame, both)
+    seen = observations.seen_within(start, state_at)
+    shares = _observed_shares(observations, both)
     totals, previous, change = compare_weeks(
         work[work["bucket"] != BETWEEN],
         (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
     )
-    then = batch_ends(frame, as_of=state_at)
-    versions = rates(frame, freq=TREND, **both)
+    then = batch_ends(observations, as_of=state_at)
+    versions = rates(observations, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
-    waiting = backlog(frame, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
-    findings = data_quality(frame, as_of=as_of)
+    waiting = backlog(observations, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
+    findings = data_quality(observations, as_of=as_of)
     return Facts(
         week=week_name(monday),
         previous_week=week_name(monday - dt.timedelta(days=7)),
@@ -179,19 +180,19 @@ def gather_facts(
         previous=previous,
         change=change,
         versions=versions,
-        comparisons=_comparisons(frame, ends, previous_start, state_at),
+        comparisons=_comparisons(observations, ends, previous_start, state_at),
         rollouts=rollouts,
-        control=control_chart(rates(frame, freq=CONTROL, **both)),
+        control=control_chart(rates(observations, freq=CONTROL, **both)),
         backlog=waiting,
         open=_open(waiting, state_at),
-        stalled=_stalled(frame, ends, then, state_at),
+        stalled=_stalled(observations, ends, then, state_at),
         failures=list_failures(ends, start, state_at),
         data_quality=findings[findings["batch_id"].isin(touched)].reset_index(drop=True),
     )
 
 
 def _work(
-    frame: pd.DataFrame, weeks: tuple[tuple[dt.datetime, dt.datetime], ...], as_of: dt.datetime
+    observations: Selection, weeks: tuple[tuple[dt.datetime, dt.datetime], ...], as_of: dt.datetime
 ) -> pd.DataFrame:
     """Work of the previous week, of what is left of it after the hours compared, and of this week.
 
@@ -207,13 +208,13 @@ def _work(
         if begin < stop
     ]
     edges = [begin for _, begin, _ in spans] + [spans[-1][2]]
-    work = batch_work(frame, edges=edges, as_of=as_of)
+    work = batch_work(observations, edges=edges, as_of=as_of)
     return work.assign(bucket=work["bucket"].map(dict(enumerate(kind for kind, _, _ in spans))))
 
 
-def _observed_shares(frame: pd.DataFrame, both: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _observed_shares(observations: Selection, both: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Coverage and smeared share of the previous week and of this one, for all policies and for each."""
-    tables = [rates(frame, freq="W", by=by, **both) for by in ((), ("policy_id",))]
+    tables = [rates(observations, freq="W", by=by, **both) for by in ((), ("policy_id",))]
     start = both["start"] + dt.timedelta(days=3, hours=12)
     is_first = [table["bucket_start"] < pd.Timestamp(start) for table in tables]
     return (
@@ -223,7 +224,7 @@ def _observed_shares(frame: pd.DataFrame, both: dict[str, Any]) -> tuple[pd.Data
 
 
 def _comparisons(
-    frame: pd.DataFrame, ends: pd.DataFrame, since: dt.datetime, until: dt.datetime
+    observations: Selection, ends: pd.DataFrame, since: dt.datetime, until: dt.datetime
 ) -> tuple[VersionComparison, ...]:
     """Compare the versions of each policy over the batches that ended in [since, until).
 
@@ -241,7 +242,7 @@ def _comparisons(
         baseline = (enough if len(enough) else versions)["policy_version"].iloc[0]
         found.append(
             compare_versions(
-                frame[frame["batch_id"].isin(ids)],
+                observations.of_batches(ids),
                 policy_id=NONE if pd.isna(policy) else str(policy),
                 baseline=NONE if pd.isna(baseline) else baseline,
                 correction="none",
@@ -260,9 +261,11 @@ def _open(waiting: pd.DataFrame, state_at: dt.datetime) -> pd.DataFrame:
     return table
 
 
-def _stalled(frame: pd.DataFrame, ends: pd.DataFrame, then: pd.DataFrame, at: dt.datetime) -> pd.DataFrame:
+def _stalled(
+    observations: Selection, ends: pd.DataFrame, then: pd.DataFrame, at: dt.datetime
+) -> pd.DataFrame:
     """List what stood still at an instant, the longest first, and say what became of it."""
-    table = stalled_batches(frame, idle=IDLE, as_of=at)
+    table = stalled_batches(observations, idle=IDLE, as_of=at)
     now = ends.set_index("batch_id").loc[table["batch_id"]]
     before = then.set_index("batch_id").loc[table["batch_id"]]
     moved = np.zeros(len(table), dtype=bool)

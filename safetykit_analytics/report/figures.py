@@ -177,7 +177,10 @@ def _picture(figure: Figure, alt: Sentence, caption: Sentence) -> Picture:
     # The salt makes the ids of clip paths and markers depend on nothing but what is drawn.
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
         figure.savefig(
-            target, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+            target,
+            format="svg",
+            transparent=True,
+            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
     svg = slim(target.getvalue())
     width, height = (round(inches * 96) for inches in figure.get_size_inches())

@@ -10,6 +10,7 @@ import base64
 import csv
 import hashlib
 import io
+import re
 from typing import TYPE_CHECKING
 
 import jinja2
@@ -110,7 +111,8 @@ def _html_cell(cell: Cell) -> markupsafe.Markup:
 
 
 def _html_words(text: str) -> markupsafe.Markup:
-    return markupsafe.escape(visible(text))
+    # A number and its unit stay on one line.
+    return markupsafe.escape(re.sub(r"(?<=\d) (?=(%|pp|h|min|days)\b|%)", "\u00a0", visible(text)))
 
 
 def _html_sentence(sentence: Sentence) -> markupsafe.Markup:

@@ -412,7 +412,7 @@ def _backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
     )
     words = (
         "“Done in” is how long the pending decisions take at the fastest and the slowest pace of the days "
-        "before."
+        "before; what is stuck takes longer."
     )
     return (Paragraph((words,)), table, *note, *_stalled(facts))
 
@@ -480,17 +480,20 @@ def _quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     whole = all_policies(facts.totals)
     if not facts.n_observations:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
+    rough = _smeared(facts)
+    placed = (
+        f" {text.percent(rough)} of the decisions are placed on a day only roughly, as more than a day "
+        "lay between "
+        f"two observations."
+        if rough > 0
+        else " Every decision is placed on its day."
+    )
     words: Sentence = (
         f"{text.plural(facts.n_observations, 'observation')} of "
-        f"{text.plural(facts.n_batches, 'batch', 'batches')}. "
-        f"{text.percent(whole.coverage)} of the time in which batches were at work was observed"
-        + (
-            f"; {text.percent(_smeared(facts))} of the decisions are placed on a day only roughly, as "
-            "more than a day lay "
-            f"between two observations."
-            if _smeared(facts) == _smeared(facts)
-            else "."
-        ),
+        f"{text.plural(facts.n_batches, 'batch', 'batches')}. {text.percent(whole.coverage)} of the time "
+        "in which "
+        f"batches were at work was observed.",
+        placed if rough == rough else "",  # noqa: PLR0124 -- NaN is the value unequal to itself
     )
     found = facts.data_quality.groupby("kind")
     items: list[Sentence] = [

@@ -93,9 +93,9 @@ def weekly_report(
         raise ValueError("there are no observations to take the last week from: give week= or as_of=")
     at = known if known is not None else week_spans(monday, tz, _EVER)[3]
     start, _, _, end = week_spans(monday, tz, at)
-    frame = window_observations(observations, start=start, end=end, as_of=at)
+    selection = window_observations(observations, start=start, end=end, as_of=at)
     return WeeklyReport(
-        gather_facts(frame, monday=monday, tz=tz, as_of=at, store=getattr(observations, "name", None))
+        gather_facts(selection, monday=monday, tz=tz, as_of=at, store=getattr(observations, "name", None))
     )
 
 

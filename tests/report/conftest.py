@@ -8,6 +8,7 @@ import pytest
 from safetykit_analytics.report import weekly_report
 from tests.report.browser import EXECUTABLE, Browser
 from tests.report.helpers import WEEK, fleet_frame
+from tests.report.hostile import hostile_frame
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +19,11 @@ def fleet():
 @pytest.fixture(scope="session")
 def report(fleet):
     return weekly_report(fleet, week=WEEK, tz="Europe/Berlin")
+
+
+@pytest.fixture(scope="session")
+def hostile():
+    return weekly_report(hostile_frame(), week=WEEK)
 
 
 @pytest.fixture(scope="session")

@@ -25,31 +25,30 @@ NAMES = (
 )
 
 
-def hostile_frame(names=NAMES):
-    """Make each name a policy, and a version of it, at work in both weeks, with one batch that is stuck."""
+def hostile_frame():
+    """Make every name a version at work in both weeks, every second one a policy; one batch each is stuck."""
     frames = []
-    for index, name in enumerate(names):
-        for number in range(8):
-            created = MONDAY + dt.timedelta(days=-6 + number * 1.5, minutes=index)
+    for index, policy in enumerate(NAMES[::2]):
+        versions = (*NAMES[2 * index : 2 * index + 2], "v1")
+        for number in range(9):
+            created = MONDAY + dt.timedelta(days=-6 + number * 1.25, minutes=index)
             frames.append(
                 batch(
                     created,
                     (1, 40, 2 + number % 3),
                     (3, 90, 5 + number % 4),
-                    policy=name,
-                    version=name if number % 2 else "v1",
-                    size=95 + number % 4 if number != 5 else 1000,
+                    policy=policy,
+                    version=versions[number % len(versions)],
+                    size=95 + number % 4,
                     number=index * 10 + number,
-                    status=("SUCCESS", "ERROR", "CANCELLED")[number % 3] if number != 5 else None,
+                    status=("SUCCESS", "ERROR", "CANCELLED")[number // 3],
                 )
             )
         frames.append(
             batch(
                 MONDAY + dt.timedelta(days=1, minutes=index),
-                (1, 10, 1),
-                (20, 10, 1),
-                (40, 10, 1),
-                policy=name,
+                *((hours, 10, 1) for hours in (1, 20, 40)),
+                policy=policy,
                 version=None,
                 size=500,
                 number=index * 10 + 9,

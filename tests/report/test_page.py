@@ -7,17 +7,16 @@ import pytest
 
 from safetykit_analytics.report import weekly_report
 from tests.report.helpers import WEEK, nothing
-from tests.report.hostile import hostile_frame
 
 RULES = (pathlib.Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def addresses(report, tmp_path_factory):
+def addresses(report, hostile, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     reports = {
         "ordinary": report,
-        "hostile": weekly_report(hostile_frame(), week=WEEK),
+        "hostile": hostile,
         "empty": weekly_report(nothing(), week=WEEK),
     }
     for name, one in reports.items():

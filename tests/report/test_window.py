@@ -20,7 +20,8 @@ LATER = NEXT_MONDAY + dt.timedelta(days=10)
 
 
 def window(observations, as_of=LATER):
-    return window_observations(observations, start=PREVIOUS, end=NEXT_MONDAY, as_of=as_of)
+    chosen = window_observations(observations, start=PREVIOUS, end=NEXT_MONDAY, as_of=as_of)
+    return frame_from_table(chosen.table.cast(ska.OBSERVATION_SCHEMA))
 
 
 @st.composite

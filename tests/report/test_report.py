@@ -1,0 +1,292 @@
+"""What people get: the same bytes every time, names as they are, words where there is nothing to show."""
+
+import csv
+import html
+import html.parser
+import io
+import json
+import os
+import re
+import stat
+from urllib.parse import unquote
+from xml.etree import ElementTree as ET
+
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+
+import safetykit_analytics as ska
+from safetykit_analytics.report import text, weekly_report
+from safetykit_analytics.simulator.fleet import POLICIES, Policy, Version
+from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, fleet_frame, nothing, together
+from tests.report.hostile import NAMES
+
+SECTIONS = [
+    "In short",
+    "This week against the last",
+    "Throughput and error rate by version",
+    "Policy versions compared",
+    "Roll-outs",
+    "Control chart",
+    "Backlog and stalled batches",
+    "Failed and cancelled batches",
+    "How good the data is",
+    "How these numbers are made",
+]
+
+
+@pytest.fixture(scope="module")
+def small():
+    return fleet_frame(batches=300, policies=POLICIES[:1])
+
+
+class Texts(html.parser.HTMLParser):
+    """What a browser would show as text, and which tags there are."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.texts, self.tags, self.names, self._inside = [], set(), [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self._inside.append(tag)
+        self.texts += [value for name, value in attrs if name == "alt"]
+
+    def handle_endtag(self, tag):
+        while self._inside and self._inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        self.texts.append(data)
+        if self._inside and self._inside[-1] == "bdi":
+            self.names.append(data)
+
+
+def test_the_sections_stand_in_the_promised_order(report):
+    titles = re.findall(r"<h2[^>]*>([^<]*)</h2>", report.to_html())
+    assert titles == SECTIONS
+    assert re.findall(r"^## (.*)$", report.to_markdown(), re.MULTILINE) == SECTIONS
+
+
+def test_the_same_observations_give_the_same_bytes_in_any_order(small, tmp_path):
+    shuffled = pd.concat([small, small.sample(99, random_state=4)]).sample(frac=1, random_state=5)
+    for name, frame in (("one", small), ("two", shuffled)):
+        made = weekly_report(frame, week=WEEK, tz="Europe/Berlin")
+        made.to_csv(tmp_path / name)
+        for suffix in (".md", ".json", ".html"):
+            made.save(tmp_path / name / f"report{suffix}")
+    paths = list((tmp_path / "one").iterdir())
+    assert len(paths) == 15
+    for path in paths:
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_a_store_gives_the_bytes_of_its_observations_and_its_name_but_never_its_path(small, tmp_path):
+    store = ska.SnapshotStore(tmp_path / "secret-place" / "weekly-snapshots")
+    store.append(small)
+    from_frame, from_store = (weekly_report(one, week=WEEK, tz="Europe/Berlin") for one in (small, store))
+    assert from_store.to_dict() == from_frame.to_dict()
+    page = from_store.to_html()
+    assert "secret-place" not in page + from_store.to_markdown() + json.dumps(from_store.to_dict())
+    assert "the store <bdi>weekly-snapshots</bdi>" in page
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_hostile_names_come_out_literally_in_json(hostile, name):
+    assert name in {row["policy_version"] for row in hostile.to_dict()["rollouts"]}
+    assert json.loads(json.dumps(hostile.to_dict())) == hostile.to_dict()
+
+
+def test_hostile_names_come_out_literally_in_csv_and_no_cell_is_a_formula(hostile, tmp_path):
+    hostile.to_csv(tmp_path)
+    with (tmp_path / "rollouts.csv").open(encoding="utf-8", newline="") as file:
+        names = {row["policy_version"] for row in csv.DictReader(file)}
+    assert {text.csv_cell(name) for name in NAMES} <= names
+    for path in tmp_path.iterdir():
+        for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")):
+            for cell in row:
+                assert cell[:1] not in set("=+-@\t\r") or re.fullmatch(r"[+-]?[\d.]+(e[+-]?\d+)?", cell)
+
+
+def test_hostile_names_come_out_literally_on_the_page(hostile):
+    page = Texts(hostile.to_html())
+    assert {text.visible(name) for name in NAMES} <= set(page.names)
+    assert not page.tags & {"script", "b", "iframe", "object"}
+    assert "\u202e" not in hostile.to_html()
+    assert "x" * 2000 in page.names
+
+
+def test_hostile_names_come_out_literally_in_markdown(hostile):
+    written = hostile.to_markdown()
+    rendered = MarkdownIt("gfm-like", {"linkify": False}).render(written)
+    shown = {html.unescape(code) for code in re.findall(r"<code>(.*?)</code>", rendered)}
+    # Markdown itself drops one space on either side of a code span that has both.
+    assert {text.visible(name).strip() for name in NAMES} <= {code.strip() for code in shown}
+    assert not Texts(rendered).tags & {"script", "b", "a", "img", "em", "strong"} - {"strong"}
+    assert "\u202e" not in written
+
+
+def test_hostile_names_in_pictures_are_text_and_nothing_else(hostile):
+    sources = re.findall(r'src="data:image/svg\+xml,([^"]*)"', hostile.to_html())
+    pictures = [ET.fromstring(unquote(html.unescape(source))) for source in sources]
+    assert len(pictures) > len(NAMES) / 2
+    elements = [element for picture in pictures for element in picture.iter()]
+    tags = {element.tag.rpartition("}")[2] for element in elements}
+    assert tags <= {
+        "svg",
+        "defs",
+        "style",
+        "g",
+        "path",
+        "use",
+        "text",
+        "tspan",
+        "clipPath",
+        "rect",
+        "pattern",
+    }
+    for element in elements:
+        for name, value in element.attrib.items():
+            assert not name.startswith("on")
+            assert not name.endswith("href") or value.startswith("#")
+    assert any("$\\frac{1}{2}$" in "".join(picture.itertext()) for picture in pictures)
+
+
+def test_an_empty_week_says_so():
+    words = weekly_report(nothing(), week=WEEK).to_markdown()
+    assert "Nothing was observed in this week" in words
+    assert "there is no error rate to compare" in words
+    assert "nan" not in words.lower()
+
+
+def test_a_week_that_has_not_begun_says_so(fleet):
+    words = weekly_report(fleet, week="2026-W50").to_markdown()
+    assert "had not begun" in words
+    assert "nan" not in words.lower()
+
+
+def test_a_week_with_one_batch_says_so():
+    words = weekly_report(
+        batch(MONDAY, (1, 40, 2), (3, 95, 5), size=100), week=WEEK, as_of=NEXT_MONDAY
+    ).to_markdown()
+    assert "One batch was observed in this week" in words
+    assert "There is no week before to compare with" in words
+    assert "nan" not in words.lower()
+
+
+def test_a_week_with_only_running_batches_says_so():
+    waiting = together(*(batch(MONDAY, (n, 0, 0), (n + 9, 0, 0), size=50, number=n) for n in (1, 2, 3)))
+    words = weekly_report(waiting, week=WEEK).to_markdown()
+    assert "none of them got any decision processed" in words
+    assert "3 batches were stuck" in words
+    assert "of 0 that ended" in words
+    assert "nan" not in words.lower()
+
+
+def test_policies_without_a_version_say_so():
+    frame = together(
+        *(
+            batch(MONDAY + pd.Timedelta(days=d), (1, 9, 1), size=10, version=None, number=d)
+            for d in range(-6, 6)
+        )
+    )
+    words = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY).to_markdown()
+    assert "No batch names a version of its policy" in words
+    assert "nothing to compare" in words
+    assert "nan" not in words.lower()
+
+
+def test_a_partial_week_says_what_it_is_compared_with(fleet):
+    words = weekly_report(fleet, week=WEEK, as_of=MONDAY + pd.Timedelta(hours=60)).to_markdown()
+    assert "The week is not over: these are its first 60 h" in words
+    assert "compared with the same hours of 2026-W46" in words
+
+
+def test_the_headlines_are_three_and_careful(report):
+    changed, stuck, unknown = report.to_dict()["headlines"]
+    assert "The error rate of hate-speech rose from" in changed
+    assert "v8 of hate-speech is associated with a higher error rate than v7" in changed
+    assert "stuck" in stuck
+    assert "data" in unknown or "not enough" in unknown
+    assert not re.search(r"\b(cause[sd]?|because of|due to)\b", changed + stuck + unknown)
+
+
+def test_the_dict_has_the_promised_keys_and_only_what_json_has(report):
+    found = report.to_dict()
+    assert list(found) == [
+        "schema_version", "library_version", "week", "previous_week", "tz", "start", "end", "as_of",
+        "partial", "elapsed_hours", "headlines", "totals", "previous", "change", "versions", "comparisons",
+        "rollouts", "control_chart", "backlog", "stalled", "failures", "data_quality", "methods",
+    ]  # fmt: skip
+    assert found["schema_version"] == 1
+    assert found["start"] == "2026-11-15T23:00:00Z"
+    assert len(found["methods"]) == 5
+    json.dumps(found, allow_nan=False)
+
+
+def test_files_are_private_and_whole_and_replace_what_was_there(report, tmp_path):
+    target = tmp_path / "report.md"
+    target.write_text("old")
+    before = os.umask(0)
+    try:
+        report.save(target)
+    finally:
+        os.umask(before)
+    assert target.read_text(encoding="utf-8") == report.to_markdown()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(report, tmp_path, monkeypatch):
+    target = tmp_path / "report.md"
+    target.write_text("old")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        report.save(target)
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_an_unknown_suffix_is_refused_with_the_known_ones(report, tmp_path):
+    with pytest.raises(ValueError, match=r"expected \.html, \.md or \.json"):
+        report.save(tmp_path / "report.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_shows_its_headlines_where_it_is_printed(report):
+    assert WEEK in repr(report)
+    assert report.to_dict()["headlines"][0] in repr(report)
+
+
+def test_the_report_says_how_to_make_it_again(report):
+    call = (
+        'weekly_report(observations, week="2026-W47", tz="Europe/Berlin", as_of="2026-11-23T08:00:00+00:00")'
+    )
+    assert html.escape(call) in report.to_html() or call in html.unescape(report.to_html())
+    assert f"`{call}`" in report.to_markdown()
+
+
+def test_names_and_figures_do_not_depend_on_the_machines_clock_zone(fleet, report, monkeypatch):
+    import time
+
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert weekly_report(fleet, week=WEEK, tz="Europe/Berlin").to_markdown() == report.to_markdown()
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@pytest.mark.heavy
+def test_a_page_on_twenty_policies_of_three_versions_is_at_most_a_megabyte():
+    versions = tuple(Version(f"v{n}", 0.3 * (n - 1), 0.02, 1500) for n in (1, 2, 3))
+    policies = tuple(Policy(f"policy-{number:02}", 0.05, versions) for number in range(20))
+    page = weekly_report(fleet_frame(batches=4000, policies=policies), week=WEEK).to_html()
+    assert page.count("<img ") > 20
+    assert len(page.encode()) <= 1_000_000
