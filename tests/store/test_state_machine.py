@@ -121,7 +121,7 @@ class StoreIsASet(RuleBasedStateMachine):
 
 def test_a_store_holds_what_a_set_would_hold():
     run_state_machine_as_test(
-        StoreIsASet, settings=settings(max_examples=10, stateful_step_count=20, deadline=None)
+        StoreIsASet, settings=settings(max_examples=8, stateful_step_count=16, deadline=None)
     )
 
 
