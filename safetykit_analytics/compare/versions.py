@@ -142,8 +142,9 @@ def _pairs(heads: pd.DataFrame, baseline: str | None, candidate: str | None) -> 
         places = {versions[member]: int(member) for member in members}
         if candidate is not None and candidate not in places:
             continue
-        others = [name for name in places if name != candidate]
-        base = places.get(baseline if baseline is not None else others[0] if others else NONE, -1)
+        others = [place for name, place in places.items() if name != candidate]
+        first = others[0] if others else -1
+        base = first if baseline is None else places.get(baseline, -1)
         if base >= 0:
             rows.append((base, -1, True))
         chosen = places.values() if candidate is None else [places[candidate]]

@@ -7,6 +7,7 @@ flow: above `partition`; used by `SnapshotStore.compact` alone.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -126,9 +127,7 @@ def compact_days(files: Files, *, today: dt.date, thin_before: dt.date | None) -
             elif rewrite is not None:
                 rewrites.append(rewrite)
         if rewrites:
-            files.publish({rewrite.path: rewrite.data for rewrite in rewrites})
-            files.renew_generation()
-            files.remove(path for rewrite in rewrites for path in rewrite.old)
+            _replace(files, rewrites)
             for rewrite in rewrites:
                 total = _sum(total, rewrite.report)
     if damage is not None:
@@ -198,6 +197,19 @@ def _rewrite(files: Files, date: dt.date, paths: tuple[str, ...], *, thin: bool)
         thinned=unique.num_rows - table.num_rows,
     )
     return _Rewrite(path, data, tuple(path for path, _, _ in found), report)
+
+
+def _replace(files: Files, rewrites: list[_Rewrite]) -> None:
+    """Publish the new files, tell readers, remove the old ones: in this order, whatever happens."""
+    files.publish({rewrite.path: rewrite.data for rewrite in rewrites})
+    try:
+        files.renew_generation()
+    except BaseException:
+        # Nothing was removed yet. Left there, a full disk would get a copy more with every attempt.
+        with contextlib.suppress(OSError):
+            files.remove([rewrite.path for rewrite in rewrites])
+        raise
+    files.remove(path for rewrite in rewrites for path in rewrite.old)
 
 
 def _sum(total: Compaction, part: Compaction) -> Compaction:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from safetykit_analytics.errors import DamagedFile, DamagedFileWarning, NotAStore, StoreFailed
+from safetykit_analytics.errors import DamagedFile, DamagedFileWarning, NotAStore, StoreFailed, UnknownName
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 from safetykit_analytics.store.files import typed_errors
 from safetykit_analytics.store.keys import sorted_unique
@@ -73,8 +73,13 @@ class Partition:
             A file cannot be read; its name is in the message and in ``.path``.
         StoreFailed
             The disk or object store refused.
+        UnknownName
+            A column that `OBSERVATION_SCHEMA` does not have.
         """
         names = None if columns is None else list(columns)
+        for name in names or ():
+            if name not in OBSERVATION_SCHEMA.names:
+                raise UnknownName("column", name, OBSERVATION_SCHEMA.names)
         paths = self.paths
         with typed_errors(f"read {self.files.locate(partition_name(self.date))}"):
             for _ in range(_TRIES):

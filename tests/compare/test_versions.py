@@ -281,6 +281,9 @@ def test_without_a_named_baseline_it_is_the_first_version_in_natural_order_but_t
     only = compare(rows, policy_id=None, baseline=None, candidate="w2").table
     assert only["policy_id"].tolist() == ["Q"]
     assert codes(only.iloc[0]) == {"no_baseline"}
+    alone = compare(ended(None, MANY), baseline=None, candidate="(none)").table
+    assert alone["role"].tolist() == ["candidate"]
+    assert codes(alone.iloc[0]) == {"no_baseline"}
 
 
 def test_batches_without_a_policy_are_a_policy_of_their_own():

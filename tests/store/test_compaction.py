@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import pathlib
 import time
@@ -261,3 +262,21 @@ def test_an_append_during_a_compaction_is_kept(store, tmp_path, monkeypatch):
     store.compact()
     pd.testing.assert_frame_equal(store.read(), expected(frame))
     assert len(parquet_files(tmp_path)) == 2
+
+
+def test_a_compaction_that_cannot_warn_readers_removes_nothing_and_leaves_no_copies(
+    store, tmp_path, monkeypatch
+):
+    frame = observations(300, start=OLD)
+    for i in range(2):
+        store.append(frame.iloc[i::2])
+    files = parquet_files(tmp_path)
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(LocalFiles, "renew_generation", full)
+    with pytest.raises(ska.errors.StoreFailed, match="No space"):
+        store.compact()
+    assert parquet_files(tmp_path) == files
+    pd.testing.assert_frame_equal(store.read(), expected(frame))

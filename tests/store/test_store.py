@@ -207,6 +207,12 @@ def test_a_partition_reads_the_columns_asked_for_in_that_order(store, appends):
     assert table.column("success_count").to_pylist() == expected(frame)["success_count"].tolist()
 
 
+def test_a_partition_refuses_a_column_that_does_not_exist(store):
+    store.append(observations(10))
+    with pytest.raises(ska.UnknownName, match="success_count"):
+        store.partitions()[0].read(["sucess_count"])
+
+
 def test_a_partition_pickles_and_reads_elsewhere(store):
     store.append(observations(300))
     part = store.partitions()[0]
