@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "safetykit-analytics"
 
-# typer carries its own click since 0.21 and used the real one before; either way this is its UsageError.
+# typer carries a click of its own, which is private; this is its UsageError.
 _UsageError = typer.BadParameter.__bases__[0]
 
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")

@@ -56,7 +56,7 @@ def demo(
     loudness: Loudness = ctx.obj
     folder = _free_folder() if output is None else output
     made = run_demo(folder, seed=seed, progress=False if loudness.quiet else None)
-    for line in _story(made, verbose=loudness.verbose):
+    for line in _story(made):
         typer.echo(line)
 
 
@@ -156,11 +156,11 @@ def _bar(polls: int, progress: bool | None) -> Any:  # noqa: FBT001 -- None, too
         desc="polling",
         unit="poll",
         disable=None if progress is None else not progress,
-        bar_format="{desc} {bar:30} {percentage:3.0f} %  {postfix}  [{elapsed} < {remaining}]",
+        bar_format="{desc} {bar:30} {percentage:3.0f} %{postfix}  [{elapsed} < {remaining}]",
     )
 
 
-def _story(made: Demo, *, verbose: bool) -> list[str]:
+def _story(made: Demo) -> list[str]:
     """Write what is printed when all is done; the folder comes last."""
     rows = [
         {
@@ -189,7 +189,7 @@ def _story(made: Demo, *, verbose: bool) -> list[str]:
         "",
         bold("Written"),
         *(f"  {path}" for path in made.plots),
-        f"  {made.store}{'/' if verbose else ''}",
+        f"  {made.store}/",
         "",
         f"Everything is in {made.folder.resolve()}",
     ]

@@ -67,8 +67,9 @@ def simulate(
             time.sleep(0.2)
             created = fleet.created_by(clock())
             if write_ids is not None and created > written:
-                with write_ids.open("a", encoding="ascii") as file:
-                    file.write(_lines(fleet.batch_ids[written:created]))
+                # Unbuffered, in one piece: whoever reads meanwhile sees no half of an id.
+                with write_ids.open("ab", buffering=0) as file:
+                    file.write(_lines(fleet.batch_ids[written:created]).encode())
             written = created
 
 

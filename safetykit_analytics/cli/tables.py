@@ -52,7 +52,9 @@ def rates(
     ctx: typer.Context,
     *,
     store: Store = "snapshots",
-    freq: Annotated[str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS.")] = "1h",
+    freq: Annotated[
+        str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS, auto.")
+    ] = "1h",
     by: Annotated[
         list[str] | None,
         typer.Option(
