@@ -1,0 +1,247 @@
+"""Rates of a store against DuckDB, Polars and pandas, and of a frame in a notebook.
+
+Every peer reads the same Parquet files and spreads each increment over the hours that it overlaps, as `rates`
+does, and gives success and error per hour, policy and version: nothing of coverage, bounds, batches or
+intervals, which `rates` gives too. Results are checked to agree. Each runs in a process of its own, so that
+peak memory is its own.
+
+    python benchmarks/rates.py --rows 10000000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import pathlib
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+HOUR_US = 3_600_000_000
+
+
+def ours(folder: str, processes: int = 0) -> tuple[float, int]:
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    import safetykit_analytics as ska
+
+    store = ska.SnapshotStore(folder)
+    if processes:
+        context = multiprocessing.get_context("forkserver")
+        with ProcessPoolExecutor(processes, mp_context=context) as pool:
+            # Starting workers is not what is measured.
+            list(pool.map(abs, range(4 * processes)))
+            list(pool.map(_import, range(4 * processes)))
+            began = time.perf_counter()
+            table = ska.rates(store, executor=pool)
+            print(json.dumps({"seconds": time.perf_counter() - began}), file=sys.stderr)
+    else:
+        table = ska.rates(store)
+    active = table[table["n_batches"] > 0]
+    return float(table["processed"].sum()), len(active)
+
+
+def _import(_: int) -> None:
+    import safetykit_analytics.flow.work  # noqa: F401
+
+
+def duckdb(folder: str) -> tuple[float, int]:
+    import duckdb as engine
+
+    rows = engine.sql(f"""
+        with seen as (
+            select batch_id, epoch_us(observed_at) t, epoch_us(created_at) created, success_count s,
+                error_count e, policy_id p, policy_version v
+            from read_parquet('{folder}/*/*.parquet', hive_partitioning = false)),
+        increments as (
+            select p, v, t, coalesce(lag(t) over w, created) t0, s - coalesce(lag(s) over w, 0) ds,
+                e - coalesce(lag(e) over w, 0) de
+            from seen window w as (partition by batch_id order by t)),
+        cells as (
+            select *, unnest(range(t0 // {HOUR_US}, greatest(t0, t - 1) // {HOUR_US} + 1)) h
+            from increments where ds <> 0 or de <> 0),
+        shares as (
+            select *, case when t = t0 then 1.0 else
+                (least(t, (h + 1) * {HOUR_US}) - greatest(t0, h * {HOUR_US})) / (t - t0) end share from cells)
+        select p, v, h, sum(ds * share) s, sum(de * share) e from shares group by all
+    """).fetchnumpy()
+    return float(rows["s"].sum() + rows["e"].sum()), len(rows["h"])
+
+
+def polars(folder: str) -> tuple[float, int]:
+    import polars as pl
+
+    t, t0, hour = pl.col("t"), pl.col("t0"), pl.col("h") * HOUR_US
+    rows = (
+        pl.scan_parquet(f"{folder}/*/*.parquet", hive_partitioning=False)
+        .select(
+            "batch_id",
+            pl.col("observed_at").dt.epoch("us").alias("t"),
+            pl.col("created_at").dt.epoch("us").alias("created"),
+            pl.col("success_count").alias("s"),
+            pl.col("error_count").alias("e"),
+            pl.col("policy_id").cast(pl.Categorical),
+            pl.col("policy_version").cast(pl.Categorical),
+        )
+        .sort("batch_id", "t")
+        .with_columns(
+            pl.when(pl.col("batch_id") == pl.col("batch_id").shift())
+            .then(pl.col("t").shift())
+            .otherwise(pl.col("created"))
+            .alias("t0"),
+            *(
+                pl.when(pl.col("batch_id") == pl.col("batch_id").shift())
+                .then(pl.col(name) - pl.col(name).shift())
+                .otherwise(pl.col(name))
+                .alias(f"d{name}")
+                for name in ("s", "e")
+            ),
+        )
+        .filter((pl.col("ds") != 0) | (pl.col("de") != 0))
+        .with_columns(pl.int_ranges(t0 // HOUR_US, pl.max_horizontal(t0, t - 1) // HOUR_US + 1).alias("h"))
+        .explode("h")
+        .with_columns(
+            pl.when(t == t0)
+            .then(1.0)
+            .otherwise((pl.min_horizontal(t, hour + HOUR_US) - pl.max_horizontal(t0, hour)) / (t - t0))
+            .alias("share")
+        )
+        .group_by("policy_id", "policy_version", "h")
+        .agg((pl.col("ds") * pl.col("share")).sum(), (pl.col("de") * pl.col("share")).sum())
+        .collect(engine="streaming")
+    )
+    return float(rows["ds"].sum() + rows["de"].sum()), len(rows)
+
+
+def pandas(folder: str) -> tuple[float, int]:
+    import numpy as np
+    import pandas as pd
+    import pyarrow.dataset as ds
+
+    names = [
+        "batch_id",
+        "observed_at",
+        "created_at",
+        "success_count",
+        "error_count",
+        "policy_id",
+        "policy_version",
+    ]
+    files = [str(path) for path in sorted(pathlib.Path(folder).glob("*/*.parquet"))]
+    frame = ds.dataset(files).to_table(names).to_pandas(strings_to_categorical=True)
+    frame = frame.sort_values(["batch_id", "observed_at"])
+    t = frame["observed_at"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    created = frame["created_at"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    codes = frame["batch_id"].cat.codes.to_numpy()
+    is_first = np.append([True], codes[1:] != codes[:-1])
+    t0 = np.where(is_first, created, np.append([0], t[:-1]))
+    work = {
+        name: np.where(is_first, count, np.diff(count, prepend=0))
+        for name, count in ((name, frame[name].to_numpy()) for name in ("success_count", "error_count"))
+    }
+    moved = np.flatnonzero((work["success_count"] != 0) | (work["error_count"] != 0))
+    t, t0 = t[moved], t0[moved]
+    first, last = t0 // HOUR_US, np.maximum(t0, t - 1) // HOUR_US
+    owner = np.repeat(np.arange(len(moved)), last - first + 1)
+    hour = np.arange(len(owner)) - np.repeat(
+        np.cumsum(last - first + 1) - (last - first + 1), last - first + 1
+    )
+    hour += first[owner]
+    overlap = np.minimum(t[owner], (hour + 1) * HOUR_US) - np.maximum(t0[owner], hour * HOUR_US)
+    share = np.where((t == t0)[owner], 1.0, overlap / np.maximum(t - t0, 1)[owner])
+    cells = pd.DataFrame(
+        {
+            "policy_id": frame["policy_id"].array[moved][owner],
+            "policy_version": frame["policy_version"].array[moved][owner],
+            "hour": hour,
+            "work": (work["success_count"] + work["error_count"])[moved][owner] * share,
+        }
+    )
+    rows = cells.groupby(["policy_id", "policy_version", "hour"], observed=True, dropna=False)["work"].sum()
+    return float(rows.sum()), len(rows)
+
+
+RUNS = {
+    "safetykit-analytics": ours,
+    "safetykit-analytics, 1 process": lambda folder: ours(folder, 1),
+    "safetykit-analytics, 2 processes": lambda folder: ours(folder, 2),
+    "DuckDB": duckdb,
+    "Polars": polars,
+    "pandas": pandas,
+}
+
+
+def measure(name: str, folder: str) -> dict[str, float]:
+    """Run one of them in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--run", name, "--store", folder],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def run(name: str, folder: str) -> None:
+    import safetykit_analytics.store  # noqa: F401 -- everybody starts with NumPy and pyarrow loaded
+
+    began, cpu = time.perf_counter(), time.process_time()
+    total, rows = RUNS[name](folder)
+    wall, cpu = time.perf_counter() - began, time.process_time() - cpu
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"total": total, "rows": rows, "wall": wall, "cpu": cpu, "memory": memory}))
+
+
+def notebook() -> float:
+    """Milliseconds for a frame of 5,000 observations, the best of 20."""
+    import pyarrow as pa
+    from observations import make_days
+
+    import safetykit_analytics as ska
+    from safetykit_analytics.frame import frame_from_table
+    from safetykit_analytics.schema import OBSERVATION_SCHEMA
+
+    table = pa.concat_tables([table for _, table in make_days(5500, days=14)]).unify_dictionaries()
+    frame = frame_from_table(table.cast(OBSERVATION_SCHEMA).slice(0, 5000))
+    best = 1e9
+    for _ in range(20):
+        began = time.perf_counter()
+        ska.rates(frame)
+        best = min(best, time.perf_counter() - began)
+    return best * 1000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--store", help="an existing store of benchmarks/observations.py")
+    parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        run(args.run, args.store)
+        return
+    print(f"a frame of 5,000 observations: {notebook():.1f} ms")
+    with tempfile.TemporaryDirectory() as folder:
+        store = args.store or folder
+        if not args.store:
+            from observations import write_store
+
+            write_store(folder, args.rows, days=args.days)
+        results = {name: measure(name, store) for name in RUNS}
+    base = results["safetykit-analytics"]
+    print("| what | seconds | CPU seconds | peak MB | ours / theirs |")
+    print("| --- | --- | --- | --- | --- |")
+    for name, found in results.items():
+        agrees = abs(found["total"] - base["total"]) <= 1e-9 * base["total"] and found["rows"] == base["rows"]
+        print(
+            f"| {name} | {found['wall']:.1f} | {found['cpu']:.1f} | {found['memory']:.0f} | "
+            f"{base['wall'] / found['wall']:.2f} |{'' if agrees else ' DIFFERS'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
