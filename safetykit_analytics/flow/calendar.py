@@ -183,6 +183,15 @@ def bucket_edges(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int) -> 
     return edges[start:stop]
 
 
+def overlapping(edges: Ints, start: int | None, end: int | None) -> Ints:
+    """Give the edges of the buckets that overlap [start, end), uncut; none at all if no bucket does."""
+    first = 0 if start is None else max(int(np.searchsorted(edges, start, side="right")) - 1, 0)
+    last = (
+        len(edges) - 1 if end is None else min(int(np.searchsorted(edges, end, side="left")), len(edges) - 1)
+    )
+    return edges[first : last + 1] if first < last else edges[:0]
+
+
 def _clock_edges(length: int, tz: ZoneInfo, first_us: int, last_us: int) -> Ints:
     starts, offsets = _offsets(tz, first_us - DAY_US, last_us + DAY_US)
     stops = np.append(starts[1:], last_us + DAY_US)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.calendar import DAY_US, bucket_edges, parse_freq, parse_instant, zone
+from safetykit_analytics.flow.calendar import (
+    DAY_US,
+    bucket_edges,
+    overlapping,
+    parse_freq,
+    parse_instant,
+    zone,
+)
 from safetykit_analytics.flow.labels import parse_by
 from safetykit_analytics.flow.levels import Levels, levels_of
 from safetykit_analytics.flow.work import Work, open_source, work_of
@@ -102,11 +109,8 @@ def backlog(
     known, now = source.stitched, source.as_of or 0
     edges = np.zeros(0, dtype=np.int64)
     if len(known.run_start):
-        lowest = int(known.run_start.min())
-        lowest = lowest if first is None else max(lowest, first)
-        highest = now if stop is None else min(now, stop - 1)
-        if lowest <= highest:
-            edges = bucket_edges(frequency, calendar, lowest, highest)
+        edges = bucket_edges(frequency, calendar, int(known.run_start.min()), now)
+        edges = overlapping(edges, first, stop)
     levels = levels_of(source, edges)
     # The pace before the first bucket shown counts too: days beyond the edges would have none.
     paced = edges if not len(edges) else np.unique(np.append(edges[0] - DAY_US * np.arange(1, 8), edges))

@@ -15,6 +15,7 @@ from safetykit_analytics.flow.calendar import (
     HOUR_US,
     Frequency,
     bucket_edges,
+    overlapping,
     parse_freq,
     parse_instant,
     zone,
@@ -170,10 +171,8 @@ def edges_between(source: Source, freq: Frequency, tz: ZoneInfo, start: int | No
     known = source.stitched
     if not len(known.run_start):
         return np.zeros(0, dtype=np.int64)
-    first, last = int(known.run_start.min()), int(known.run_end.max())
-    first = first if start is None else max(first, start)
-    last = last if end is None else min(last, end - 1)
-    return bucket_edges(freq, tz, first, last) if first <= last else np.zeros(0, dtype=np.int64)
+    edges = bucket_edges(freq, tz, int(known.run_start.min()), int(known.run_end.max()))
+    return overlapping(edges, start, end)
 
 
 def _finest(source: Source) -> Frequency:

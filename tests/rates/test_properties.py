@@ -140,6 +140,19 @@ def test_start_and_end_select_buckets_and_change_no_value(rows: Any, window: tup
 
 
 @FEW
+@given(rows=histories(), window=st.tuples(st.integers(-30, 60), st.integers(1, 40)))
+def test_start_and_end_select_buckets_of_the_backlog_too(rows: Any, window: tuple[int, int]) -> None:
+    rows = [seen | {"pending_count": 7 * number % 31} for number, seen in enumerate(rows)]
+    start = pd.Timestamp(MONDAY + window[0] * HOUR + 7 * MINUTE, unit="us", tz="UTC")
+    end = start + pd.Timedelta(hours=window[1])
+    whole = ska.backlog(frame_of(rows), freq="6h")
+    inside = whole[(whole["bucket_end"] > start) & (whole["bucket_start"] < end)]
+    columns = ["bucket_start", "policy_version", "pending", "n_open", "partial"]
+    selected = ska.backlog(frame_of(rows), freq="6h", start=start, end=end)
+    pd.testing.assert_frame_equal(selected[columns], inside[columns].reset_index(drop=True), atol=1e-9)
+
+
+@FEW
 @given(rows=histories(), until=st.integers(-1, 61))
 def test_as_of_is_as_if_later_observations_were_never_made(rows: Any, until: int) -> None:
     as_of = pd.Timestamp(MONDAY + until * HOUR, unit="us", tz="UTC")
