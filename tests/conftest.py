@@ -4,10 +4,20 @@ import json
 import pathlib
 
 import matplotlib as mpl
+import pandas as pd
 import pytest
 
 # No test may need a screen, whatever the machine offers.
 mpl.use("Agg")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let pandas 2 run on NumPy 2.5, which deprecates how pandas makes a Timedelta; pandas 3 does not."""
+    if int(pd.__version__.split(".")[0]) < 3:
+        config.addinivalue_line(
+            "filterwarnings", "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
+        )
+
 
 HERE = pathlib.Path(__file__).parent
 

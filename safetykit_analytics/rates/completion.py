@@ -198,7 +198,7 @@ def timedeltas(microseconds: Sequence[float]) -> NDArray[np.timedelta64]:
     values = np.asarray(microseconds, dtype=np.float64)
     is_finite = np.isfinite(values)
     found = np.where(is_finite, values, 0.0).astype(np.int64).astype("timedelta64[us]")
-    found[~is_finite] = np.timedelta64("NaT")
+    found[~is_finite] = np.timedelta64("NaT", "us")
     return found
 
 
