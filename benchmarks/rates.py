@@ -133,8 +133,8 @@ def pandas(folder: str) -> tuple[float, int]:
     files = [str(path) for path in sorted(pathlib.Path(folder).glob("*/*.parquet"))]
     frame = ds.dataset(files).to_table(names).to_pandas(strings_to_categorical=True)
     frame = frame.sort_values(["batch_id", "observed_at"])
-    t = frame["observed_at"].to_numpy().astype("datetime64[us]").astype(np.int64)
-    created = frame["created_at"].to_numpy().astype("datetime64[us]").astype(np.int64)
+    t = frame["observed_at"].dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
+    created = frame["created_at"].dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
     codes = frame["batch_id"].cat.codes.to_numpy()
     is_first = np.append([True], codes[1:] != codes[:-1])
     t0 = np.where(is_first, created, np.append([0], t[:-1]))
