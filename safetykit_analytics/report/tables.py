@@ -143,8 +143,10 @@ def _change(
 def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.DataFrame:
     """Take coverage and smeared share of one week from `rates` tables: of all policies, and of each."""
     columns = ["scope", "policy_id", "coverage", "smeared_share"]
+    # Typed, as pandas 2 warns of a column of None that meets one of strings.
+    none = pd.Series(pd.NA, index=all_policies.index, dtype=_STRING)
     rows = pd.concat(
-        [all_policies.assign(scope="all", policy_id=None), by_policy.assign(scope="policy")],
+        [all_policies.assign(scope="all", policy_id=none), by_policy.assign(scope="policy")],
         ignore_index=True,
     )[columns]
     rows["policy_id"] = rows["policy_id"].astype(_STRING)
