@@ -12,7 +12,7 @@ copyright = f"2026, {author}"  # noqa: A001 -- Sphinx asks for this name
 version = release = safetykit_analytics.__version__
 
 root_doc = "docs/index"
-include_patterns = ["docs/**", "notebooks/*.ipynb", "CHANGELOG.md", "CONTRIBUTING.md"]
+include_patterns = ["docs/**", "notebooks/*.ipynb", "benchmarks/README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
 exclude_patterns = ["docs/_site"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc"]
 

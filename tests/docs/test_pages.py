@@ -12,7 +12,6 @@ from tests.docs.helpers import NOTEBOOKS, PAGES, ROOT, fenced_blocks, run_page, 
 MARKDOWN = sorted(
     path for folder in (".", "docs", "benchmarks", "notebooks") for path in (ROOT / folder).glob("*.md")
 )
-MARKDOWN.remove(ROOT / "README.md")  # until all the pages are there
 _LINK = re.compile(r"!?\[[^\]]*\]\(<?([^)\s>]+)>?[^)]*\)")
 
 
