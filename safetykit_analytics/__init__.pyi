@@ -1,6 +1,7 @@
 from .compare import VersionComparison as VersionComparison
 from .compare import compare_versions as compare_versions
 from .errors import DamagedFile as DamagedFile
+from .errors import DamagedFileWarning as DamagedFileWarning
 from .errors import FetchFailed as FetchFailed
 from .errors import FetchFailures as FetchFailures
 from .errors import InvalidFrame as InvalidFrame
@@ -8,6 +9,7 @@ from .errors import MissingApiKey as MissingApiKey
 from .errors import NewerSchemaWarning as NewerSchemaWarning
 from .errors import NotAStore as NotAStore
 from .errors import SafetyKitAnalyticsError as SafetyKitAnalyticsError
+from .errors import StoreFailed as StoreFailed
 from .errors import Unauthorized as Unauthorized
 from .errors import UnknownName as UnknownName
 from .errors import UnknownStatusWarning as UnknownStatusWarning

@@ -7,7 +7,7 @@ file and no connection.
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # Named in full because the defaults differ between pandas 2.2 (object, ns) and 3 (str, us).
 _STRING = pd.StringDtype("pyarrow")
 _INSTANT = pd.DatetimeTZDtype("us", "UTC")
+
+_AS_IT_CAME = ("batch_status", *COUNT_COLUMNS, "policy_id", "policy_version", "has_download")
 
 
 def frame_from_table(table: Any) -> pd.DataFrame:
@@ -200,6 +202,55 @@ def _listed(names: list[str]) -> str:
     return f"column{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
 
 
+class Row(NamedTuple):
+    """One observation as it arrives: all of an answer that is kept, and no URL."""
+
+    batch_id: str
+    observed_at_us: int
+    batch_status: str
+    batch_count: int
+    success_count: int
+    error_count: int
+    cancelled_count: int
+    pending_count: int
+    policy_id: str | None
+    policy_version: str | None
+    has_download: bool
+
+
+def row_of(status: BatchStatus, observed_at_us: int) -> Row:
+    """Keep of an answer what an observation is made of; an empty policy or URL is none."""
+    return Row(
+        status.batch_id,
+        observed_at_us,
+        status.batch_status,
+        status.batch_count,
+        status.success_count,
+        status.error_count,
+        status.cancelled_count,
+        status.pending_count,
+        status.policy_id or None,
+        status.policy_version or None,
+        bool(status.download_url),
+    )
+
+
+def table_from_rows(rows: Sequence[Row]) -> Any:
+    """Turn rows into a pyarrow.Table of `OBSERVATION_SCHEMA`, with creation times from the ids."""
+    columns = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
+    kept = dict(zip(Row._fields, columns, strict=True))
+    observed_at_us = np.asarray(kept["observed_at_us"], dtype=np.int64)
+    batch_id = pa.array(kept["batch_id"], pa.string())
+    arrays = {
+        **{name: pa.array(kept[name], OBSERVATION_SCHEMA.field(name).type) for name in _AS_IT_CAME},
+        "batch_id": batch_id,
+        "observed_at": pa.array(observed_at_us).cast(INSTANT),
+        "created_at": created_at_us(batch_id, observed_at_us),
+        "is_terminal": pc.is_in(pa.array(kept["batch_status"], pa.string()), pa.array(TERMINAL_STATUSES)),
+    }
+    return pa.table([arrays[name] for name in OBSERVATION_SCHEMA.names], schema=OBSERVATION_SCHEMA)
+
+
 def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
     """Turn SafetyKit's ``batch.completed`` webhook events into observations: completion, known to the second.
 
@@ -251,10 +302,10 @@ def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
         try:
             event = parse_event(text)
             if event is not None:
-                rows.append((event.data, _instant_us(event.received_at)))
+                rows.append(row_of(event.data, _instant_us(event.received_at)))
         except ValueError as error:
             raise InvalidFrame(f"line {number} of the events: {error}") from None
-    return frame_from_table(_table_from_statuses([row[0] for row in rows], [row[1] for row in rows]))
+    return frame_from_table(table_from_rows(rows))
 
 
 def _instant_us(text: str) -> int:
@@ -268,21 +319,3 @@ def _instant_us(text: str) -> int:
             "received_at: expected a time with an offset, such as 2026-06-01T12:00:00Z; found another text"
         )
     return (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-
-
-def _table_from_statuses(statuses: Sequence[BatchStatus], observed_at_us: Sequence[int]) -> Any:
-    observed = np.asarray(observed_at_us, dtype=np.int64)
-    batch_id = pa.array([one.batch_id for one in statuses], pa.string())
-    batch_status = pa.array([one.batch_status for one in statuses], pa.string())
-    columns = {
-        "batch_id": batch_id,
-        "observed_at": pa.array(observed).cast(INSTANT),
-        "created_at": created_at_us(batch_id, observed),
-        "batch_status": batch_status,
-        **{name: pa.array([getattr(one, name) for one in statuses], pa.int64()) for name in COUNT_COLUMNS},
-        "policy_id": pa.array([one.policy_id or None for one in statuses], pa.string()),
-        "policy_version": pa.array([one.policy_version or None for one in statuses], pa.string()),
-        "has_download": pa.array([bool(one.download_url) for one in statuses], pa.bool_()),
-        "is_terminal": pc.is_in(batch_status, pa.array(TERMINAL_STATUSES)),
-    }
-    return pa.table([columns[name] for name in OBSERVATION_SCHEMA.names], schema=OBSERVATION_SCHEMA)

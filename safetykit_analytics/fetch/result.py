@@ -14,22 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from safetykit_analytics.batch_ids import created_at_us
 from safetykit_analytics.errors import FetchFailures, Unauthorized, UnknownStatusWarning
 from safetykit_analytics.fetch.ask import Refused
 from safetykit_analytics.fetch.loops import run_sync
 from safetykit_analytics.fetch.request import Call, checked_key
-from safetykit_analytics.fetch.run import Row, Run
+from safetykit_analytics.fetch.run import Run
 from safetykit_analytics.fetch.wire import Failure
-from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.frame import Row, frame_from_table, table_from_rows
 from safetykit_analytics.schema import (
-    COUNT_COLUMNS,
-    INSTANT,
     KNOWN_STATUSES,
-    OBSERVATION_SCHEMA,
-    TERMINAL_STATUSES,
 )
 
 if TYPE_CHECKING:
@@ -247,7 +241,7 @@ def result_of(run: Run, before: FetchResult | None = None) -> FetchResult:
         for place, outcome in enumerate(run.outcomes)
         if isinstance(outcome, Failure)
     ]
-    table = _table_of(rows)
+    table = table_from_rows(rows)
     if before is not None:
         return _merged(before, run.call, table, places, failed)
     return _assembled(run.call, table, np.asarray(places, dtype=np.int64), failed)
@@ -283,26 +277,6 @@ def _assembled(
     call: Call, table: Any, places: np.ndarray[Any, np.dtype[np.int64]], failed: Sequence[_Failed]
 ) -> FetchResult:
     return FetchResult(frame_from_table(table), _failures_frame(failed), table, places, tuple(failed), call)
-
-
-def _table_of(rows: Sequence[Row]) -> Any:
-    """Turn rows into a table of `OBSERVATION_SCHEMA`."""
-    kept = dict(zip(Row._fields, zip(*rows, strict=True) if rows else [()] * len(Row._fields), strict=True))
-    observed_at_us = np.asarray(kept["observed_at_us"], dtype=np.int64)
-    batch_id = pa.array(kept["batch_id"], pa.string())
-    batch_status = pa.array(kept["batch_status"], pa.string())
-    columns = {
-        "batch_id": batch_id,
-        "observed_at": pa.array(observed_at_us).cast(INSTANT),
-        "created_at": created_at_us(batch_id, observed_at_us),
-        "batch_status": batch_status,
-        **{name: pa.array(kept[name], pa.int64()) for name in COUNT_COLUMNS},
-        "policy_id": pa.array(kept["policy_id"], pa.string()),
-        "policy_version": pa.array(kept["policy_version"], pa.string()),
-        "has_download": pa.array(kept["has_download"], pa.bool_()),
-        "is_terminal": pc.is_in(batch_status, pa.array(TERMINAL_STATUSES)),
-    }
-    return pa.table([columns[name] for name in OBSERVATION_SCHEMA.names], schema=OBSERVATION_SCHEMA)
 
 
 def _failures_frame(failed: Sequence[_Failed]) -> pd.DataFrame:

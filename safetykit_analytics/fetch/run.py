@@ -7,34 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from safetykit_analytics.fetch.ask import Asker
 from safetykit_analytics.fetch.progress import Progress
 from safetykit_analytics.fetch.request import id_problem
 from safetykit_analytics.fetch.transport import open_transport
 from safetykit_analytics.fetch.wire import Answer, Failure
+from safetykit_analytics.frame import row_of
 
 if TYPE_CHECKING:
     from safetykit_analytics.fetch.request import Call
+    from safetykit_analytics.frame import Row
 
 _END = object()
-
-
-class Row(NamedTuple):
-    """What is kept of an answer: all that an observation is made of, and no URL."""
-
-    batch_id: str
-    observed_at_us: int
-    batch_status: str
-    batch_count: int
-    success_count: int
-    error_count: int
-    cancelled_count: int
-    pending_count: int
-    policy_id: str | None
-    policy_version: str | None
-    has_download: bool
 
 
 class Run:
@@ -116,7 +102,9 @@ class Run:
                         attempts=trial.attempts,
                     )
                 raise
-            self.outcomes[place] = _row(outcome) if isinstance(outcome, Answer) else outcome
+            self.outcomes[place] = (
+                row_of(outcome.status, outcome.observed_at_us) if isinstance(outcome, Answer) else outcome
+            )
             progress.count(failed=isinstance(outcome, Failure))
 
     def _pull(self) -> int | None:
@@ -135,21 +123,3 @@ class Run:
                 return len(self.batch_ids) - 1
             self.outcomes.append(Failure("invalid_id", problem))
         return None
-
-
-def _row(answer: Answer) -> Row:
-    status = answer.status
-    return Row(
-        status.batch_id,
-        answer.observed_at_us,
-        status.batch_status,
-        status.batch_count,
-        status.success_count,
-        status.error_count,
-        status.cancelled_count,
-        status.pending_count,
-        status.policy_id or None,
-        status.policy_version or None,
-        # An empty URL is none, as an empty policy is.
-        bool(status.download_url),
-    )
