@@ -11,7 +11,6 @@ import datetime as dt
 import json
 import math
 import os
-import re
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pandas as pd
-
-_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON records.")]
@@ -74,13 +71,6 @@ def json_value(value: Any) -> Any:
     return None if isinstance(value, float) and math.isinf(value) else value
 
 
-def csv_cell(value: Any) -> Any:
-    """Keep a spreadsheet from running a cell: text that looks like a formula gets an apostrophe before it."""
-    # As the report's CSV files have it; taking it from there would load the report for every table.
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula and not _NUMBER.fullmatch(value) else value
-
-
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Turn a table into JSON records, floats in full."""
     columns = {name: [json_value(value) for value in table[name]] for name in table.columns}
@@ -88,6 +78,8 @@ def records(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
+    from safetykit_analytics.report.text import csv_cell  # noqa: PLC0415 -- only here is the report needed
+
     safe = {name: table[name].map(csv_cell, na_action="ignore") for name in table.select_dtypes("string")}
     table.assign(**safe).to_csv(path, index=False)
 

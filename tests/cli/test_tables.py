@@ -10,8 +10,6 @@ import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli import run
-from safetykit_analytics.cli.files import csv_cell
-from safetykit_analytics.report.text import csv_cell as report_csv_cell
 from safetykit_analytics.simulator import make_fleet, to_ms
 from safetykit_analytics.simulator.app import batch_body
 
@@ -184,8 +182,6 @@ def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys
     names = set(pd.read_csv("r.csv", keep_default_na=False)["policy_id"])
     assert "'=1+1" in names
     assert "=1+1" not in names
-    odd = ["=1+1", "+1", "-0.5", "-x", "@a", "\ta", "\rb", "1e5", "plain", "", ".5", "-.5e3"]
-    assert [csv_cell(name) for name in odd] == [report_csv_cell(name) for name in odd]
     # An unknown name that is quoted in an error, too.
     assert run(["compare", "--store", "odd", "--policy-id", "\x1b]0;x\x07"]) == 1
     assert "\x1b" not in capsys.readouterr().err

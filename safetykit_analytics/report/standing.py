@@ -1,0 +1,173 @@
+"""Facts → the sections on where things stand: backlog, failed batches, how good the data is.
+
+Place in the flow: `facts` → **standing** → `sections`. Chooses words and formats numbers; knows neither
+HTML nor Markdown.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.report import text
+from safetykit_analytics.report.document import Bullets, Paragraph, Table
+from safetykit_analytics.report.headlines import all_policies, none_for_na
+from safetykit_analytics.report.text import Name, Sentence
+
+if TYPE_CHECKING:
+    from safetykit_analytics.report.facts import Facts
+
+#: Longer lists are cut, and say so; the CSV files hold all rows.
+MOST_ROWS = 25
+
+#: What each kind of finding means to someone who has not read the manual.
+FINDINGS = {
+    "unplaced": "work done before the batch was first seen, at a time that nobody knows: it is in no week",
+    "created_after_observed": "the id claims a later time than the first observation (a clock is wrong)",
+    "terminal_with_pending": "the batch had ended with decisions still pending; they are not in the backlog",
+    "parts_do_not_sum": "success, error, cancelled and pending do not add up to the batch's size",
+    "reprocessed": "a counter went down: decisions were made again",
+    "policy_changed": "the batch changed its policy or version; comparisons leave it out",
+    "conflicting_duplicate": "two answers for one batch at one instant; the more advanced one counts",
+    "unknown_status": "a status that the API does not document; the batch counts as open",
+    "work_after_terminal": "decisions were made after the batch had ended",
+    "no_created_at": "the batch's id tells no time, so that its work counts from its first observation",
+}
+
+
+def shortened(rows: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
+    """Keep as many rows as people read, and say how many more there are."""
+    more = len(rows) - MOST_ROWS
+    if more <= 0:
+        return rows, ()
+    words = f"{text.plural(more, 'row')} more: see the CSV files of {facts.week}."
+    return rows.head(MOST_ROWS), (Paragraph((words,)),)
+
+
+def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    """Say what is open, how long it will take, and what stands still."""
+    tz = zone(facts.tz)
+    when = text.instant(facts.state_at, tz)
+    if facts.open.empty:
+        return (Paragraph((f"No batch was open at {when}.",)),)
+    order = facts.open.sort_values("pending", ascending=False, kind="stable")
+    cut, note = shortened(order, facts)
+    table = Table(
+        f"Open batches at {when}",
+        ("Policy", "Open batches", "Decisions pending", "Done in"),
+        tuple(
+            (
+                Name(none_for_na(row.policy_id)),
+                text.count(row.n_open),
+                text.count(row.pending),
+                text.hours_between(row.eta_low_h, row.eta_high_h),
+            )
+            for row in cut.itertuples()
+        ),
+        (False, True, True, True),
+    )
+    words = (
+        "“Done in” is how long the pending decisions take at the fastest and the slowest pace of the days "
+        "before; what is stuck takes longer."
+    )
+    return (Paragraph((words,)), table, *note, *_stalled(facts))
+
+
+def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    least = text.hours(facts.idle_h)
+    if facts.stalled.empty:
+        return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
+    cut, note = shortened(facts.stalled, facts)
+    since = {"ended": "ended", "moved": "moved", "still": "still stuck"}
+    table = Table(
+        f"Stalled batches: decisions pending and no progress for at least {least}",
+        ("Batch", "Policy", "Version", "Pending", "Idle for", "Since then"),
+        tuple(
+            (
+                Name(row.batch_id),
+                Name(none_for_na(row.policy_id)),
+                Name(none_for_na(row.policy_version)),
+                text.count(row.pending_count),
+                text.hours_between(row.idle_at_least_h, row.idle_at_most_h),
+                since.get(row.since, "—"),
+            )
+            for row in cut.itertuples()
+        ),
+        (False, False, False, True, True, False),
+    )
+    return (table, *note)
+
+
+def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
+    """Say which batches ended otherwise than well."""
+    if facts.failures.empty:
+        return (
+            Paragraph((f"No batch was seen to end in ERROR or CANCELLED, of {facts.n_ended:,} that ended.",)),
+        )
+    kinds = facts.failures["batch_status"].value_counts()
+    undone = float(facts.failures["undone"].sum())
+    words = (
+        f"Of {text.plural(facts.n_ended, 'batch', 'batches')} that ended, {int(kinds.get('ERROR', 0)):,} "
+        "ended in ERROR and "
+        f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {text.count(undone)} decisions stayed undone."
+    )
+    cut = facts.failures.head(10)
+    table = Table(
+        "Failed and cancelled batches"
+        + (", the ten with most undone" if len(facts.failures) > len(cut) else ""),
+        ("Batch", "Policy", "Version", "Status", "Decisions", "Processed", "Undone"),
+        tuple(
+            (
+                Name(row.batch_id),
+                Name(none_for_na(row.policy_id)),
+                Name(none_for_na(row.policy_version)),
+                row.batch_status,
+                text.count(row.batch_count),
+                text.count(row.processed),
+                text.count(row.undone),
+            )
+            for row in cut.itertuples()
+        ),
+        (False, False, False, False, True, True, True),
+    )
+    return (Paragraph((words,)), table)
+
+
+def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
+    """Say what the data covers, and what is odd in it."""
+    whole = all_policies(facts.totals)
+    if not facts.n_observations:
+        return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
+    rough = _smeared(facts)
+    placed = (
+        f" {text.percent(rough)} of the decisions are placed on a day only roughly, as more than a day "
+        "lay between "
+        f"two observations."
+        if rough > 0
+        else " Every decision is placed on its day."
+    )
+    words: Sentence = (
+        f"{text.plural(facts.n_observations, 'observation')} of "
+        f"{text.plural(facts.n_batches, 'batch', 'batches')}. {text.percent(whole.coverage)} of the time "
+        "in which "
+        f"batches were at work was observed.",
+        placed if rough == rough else "",  # noqa: PLR0124 -- NaN is the value unequal to itself
+    )
+    found = facts.data_quality.groupby("kind")
+    items: list[Sentence] = [
+        (f"{text.plural(rows['batch_id'].nunique(), 'batch', 'batches')} ({kind}): {FINDINGS[kind]}.",)
+        for kind, rows in sorted(found, key=lambda pair: (-pair[1]["batch_id"].nunique(), pair[0]))
+    ]
+    if not items:
+        return (Paragraph(words), Paragraph(("No anomaly was found.",)))
+    return (Paragraph(words), Bullets(tuple(items)))
+
+
+def _smeared(facts: Facts) -> float:
+    """Share of the week's processed decisions that come from intervals longer than a day."""
+    rows = facts.versions[facts.versions["bucket_start"] >= pd.Timestamp(facts.start)]
+    weight = rows["processed"].abs()
+    total = float(weight.sum())
+    return float((rows["smeared_share"].fillna(0.0) * weight).sum()) / total if total else float("nan")
