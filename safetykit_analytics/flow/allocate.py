@@ -11,6 +11,7 @@ so that a bucket without work holds an exact zero and no share has the rounding 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,12 @@ class Intervals:
     batch: Ints
     group: Ints
 
+    def take(self, which: Ints | Flags | slice) -> Intervals:
+        """Give some of them."""
+        return Intervals(
+            self.start[which], self.end[which], self.delta[:, which], self.batch[which], self.group[which]
+        )
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -127,12 +134,31 @@ def with_guards(edges: Ints) -> Ints:
 
 def first_bucket(edges: Ints, start: Ints) -> Ints:
     """Give the bucket in which something begins: work at an edge belongs to the bucket that begins there."""
-    return np.searchsorted(edges, start, side="right") - 1
+    return _bucket(edges, start, 0)
 
 
 def last_bucket(edges: Ints, end: Ints) -> Ints:
     """Give the bucket in which something ends: what ends on an edge stays before it."""
-    return np.searchsorted(edges, end, side="left") - 1
+    return _bucket(edges, end, 1)
+
+
+def _bucket(edges: Ints, t: Ints, before: int) -> Ints:
+    """Give the last bucket whose edge is at or before t - `before`."""
+    if not len(t):
+        return np.zeros(0, dtype=np.int64)
+    t = t - before if before else t
+    first = int(np.searchsorted(edges, t.min(), side="right")) - 1
+    stop = int(np.searchsorted(edges, t.max(), side="right"))
+    near = edges[first:stop]
+    inner = near[1:]
+    if len(inner) < 2 or (np.diff(inner, n=2) != 0).any():
+        found: Ints = first + np.searchsorted(near, t, side="right") - 1
+        return found
+    # Equal lengths, but for the first and the last bucket: a division instead of a search.
+    length = int(inner[1] - inner[0])
+    found = (t - (inner[0] - length)) // length + first
+    np.clip(found, first, stop - 1, out=found)
+    return found
 
 
 def layout_of(group: Ints, first: Ints, last: Ints, n_groups: int) -> Layout:
@@ -146,7 +172,9 @@ def layout_of(group: Ints, first: Ints, last: Ints, n_groups: int) -> Layout:
     return Layout(lowest, np.cumsum(np.append(0, highest - lowest + 1)))
 
 
-def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
+def spread(
+    intervals: Intervals, edges: Ints, layout: Layout, within: tuple[Ints, Ints] | None = None
+) -> tuple[Floats, Cells, Spans]:
     """Spread intervals over buckets.
 
     Parameters
@@ -157,6 +185,9 @@ def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, C
         With guards.
     layout : Layout
         Holds every bucket that an interval of its group touches.
+    within : pair of int64 arrays, optional
+        Of each interval only buckets from the one to the other (exclusive) are wanted, at least one of which
+        it touches. What it does in others is nobody's here.
 
     Returns
     -------
@@ -168,61 +199,129 @@ def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, C
     spans : Spans
         What lies in between.
     """
-    delta, start, end = intervals.delta, intervals.start, intervals.end
-    low, high = first_bucket(edges, start), last_bucket(edges, end)
-    # An instant at an edge ends before it and begins after it: it belongs after.
-    high = np.maximum(high, low)
-    crosses = high > low
-    length = np.where(crosses, end - start, 1)
-
-    owner, step = expand(1 + crosses)
-    bucket = np.where(step == 0, low[owner], high[owner])
-    share = np.ones(len(owner))
-    split = crosses[owner]
-    overlap = np.where(step == 0, edges[bucket + 1] - start[owner], end[owner] - edges[bucket])
-    share[split] = overlap[split] / length[owner][split]
-    processed = delta[0] + delta[1]
-    went_down = bool((delta < 0).any())
-
-    parts = np.zeros((N_SUMS if went_down else SMEARED + 1, len(owner)))
-    parts[:3] = delta[:, owner] * share
-    whole = processed[owner]
-    inside = ~split
-    parts[LOW] = np.where(inside, whole, np.minimum(whole, 0))
-    parts[HIGH] = np.where(inside, whole, np.maximum(whole, 0))
-    is_smeared = split & ((end - start)[owner] > edges[bucket + 1] - edges[bucket])
-    parts[SMEARED] = np.where(is_smeared, np.abs(whole) * share, 0.0)
-    if went_down:
-        _measure(parts, delta, owner, share)
-
-    place = layout.base(intervals.group)[owner] + bucket
-    batch = intervals.batch[owner]
-    begins = np.flatnonzero(run_starts(batch, place))
-    if len(begins) < len(owner):
-        parts = np.add.reduceat(parts, begins, axis=1)
-        place, batch = place[begins], batch[begins]
+    delta = intervals.delta
+    ends = _ends_of(intervals, edges, layout, within)
+    cells = _cells(intervals, ends)
     sums = np.zeros((N_SUMS, layout.size))
-    for row, values in enumerate(parts):
-        sums[row] = np.bincount(place, weights=values, minlength=layout.size)
-
-    long = np.flatnonzero(high - low > 1)
-    base = layout.base(intervals.group[long])
-    spans = Spans(
-        intervals.batch[long], base + low[long] + 1, base + high[long], delta[:, long] / length[long]
-    )
+    for row, work in enumerate(cells.work):
+        sums[row] = np.bincount(cells.place, weights=work, minlength=layout.size)
+    went_down = bool((delta < 0).any())
+    _measure(sums, intervals, ends, went_down=went_down)
+    long = np.flatnonzero(ends.stop > ends.first)
+    pace = delta[:, long] / ends.length[long]
+    spans = Spans(intervals.batch[long], ends.first[long], ends.stop[long], pace)
     if len(long):
+        processed = (delta[0] + delta[1])[long]
         bucket_length = np.diff(edges)[layout.buckets()]
-        _add_spans(sums, spans, processed[long] / length[long], processed[long], bucket_length)
+        _add_spans(sums, spans, processed / ends.length[long], processed, bucket_length)
     if not went_down:
         sums[ABSOLUTE] = sums[MOVED] = sums[SUCCESS] + sums[ERROR]
-    return sums, Cells(batch, place, parts[:3]), spans
+    return sums, cells, spans
 
 
-def _measure(parts: Floats, delta: Ints, owner: Ints, share: Floats) -> None:
-    """Fill in the absolute work, which is the work itself unless a counter went down."""
-    parts[ABSOLUTE] = (np.abs(delta[0]) + np.abs(delta[1]))[owner] * share
-    parts[MOVED] = np.abs(delta[0] + delta[1])[owner] * share
-    parts[REPROCESSED] = np.maximum(-delta, 0).sum(axis=0)[owner] * share
+@dataclass(frozen=True)
+class _Ends:
+    """First and last buckets of intervals, side by side; in a place that is not there the share is zero.
+
+    Where only one of the two is there, both stand in its place.
+
+    Attributes
+    ----------
+    place : int64 array, shape (n, 2)
+    share : float64 array, shape (n, 2)
+    is_there : bool array, shape (n, 2)
+    is_short : bool array, shape (n, 2)
+        The bucket is shorter than the interval, which crosses its edge.
+    crosses : bool array, shape (n,)
+    length : int64 array, shape (n,)
+        Of the interval; 1 if it lies in one bucket.
+    first, stop : int64 arrays, shape (n,)
+        Places that are covered whole.
+    """
+
+    place: Ints
+    share: Floats
+    is_there: Flags
+    is_short: Flags
+    crosses: Flags
+    length: Ints
+    first: Ints
+    stop: Ints
+
+
+def _ends_of(intervals: Intervals, edges: Ints, layout: Layout, within: tuple[Ints, Ints] | None) -> _Ends:
+    start, end = intervals.start, intervals.end
+    low, high = touched(intervals, edges)
+    crosses = high > low
+    length = np.where(crosses, end - start, 1)
+    bucket_end, bucket_start = edges[low + 1], edges[high]
+    n = len(start)
+    share, place = np.empty((n, 2)), np.empty((n, 2), dtype=np.int64)
+    is_there, is_short = np.empty((n, 2), dtype=np.bool_), np.empty((n, 2), dtype=np.bool_)
+    share[:, 0] = np.where(crosses, bucket_end - start, 1) / length
+    share[:, 1] = np.where(crosses, end - bucket_start, 0) / length
+    is_there[:, 0], is_there[:, 1] = True, crosses
+    is_short[:, 0] = crosses & (length > bucket_end - edges[low])
+    is_short[:, 1] = crosses & (length > edges[high + 1] - bucket_start)
+    base = layout.base(intervals.group)
+    place[:, 0], place[:, 1] = base + low, base + high
+    first, stop = low + 1, high
+    if within is not None:
+        begun, over = low < within[0], high >= within[1]
+        first, stop = np.maximum(first, within[0]), np.minimum(stop, within[1])
+        share[begun, 0], is_there[begun, 0], place[begun, 0] = 0.0, False, place[begun, 1]
+        share[over, 1], is_there[over, 1], place[over, 1] = 0.0, False, place[over, 0]
+        neither = begun & over
+        place[neither] = (base + first)[neither, None]
+    return _Ends(place, share, is_there, is_short, crosses, length, base + first, base + stop)
+
+
+def _cells(intervals: Intervals, ends: _Ends) -> Cells:
+    """Add up what falls into the same bucket one after the other."""
+    place, batch = ends.place, intervals.batch
+    is_start = np.ones(place.shape, dtype=np.bool_)
+    is_start[:, 1] = place[:, 1] != place[:, 0]
+    is_start[1:, 0] = (place[1:, 0] != place[:-1, 1]) | (batch[1:] != batch[:-1])
+    begins = np.flatnonzero(is_start)
+    run = np.cumsum(is_start) - 1
+    work = np.zeros((3, len(begins)))
+    for row, delta in enumerate(intervals.delta):
+        if delta.any():
+            work[row] = np.bincount(run, weights=(delta[:, None] * ends.share).ravel())
+    cells = Cells(batch[begins >> 1], place.ravel()[begins], work)
+    if not ends.is_there.any(axis=1).all():
+        # What stands for the ends of an interval that covers all that is wanted is no cell.
+        cells = cells.take(np.bincount(run, weights=ends.is_there.ravel()) > 0)
+    return cells
+
+
+def _measure(sums: Floats, intervals: Intervals, ends: _Ends, *, went_down: bool) -> None:
+    """Fill in the bounds, what is smeared, and the absolute work where a counter went down."""
+    delta, places = intervals.delta, ends.place.ravel()
+    processed = delta[0] + delta[1]
+
+    def total(values: Any) -> Any:
+        return np.bincount(places, weights=values.ravel(), minlength=sums.shape[1])
+
+    inside = np.flatnonzero(~ends.crosses)
+    sums[LOW : HIGH + 1] = np.bincount(
+        ends.place[inside, 0], weights=processed[inside], minlength=sums.shape[1]
+    )
+    across = np.where(ends.crosses, processed, 0)[:, None] * ends.is_there
+    sums[HIGH] += total(np.maximum(across, 0))
+    sums[SMEARED] = total(np.abs(processed)[:, None] * (ends.share * ends.is_short))
+    if went_down:
+        sums[LOW] += total(np.minimum(across, 0))
+        sums[ABSOLUTE] = total((np.abs(delta[0]) + np.abs(delta[1]))[:, None] * ends.share)
+        sums[MOVED] = total(np.abs(processed)[:, None] * ends.share)
+        sums[REPROCESSED] = total(np.maximum(-delta, 0).sum(axis=0)[:, None] * ends.share)
+
+
+def touched(intervals: Intervals, edges: Ints) -> tuple[Ints, Ints]:
+    """Give the first and the last bucket that each interval touches."""
+    low = first_bucket(edges, intervals.start)
+    # An instant at an edge ends before it and begins after it: it belongs after.
+    return low, np.maximum(last_bucket(edges, intervals.end), low)
 
 
 def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Ints, bucket_length: Ints) -> None:
@@ -324,10 +423,13 @@ def add_time(start: Ints, stop: Ints, group: Ints, edges: Ints, layout: Layout) 
 
 def merge(cells: Cells, n_places: int) -> Cells:
     """Add up the cells of the same batch and place, in a fixed order."""
-    key = cells.batch * n_places + cells.place
+    key = cells.batch.astype(np.int64) * n_places + cells.place
     order = np.argsort(key, kind="stable")
-    begins = np.flatnonzero(run_starts(key[order]))
-    cells = cells.take(order)
-    if len(begins) == len(order):
-        return cells
-    return Cells(cells.batch[begins], cells.place[begins], np.add.reduceat(cells.work, begins, axis=1))
+    is_start = run_starts(key[order])
+    if is_start.all():
+        return cells.take(order)
+    row = np.empty(len(order), dtype=np.int64)
+    row[order] = np.cumsum(is_start) - 1
+    kept = order[is_start]
+    work: Floats = np.array([np.bincount(row, weights=values) for values in cells.work])
+    return Cells(cells.batch[kept], cells.place[kept], work)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, narrow
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class Edges:
     n_rows : int
     first_t, last_t : int64
         Microseconds since 1970, UTC.
-    first_counts, last_counts : int64, shape (3, m)
+    first_counts, last_counts : int32 or int64, shape (3, m)
     created : int64
         ``created_at`` of the first observation; NEVER for none.
     first_terminal : int64
@@ -95,8 +95,8 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
         n_rows=n,
         first_t=rows.t[first],
         last_t=rows.t[last],
-        first_counts=rows.counts[:, first],
-        last_counts=rows.counts[:, last],
+        first_counts=narrow(rows.counts[:, first]),
+        last_counts=narrow(rows.counts[:, last]),
         created=rows.created,
         first_terminal=_time_at(rows.t, terminal_row, n),
         run_batch=run_batch.astype(np.int32),

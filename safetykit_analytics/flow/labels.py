@@ -69,7 +69,7 @@ def unify(labels: list[Label]) -> Label:
     pieces = []
     for label in labels:
         # The last element is what -1, none, is turned into.
-        codes = np.array([*(place[name] for name in label.names), -1], dtype=np.int64)
+        codes = np.array([*(place[name] for name in label.names), -1], dtype=np.int32)
         pieces.append(codes[label.codes])
     return Label(np.concatenate(pieces), names)
 
@@ -96,4 +96,4 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
             rest, code = divmod(rest, len(label.names) + 1)
             names.append(label.names[code] if code < len(label.names) else None)
         groups.append(tuple(reversed(names)))
-    return codes.astype(np.int64), groups
+    return codes.astype(np.int32), groups

@@ -166,7 +166,7 @@ def _encode(column: Any) -> tuple[Ints, Any]:
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
-    return indices.to_numpy().astype(np.int64), array.dictionary
+    return indices.to_numpy(), array.dictionary
 
 
 def _label(codes: Ints, names: Any) -> Label:
@@ -203,6 +203,8 @@ def _is_sorted(batch: Ints, t: Ints) -> bool:
     is_same = batch[1:] == batch[:-1]
     if not (t[1:][is_same] > t[:-1][is_same]).all():
         return False
+    if (batch[1:] >= batch[:-1]).all():
+        return True
     n_runs = len(t) - int(np.count_nonzero(is_same))
     seen = np.zeros(int(batch.max()) + 1, dtype=np.bool_)
     seen[batch] = True

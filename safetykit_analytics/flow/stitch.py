@@ -14,10 +14,10 @@ import pyarrow as pa
 from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, next_valid, run_bounds, run_starts
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.labels import groups_of, unify
-from safetykit_analytics.flow.observations import Label
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.edges import Edges
+    from safetykit_analytics.flow.observations import Label
 
 
 _COLUMNS = (
@@ -120,12 +120,11 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
 
     offset = np.cumsum([0, *(len(some) for some in columns["ids"])])
     batch, ids = _batches(columns.pop("ids"))
-    order = np.argsort(batch, kind="stable")
+    order: Any = np.argsort(batch, kind="stable").astype(np.int32)
     is_new = run_starts(batch[order])
     begin, stop = run_bounds(is_new)
-    position_start = np.repeat(begin, stop - begin)
 
-    before = np.full(len(order), -1)
+    before = np.full(len(order), -1, dtype=np.int32)
     before[order[1:]] = np.where(is_new[1:], -1, order[:-1])
     is_first = before < 0
     first_t, last_t = joined("first_t"), joined("last_t")
@@ -136,22 +135,25 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
         is_first, np.where(created == NEVER, first_t, np.minimum(created, first_t)), last_t[before]
     )
     last_counts = joined("last_counts")
-    delta = joined("first_counts") - np.where(is_first, 0, last_counts[:, before])
+    delta = joined("first_counts")
+    delta = delta.astype(np.result_type(delta, last_counts), copy=False)
+    for row, counts in enumerate(last_counts):
+        delta[row] -= np.where(is_first, 0, counts[before])
     # Nobody knows when it was done: `data_quality` reports it as unplaced.
     delta[:, is_first & (created == NEVER)] = 0
 
     first_terminal = joined("first_terminal")
     ends = (first_terminal != NEVER)[order]
     settled = np.zeros(len(order), dtype=np.bool_)
-    settled[order[1:]] = (last_valid(ends, position_start)[:-1] >= 0) & ~is_new[1:]
+    settled[order[1:]] = (last_valid(ends, np.repeat(begin, stop - begin))[:-1] >= 0) & ~is_new[1:]
 
     first_row = order[begin]
     last_row = order[stop - 1]
-    del before, last_counts, position_start
+    del before, last_counts
     run_batch = columns.pop("run_batch")
-    edge = np.concatenate([some + at for some, at in zip(run_batch, offset, strict=False)])
+    edge = np.concatenate([some + np.int32(at) for some, at in zip(run_batch, offset, strict=False)])
     runs = {"edge": edge, "row": joined("run_row"), "start": joined("run_start")}
-    runs |= _labels(run_labels, edge, order, batch)
+    runs |= _labels(run_labels, edge, batch)
     run_edge = runs["edge"]
     is_leading = runs["start"] == NEVER
     run_start = np.where(is_leading, start[run_edge], runs["start"])
@@ -187,27 +189,33 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
 def _batches(ids: list[Any]) -> tuple[Ints, Any]:
     """Assign numbers to batches; the same id on two days is the same batch."""
     if len(ids) == 1:
-        return np.arange(len(ids[0])), ids[0]
-    column = pa.chunked_array(ids, type=pa.string()).combine_chunks()
-    encoded = column.dictionary_encode()
-    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary
+        return np.arange(len(ids[0]), dtype=np.int32), ids[0]
+    # Chunk by chunk: the days' ids are never in memory a second time, end to end.
+    encoded = pa.chunked_array(ids, type=pa.string()).dictionary_encode()
+    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
+    return numbers, encoded.chunk(0).dictionary
 
 
-def _labels(labels: dict[str, list[Label]], edge: Ints, order: Ints, batch: Ints) -> dict[str, Any]:
+def _labels(labels: dict[str, list[Label]], edge: Ints, batch: Ints) -> dict[str, Any]:
     """Join the labels of all label runs and fill them along each batch."""
-    columns = {name: unify(some) for name, some in labels.items()}
-    if any((label.codes < 0).any() for label in columns.values()):
-        rank = np.empty(len(order), dtype=np.int64)
-        rank[order] = np.arange(len(order))
+    columns: dict[str, Any] = {name: unify(some) for name, some in labels.items()}
+    is_missing = [label.codes < 0 for label in columns.values()]
+    if any(missing.any() for missing in is_missing):
+        # Only batches that lack one somewhere have anything to fill.
+        lacks = np.zeros(int(batch.max()) + 1, dtype=np.bool_)
+        lacks[batch[edge[np.logical_or.reduce(is_missing)]]] = True
+        runs = np.flatnonzero(lacks[batch[edge]])
+        owner = batch[edge[runs]]
         # Runs come by day, batch and row, so that a stable sort by batch keeps them in time.
-        along = np.argsort(rank[edge], kind="stable")
-        columns = {name: _filled(label, along, batch[edge]) for name, label in columns.items()}
+        along = np.argsort(owner, kind="stable")
+        for label in columns.values():
+            label.codes[runs] = _filled(label.codes[runs], along, owner)
     return columns
 
 
-def _filled(label: Label, along: Ints, batch: Ints) -> Label:
+def _filled(codes: Ints, along: Ints, batch: Ints) -> Ints:
     """Give nulls the label before them in their batch, leading nulls the first one after."""
-    codes = label.codes[along]
+    codes = codes[along]
     begin, end = run_bounds(run_starts(batch[along]))
     valid = codes >= 0
     source = last_valid(valid, np.repeat(begin, end - begin))
@@ -215,4 +223,4 @@ def _filled(label: Label, along: Ints, batch: Ints) -> Label:
     source[leading] = next_valid(valid, np.repeat(end, end - begin))[leading]
     filled = np.empty_like(codes)
     filled[along] = np.where(source >= 0, codes[source], -1)
-    return Label(filled, label.names)
+    return filled

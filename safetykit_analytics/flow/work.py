@@ -24,6 +24,7 @@ from safetykit_analytics.flow.allocate import (
     layout_of,
     merge,
     spread,
+    touched,
     with_guards,
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, expand
@@ -35,12 +36,8 @@ from safetykit_analytics.flow.stitch import Stitched, stitch
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from concurrent.futures import Executor
-
-
-# Intervals spread at a time: temporary arrays of some megabytes, and little to do per piece.
-_CHUNK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -162,41 +159,36 @@ def work_of(source: Source, edges: Ints, consume: Consumer | None = None) -> Wor
         np.maximum(last_bucket(edges, known.run_end), run_first),
         len(known.groups),
     )
-    sums, leads, spans = _spread_leads(known, edges, layout)
     observed, unobserved = _active(known, edges, layout, source.as_of)
+    sums = np.zeros((N_SUMS, layout.size))
     n_batches = np.zeros(layout.size, dtype=np.int64)
     work = Work(known.groups, edges, layout, sums, n_batches, observed, unobserved)
     bucket = layout.buckets()
-    # What crosses days is known beforehand, and joins the day that makes its bucket final.
-    order = np.argsort(bucket[leads.place], kind="stable")
-    leads = leads.take(order)
-    lead_bucket = bucket[leads.place]
-    waiting, lead_at, final = no_cells(), 0, 0
-    covered = _covering(spans, layout.size)
-    for day, part in enumerate(ordered_map(read_work, _tasks(source, edges), source.executor)):
+    waiting, spans = no_cells(), no_spans()
+    covered = np.zeros(layout.size + 1, dtype=np.int64)
+    finals = [0, *(_final(source, day, edges) for day in range(len(source.pieces)))]
+    for day, part in enumerate(ordered_map(read_work, _tasks(source, edges, finals), source.executor)):
         places = places_in(part.groups, part.layout, layout)
         sums[:, places] += part.sums
-        batch = known.batch[known.offset[day] : known.offset[day + 1]]
-        cells = Cells(batch[part.cells.batch], places[part.cells.place], part.cells.work)
         if len(part.spans.first):
             # A group's buckets stand side by side in both layouts: a range stays a range.
             first = places[part.spans.first]
             stop = first + part.spans.stop - part.spans.first
-            more = Spans(batch[part.spans.batch], first, stop, part.spans.pace)
-            covered += _covering(more, layout.size)
-            spans = _join_spans(spans, more)
-        was_final, final = final, _final(source, day, edges)
-        lead_stop = int(np.searchsorted(lead_bucket, final))
-        cells = join(waiting, cells, leads.take(slice(lead_at, lead_stop)))
-        lead_at = lead_stop
+            covered += np.bincount(first, minlength=len(covered)) - np.bincount(stop, minlength=len(covered))
+            spans = _join_spans(spans, Spans(part.spans.batch, first, stop, part.spans.pace))
+        was_final, final = finals[day : day + 2]
+        cells = Cells(part.cells.batch, places[part.cells.place], part.cells.work)
         is_final = bucket[cells.place] < final
-        waiting, cells = cells.take(~is_final), merge(cells.take(is_final), layout.size)
+        if len(waiting.place) or not is_final.all():
+            cells = join(waiting, cells)
+            is_final = bucket[cells.place] < final
+            waiting, cells = cells.take(~is_final), merge(cells.take(is_final), layout.size)
         n_batches += np.bincount(cells.place, minlength=layout.size)
         if consume is not None:
             consume(work, (bucket >= was_final) & (bucket < final), cells, spans)
             if len(spans.first):
                 spans = spans.take(bucket[spans.stop - 1] >= final)
-    n_batches += covered
+    n_batches += np.cumsum(covered[:-1])
     return work
 
 
@@ -240,89 +232,132 @@ def _join_spans(*some: Spans) -> Spans:
     )
 
 
-def read_work(
-    source: Partition | Rows, as_of: int | None, run_row: Ints, run_group: Ints, edges: Ints
-) -> DayWork:
-    """Read one partition and spread what happened between its observations.
+@dataclass(frozen=True)
+class DayTask:
+    """What is known of one partition beforehand: an executor carries it to whoever reads the day.
 
-    Parameters
+    Attributes
     ----------
-    source : Partition or Rows
     as_of : int or None
-    run_row, run_group : int64 arrays, shape (r,)
+    run_row, run_group : integer arrays, shape (r,)
         Row at which each label run starts, and its group.
-    edges : int64 array
-        All edges, with guards.
+    batch : integer array, shape (m,)
+        Numbers of the batches of the day, in the order of their rows.
+    start : int64 array, shape (m,)
+    delta : integer array, shape (3, m)
+        The interval that leads into the day: where it starts, what the counters grew by.
+    out : Intervals
+        Those that start in buckets of this day and lead into later ones.
+    out_stop : int64 array
+        The bucket before which each of them is this day's.
+    begin : int
+        The first bucket that is not final before this day.
     """
-    rows = source if isinstance(source, Rows) else rows_of(source.read(BARE_COLUMNS), as_of=as_of, labels=())
-    groups, run_group = np.unique(run_group, return_inverse=True)
-    lengths = np.diff(np.append(run_row, len(rows.t)))
-    is_later = np.ones(len(rows.t), dtype=np.bool_)
-    is_later[rows.first[:-1]] = False
+
+    as_of: int | None
+    run_row: Ints
+    run_group: Ints
+    batch: Ints
+    start: Ints
+    delta: Ints
+    out: Intervals
+    out_stop: Ints
+    begin: int
+
+
+def read_work(source: Partition | Rows, task: DayTask, edges: Ints) -> DayWork:
+    """Read one partition and spread what happened up to each of its observations."""
+    rows = (
+        source
+        if isinstance(source, Rows)
+        else rows_of(source.read(BARE_COLUMNS), as_of=task.as_of, labels=())
+    )
+    first, n = rows.first[:-1], len(rows.t)
+    start = np.empty(n, dtype=np.int64)
+    start[1:], start[first] = rows.t[:-1], task.start
     delta = np.diff(rows.counts, axis=1, prepend=0)
-    moved = np.flatnonzero(is_later & (delta != 0).any(axis=0))
-    batch = np.repeat(np.arange(len(rows.ids)), np.diff(rows.first))
+    delta[:, first] = task.delta
+    moved = np.flatnonzero((delta[0] != 0) | (delta[1] != 0) | (delta[2] != 0))
+    owner = np.repeat(np.arange(len(first)), np.diff(rows.first))
+    out = task.out
+    groups, places = np.unique(np.append(task.run_group, out.group), return_inverse=True)
+    group = np.repeat(places[: len(task.run_row)], np.diff(np.append(task.run_row, n)))
     intervals = Intervals(
-        start=rows.t[moved - 1],
-        end=rows.t[moved],
-        delta=delta[:, moved],
-        batch=batch[moved],
-        group=np.repeat(run_group, lengths)[moved],
+        start=np.concatenate([start[moved], out.start]),
+        end=np.concatenate([rows.t[moved], out.end]),
+        delta=np.concatenate([delta[:, moved], out.delta], axis=1),
+        batch=np.concatenate([task.batch[owner[moved]], out.batch]),
+        group=np.concatenate([group[moved], places[len(task.run_row) :]]),
     )
-    layout = layout_of(
-        intervals.group,
-        first_bucket(edges, intervals.start),
-        last_bucket(edges, intervals.end),
-        len(groups),
-    )
-    sums, cells, spans = spread(intervals, edges, layout)
+    begin = np.repeat([task.begin, 0], [len(moved), len(out.start)])
+    stop = np.concatenate([np.full(len(moved), len(edges)), task.out_stop])
+    low, high = touched(intervals, edges)
+    mine = high >= begin
+    if not mine.all():
+        # What ends on the edge at which this day's buckets begin is nothing of theirs.
+        intervals, begin, stop, low, high = (
+            intervals.take(mine),
+            begin[mine],
+            stop[mine],
+            low[mine],
+            high[mine],
+        )
+    layout = layout_of(intervals.group, np.maximum(low, begin), np.minimum(high, stop - 1), len(groups))
+    sums, cells, spans = spread(intervals, edges, layout, (begin, stop))
+    if len(out.start) or len(task.run_row) > len(first):
+        cells = merge(cells, layout.size)
     return DayWork(groups, layout, sums, cells, spans)
 
 
-def _tasks(source: Source, edges: Ints) -> Iterable[tuple[Any, ...]]:
+def _tasks(source: Source, edges: Ints, finals: list[int]) -> Iterator[tuple[Any, ...]]:
+    known = source.stitched
+    out, stops, bounds = _leads_out(known, edges, finals)
     for day, piece in enumerate(source.pieces):
-        runs = source.stitched.day_runs(day)
+        runs, here = known.day_runs(day), slice(known.offset[day], known.offset[day + 1])
+        leaving = slice(bounds[day], bounds[day + 1])
         yield (
             piece,
-            source.as_of,
-            source.stitched.run_row[runs],
-            source.stitched.run_group[runs],
+            DayTask(
+                as_of=source.as_of,
+                run_row=known.run_row[runs],
+                run_group=known.run_group[runs],
+                batch=known.batch[here],
+                start=known.start[here],
+                delta=known.delta[:, here],
+                out=out.take(leaving),
+                out_stop=stops[leaving],
+                begin=finals[day],
+            ),
             edges,
         )
 
 
-def _spread_leads(known: Stitched, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
-    """Spread all intervals that lead into a day, some at a time."""
-    leads = _leads(known)
-    sums = np.zeros((N_SUMS, layout.size))
-    cells, spans = [no_cells()], [no_spans()]
-    for start in range(0, len(leads.start), _CHUNK):
-        which = slice(start, start + _CHUNK)
-        some = Intervals(
-            leads.start[which],
-            leads.end[which],
-            leads.delta[:, which],
-            leads.batch[which],
-            leads.group[which],
-        )
-        added, new_cells, new_spans = spread(some, edges, layout)
-        sums += added
-        cells.append(new_cells)
-        spans.append(new_spans)
-    return sums, join(*cells), _join_spans(*spans)
+def _leads_out(known: Stitched, edges: Ints, finals: list[int]) -> tuple[Intervals, Ints, list[int]]:
+    """Give the intervals that begin in buckets which are final before the day that they lead into.
 
-
-def _leads(known: Stitched) -> Intervals:
-    """Give the intervals that lead into a day."""
+    Returns
+    -------
+    intervals : Intervals
+        In the order of the days to which they are given.
+    stop : int64 array
+        The first bucket of the day that each leads into.
+    bounds : list of int, one more than days
+        Which are whose.
+    """
+    begin = np.repeat(np.array(finals[:-1], dtype=np.int64), np.diff(known.offset))
+    low = first_bucket(edges, known.start)
+    leaves = np.flatnonzero((low < begin) & (known.delta != 0).any(axis=0))
+    leaves = leaves[np.argsort(low[leaves], kind="stable")]
     # An edge row's first run has the label of the observation that ended the interval.
-    group = np.zeros(len(known.batch), dtype=np.int64)
-    leading = np.append([True], known.run_edge[1:] != known.run_edge[:-1])[: len(known.run_edge)]
-    group[known.run_edge[leading]] = known.run_group[leading]
-    # Along each batch, so that neighbours in one bucket are added up at once.
-    moved = known.order[(known.delta != 0).any(axis=0)[known.order]]
-    return Intervals(
-        known.start[moved], known.end[moved], known.delta[:, moved], known.batch[moved], group[moved]
+    lead_run = np.searchsorted(known.run_edge, leaves)
+    out = Intervals(
+        known.start[leaves],
+        known.end[leaves],
+        known.delta[:, leaves],
+        known.batch[leaves],
+        known.run_group[lead_run],
     )
+    return out, begin[leaves], np.searchsorted(low[leaves], finals).tolist()
 
 
 def _active(known: Stitched, edges: Ints, layout: Layout, as_of: int | None) -> tuple[Ints, Ints]:
@@ -346,12 +381,6 @@ def _active(known: Stitched, edges: Ints, layout: Layout, as_of: int | None) -> 
 def places_in(groups: Ints, part: Layout, layout: Layout) -> Ints:
     """Give where the places of one day, whose groups are `groups`, stand in the layout of all."""
     return layout.base(groups[part.groups()]) + part.buckets()
-
-
-def _covering(spans: Spans, size: int) -> Ints:
-    """How many spans cover each place."""
-    change = np.bincount(spans.first, minlength=size + 1) - np.bincount(spans.stop, minlength=size + 1)
-    return np.cumsum(change[:size])
 
 
 def clusters(work: Work, wanted: Flags, cells: Cells, spans: Spans) -> Cells:
