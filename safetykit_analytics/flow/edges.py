@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, narrow
+from safetykit_analytics.flow.numbering import Hashes, hash_ids
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Edges:
     Attributes
     ----------
     ids : pyarrow string array
+    hashes : uint64
+        Of the ids.
     n_rows : int
     first_t, last_t : int64
         Microseconds since 1970, UTC.
@@ -48,6 +51,7 @@ class Edges:
     """
 
     ids: Any
+    hashes: Hashes
     n_rows: int
     first_t: Ints
     last_t: Ints
@@ -92,6 +96,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     run_start = np.where(is_start[run_row], NEVER, rows.t[run_row - 1])
     return Edges(
         ids=rows.ids,
+        hashes=hash_ids(rows.ids),
         n_rows=n,
         first_t=rows.t[first],
         last_t=rows.t[last],

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, next_valid, run_bounds, run_starts
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.labels import groups_of, unify
+from safetykit_analytics.flow.numbering import number_batches
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.edges import Edges
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = (
     "ids",
+    "hashes",
     "first_t",
     "last_t",
     "first_counts",
@@ -119,7 +120,7 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
         return np.concatenate(columns.pop(name), axis=-1)
 
     offset = np.cumsum([0, *(len(some) for some in columns["ids"])])
-    batch, ids = _batches(columns.pop("ids"))
+    batch, ids = number_batches(columns.pop("ids"), columns.pop("hashes"))
     order: Any = np.argsort(batch, kind="stable").astype(np.int32)
     is_new = run_starts(batch[order])
     begin, stop = run_bounds(is_new)
@@ -184,16 +185,6 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
         groups=groups,
         order=order,
     )
-
-
-def _batches(ids: list[Any]) -> tuple[Ints, Any]:
-    """Assign numbers to batches; the same id on two days is the same batch."""
-    if len(ids) == 1:
-        return np.arange(len(ids[0]), dtype=np.int32), ids[0]
-    # Chunk by chunk: the days' ids are never in memory a second time, end to end.
-    encoded = pa.chunked_array(ids, type=pa.string()).dictionary_encode()
-    numbers = np.concatenate([chunk.indices.to_numpy() for chunk in encoded.chunks])
-    return numbers, encoded.chunk(0).dictionary
 
 
 def _labels(labels: dict[str, list[Label]], edge: Ints, batch: Ints) -> dict[str, Any]:
