@@ -167,10 +167,15 @@ class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
         super().__init__(_unknown_name_message(what, self.name, self.known))
 
 
+_MOST_SHOWN = 12
+
+
 def _unknown_name_message(what: str, name: str, known: tuple[str, ...]) -> str:
     if not known:
         return f"no {what} {name!r}: there is none at all in this data"
-    shown = difflib.get_close_matches(name, known, n=5, cutoff=0.6) or list(known[:12])
+    # The likely ones first, so that a typing error among hundreds of names is seen at once.
+    close = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
+    shown = [*close, *(other for other in known if other not in close)][: max(len(close), _MOST_SHOWN)]
     more = len(known) - len(shown)
     return f"no {what} {name!r}; known: {', '.join(map(repr, shown))}" + (f" and {more} more" if more else "")
 

@@ -72,7 +72,7 @@ def test_every_error_survives_a_pickle():
 
 def test_an_unknown_name_shows_what_is_known():
     error = ska.UnknownName("policy", "spamm", ["spam", "nudity", "violence"])
-    assert str(error) == "no policy 'spamm'; known: 'spam' and 2 more"
+    assert str(error) == "no policy 'spamm'; known: 'spam', 'nudity', 'violence'"
     assert error.known == ("spam", "nudity", "violence")
     assert str(ska.UnknownName("policy", "x", [])) == "no policy 'x': there is none at all in this data"
 
@@ -88,3 +88,9 @@ def test_every_error_of_ours_has_one_base_and_a_builtin_where_it_means_one():
     ):
         assert issubclass(error, ska.SafetyKitAnalyticsError)
         assert issubclass(error, builtin)
+
+
+def test_of_many_known_names_the_likely_ones_come_first():
+    error = ska.UnknownName("policy", "policy-31x", [f"policy-{number}" for number in range(100)])
+    assert "known: 'policy-31'" in str(error)
+    assert str(error).endswith(" and 88 more")
