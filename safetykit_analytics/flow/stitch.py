@@ -47,12 +47,12 @@ class Stitched:
         Every batch.
     offset : int64, shape (days + 1,)
         Where the edge rows of each day start.
-    batch : int64, shape (e,)
+    batch : int32, shape (e,)
         Index into `ids` of each edge row.
     start, end : int64, shape (e,)
         The interval that leads into the day: from the batch's observation before it, or from its creation,
         to its first observation of the day.
-    delta : int64, shape (3, e)
+    delta : int32 or int64, shape (3, e)
         What the counters grew by in it.
     is_first : bool, shape (e,)
         The batch was never observed before.
@@ -63,19 +63,19 @@ class Stitched:
         The batch was terminal before the day.
     first_terminal : int64, shape (e,)
         Within the day.
-    last_row : int64, shape (b,)
+    last_row : int32, shape (b,)
         The last edge row of each batch.
-    first_row : int64, shape (b,)
+    first_row : int32, shape (b,)
     is_terminal : bool, shape (b,)
         The batch was terminal at some time.
-    run_edge, run_row, run_start, run_end, run_group : int64, shape (r,)
+    run_edge, run_row, run_start, run_end, run_group : int32, of times int64, shape (r,)
         Label runs in the order of the days: edge row, row within the day, time of the observation before the
         run (for a batch's first row of the day, `start`), time of its last observation, index into `groups`.
     run_labels : dict of str to Label, codes of shape (r,)
         Filled: leading nulls take the batch's first label, later ones the label before.
     groups : list of tuples
         Names in the order of the label columns.
-    order : int64, shape (e,)
+    order : int32, shape (e,)
         Edge rows sorted by batch, then day.
     """
 
