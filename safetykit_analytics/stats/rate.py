@@ -150,6 +150,9 @@ def cluster_rates(
     ratable = ~none & ~negative
     safe_size = np.where(ratable, size, 1.0)
     rate = np.clip(np.where(ratable, wrong / safe_size, np.nan), 0.0, 1.0)
+    # What batches took back can cancel what others added, down to rounding: none, or all, is then exact.
+    rate = np.where(ratable & (np.abs(wrong) <= _NO_WORK * work), 0.0, rate)
+    rate = np.where(ratable & (np.abs(size - wrong) <= _NO_WORK * work), 1.0, rate)
 
     is_counted = np.abs(n) > _NO_WORK * work[index]
     m = np.bincount(index[is_counted], minlength=n_groups)
@@ -159,7 +162,7 @@ def cluster_rates(
     parts = estimable[index] & is_counted
     variance, df, leverage = _cr2(index[parts], y[parts], n[parts], rate, safe_size)
     binomial = rate * (1.0 - rate) / safe_size
-    flat = estimable & (variance <= _ZERO_VARIANCE * binomial)
+    flat = estimable & ((variance <= _ZERO_VARIANCE * binomial) | (binomial == 0.0))
     variance[flat] = 0.0
     clustered = estimable & ~flat
     deff = np.ones(n_groups)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from safetykit_analytics.stats import adjust, laney_limits, week_over_week
+from safetykit_analytics.stats import adjust, cluster_rates, laney_limits, week_over_week
 
 
 def test_two_p_values_are_adjusted_for_each_other():
@@ -25,3 +25,12 @@ def test_a_week_over_week_interval_is_narrower_at_lower_confidence():
     *_, wide = week_over_week(group, errors, processed, n_groups=1, confidence=0.95)
     *_, narrow = week_over_week(group, errors, processed, n_groups=1, confidence=0.5)
     assert narrow.high[0] - narrow.low[0] < 0.5 * (wide.high[0] - wide.low[0])
+
+
+def test_errors_that_batches_made_and_took_back_leave_no_rate_to_divide_by():
+    result = cluster_rates([0, 0, 0, 1, 1], [2, -2, 0, 0.1 + 0.2, -0.3], [40, 30, 20, 9, 8], n_groups=2)
+    assert result.rate.tolist() == [0.0, 0.0]
+    assert result.variance.tolist() == [0.0, 0.0]
+    assert result.note.tolist() == ["clustering_not_estimable"] * 2
+    assert (result.low == 0.0).all()
+    assert (result.high > 0.0).all()
