@@ -128,13 +128,8 @@ class DamagedFile(SafetyKitAnalyticsError, OSError):  # noqa: N818
 class StoreFailed(SafetyKitAnalyticsError, OSError):  # noqa: N818
     """The disk or object store refused: it is full, read-only, unreachable or broken.
 
-    An append that raises it has written nothing that counts; repeat it once the cause is gone.
-
-    Attributes
-    ----------
-    errno : int or None
-        What the operating system said, such as ``errno.ENOSPC``.
-    filename : str or None
+    An append that raises it has written nothing that counts; repeat it once the cause is gone. As with every
+    OSError, ``.errno`` is what the operating system said, such as ``errno.ENOSPC``, and ``.filename`` where.
     """
 
     def __reduce__(self) -> tuple[object, ...]:
