@@ -1,5 +1,5 @@
 # Every target runs in the active environment: pip install -e '.[dev]'
-.PHONY: format lint types test heavy check docs build matrix release-check mutants
+.PHONY: format lint types test heavy coverage check docs build matrix release-check mutants
 
 format:
 	ruff format .
@@ -19,6 +19,13 @@ test:
 # Kill loops, soaks and the large calibration; SKA_HEAVY=0.1 runs a tenth of each.
 heavy:
 	pytest -m heavy --timeout 1800
+
+# By branches, other processes included; fails below what pyproject.toml asks.
+coverage:
+	coverage erase
+	coverage run -m pytest --timeout 600
+	coverage combine -q
+	coverage report
 
 check: lint types test
 
