@@ -1,5 +1,6 @@
 """What the pages on the command say can be typed as it stands."""
 
+import itertools
 import pathlib
 import re
 import shlex
@@ -42,6 +43,15 @@ def test_every_command_and_option_on_the_page_exists(page):
             continue
         known = {option for parameter in COMMANDS[name].params for option in parameter.opts}
         assert options <= known, words
+
+
+def test_a_file_never_stands_where_an_id_is_meant():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("notebooks/*.ipynb")]
+    found = [words for page in pages for words in invocations(page)]
+    assert ["poll", "--ids", "ids.txt"] in found
+    for words in found:
+        for before, word in itertools.pairwise(words):
+            assert not word.endswith((".txt", ".jsonl")) or before.startswith("-"), words
 
 
 def test_the_page_names_every_command_and_every_exit_code():
