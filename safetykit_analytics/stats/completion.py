@@ -73,7 +73,7 @@ def survival_bounds(
     s_max = _SMax(start, end, event)
     return (
         _s_min(start, end, event, times, is_after=False)[0],
-        np.array([s_max(t)[0] for t in times], dtype=np.float64),
+        np.array([s_max(t)[0] for t in times]),
     )
 
 
@@ -219,7 +219,7 @@ class _SMax:
     """S_max and Greenwood's sum at one duration, after sorting once: which ends are certain depends on it."""
 
     def __init__(self, start: Floats, end: Floats, event: Flags) -> None:
-        order = np.argsort(start[event], kind="stable")
+        order = np.argsort(start[event])
         starts, self._ends = start[event][order], end[event][order]
         self._at_risk = len(start) - np.searchsorted(np.sort(end[~event]), starts, "left")
 
@@ -240,13 +240,13 @@ def _kaplan_meier(at_risk: NDArray[np.int64]) -> tuple[Floats, Floats]:
 
 
 def _log_log_limit(share: ArrayLike, variance: ArrayLike, z: float) -> Floats:
-    """Limit of S on the log-log scale, the lower one for z > 0; S itself where it is 0 or 1."""
-    s, v = np.asarray(share, dtype=np.float64), np.asarray(variance, dtype=np.float64)
-    is_inside = (s > 0.0) & (s < 1.0) & np.isfinite(v)
+    """Limit of S on the log-log scale, the lower one for z > 0; S itself at 1, and at 0, where v is infinite."""
+    s, v = np.asarray(share), np.asarray(variance)
+    is_inside = (s < 1.0) & np.isfinite(v)
     log = np.log(np.where(is_inside, s, 0.5))
     spread = np.sqrt(np.where(is_inside, v, 0.0)) / np.abs(log)
-    # Beyond e^±700 there is no double, and S to that power is 0 or 1 anyway.
-    return np.where(is_inside, np.exp(log * np.exp(np.clip(z * spread, -700.0, 700.0))), s)
+    # Each end adds 1/(n(n-1)) to v and at least 1/n to |log S|: the spread is below √2, nothing overflows.
+    return np.where(is_inside, np.exp(log * np.exp(z * spread)), s)
 
 
 def _first(times: Floats) -> float:

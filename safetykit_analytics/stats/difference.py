@@ -243,7 +243,7 @@ def _compare(
     se = np.sqrt(variance)
 
     tail = (1.0 + confidence) / 2.0
-    t = _quantile(df, tail, estimable)
+    t = stdtrit(df, tail)
     plain = known & ~estimable
     v_1, v_2, newcombe_low, newcombe_high = _effective(one, two, plain, ndtri(tail))
     low = np.where(plain, newcombe_low, np.maximum(d - t * se, -1.0))
@@ -260,10 +260,8 @@ def _compare(
         tail=tail,
     )
 
-    statistic = np.where(estimable, np.abs(d) / np.where(estimable, se, 1.0), np.nan)
-    p_value = np.full(len(d), np.nan)
-    p_value[estimable] = 2.0 * stdtr(df[estimable], -statistic[estimable])
-    mde = (t + _quantile(df, _POWER, estimable)) * se
+    p_value = 2.0 * stdtr(df, -np.abs(d) / se)
+    mde = (t + stdtrit(df, _POWER)) * se
     enough = estimable & (np.minimum(one.n_clusters, two.n_clusters) >= MIN_BATCHES)
     enough[estimable] &= df[estimable] >= MIN_DF
     note = np.select(
@@ -289,12 +287,6 @@ def _df(
         np.divide((part_1 + part_2) ** 2, square, out=df, where=estimable)
         found = np.minimum(found, df)
     return found
-
-
-def _quantile(df: Floats, tail: float, estimable: Flags) -> Floats:
-    t = np.full(len(df), np.nan)
-    t[estimable] = stdtrit(df[estimable], tail)
-    return t
 
 
 def _effective(
@@ -347,12 +339,12 @@ def _relative_risk(
     s_1, s_2 = v_1 / p_1**2, v_2 / p_2**2
     # The log of two rates of the same batches can vary less than their difference does, never below nothing.
     variance = np.maximum(s_1 + s_2 - 2.0 * shared_variance / (p_1 * p_2), 0.0)
-    t = _quantile(_df(one, two, s_1, s_2, shared_df=shared_df, estimable=estimable), tail, estimable)
+    t = stdtrit(_df(one, two, s_1, s_2, shared_df=shared_df, estimable=estimable), tail)
     spread = np.where(estimable, t, ndtri(tail)) * np.sqrt(variance)
     ratio = np.where(has_both, p_2 / p_1, np.nan)
     has_interval = has_both & known
     # Beyond e^±700 there is no double: with so little known the interval is everything.
-    factor = np.exp(np.minimum(np.where(has_interval, spread, 0.0), 700.0))
+    factor = np.exp(np.minimum(spread, 700.0))
     return (
         ratio,
         np.where(has_interval, ratio / factor, np.nan),
@@ -384,8 +376,7 @@ def verdicts(found: Differences, p_adjusted: ArrayLike, *, confidence: float = 0
     >>> verdicts(found, found.p_value).tolist()
     ['higher']
     """
-    significant = np.zeros(len(found.difference), dtype=bool)
-    np.less(np.asarray(p_adjusted, np.float64), 1.0 - confidence, out=significant, where=found.is_enough)
+    significant = np.asarray(p_adjusted, np.float64) < 1.0 - confidence
     return np.select(
         [~found.is_enough, significant & (found.difference > 0.0), significant],
         ["not enough batches", "higher", "lower"],

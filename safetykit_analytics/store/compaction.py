@@ -215,11 +215,7 @@ def _replace(files: Files, rewrites: list[_Rewrite]) -> None:
 def _sum(total: Compaction, part: Compaction) -> Compaction:
     return replace(
         total,
-        **{
-            name: getattr(total, name) + getattr(part, name)
-            for name in Compaction.__dataclass_fields__
-            if name not in ("temporaries", "skipped")
-        },
+        **{name: getattr(total, name) + getattr(part, name) for name in Compaction.__dataclass_fields__},
     )
 
 

@@ -60,6 +60,8 @@ def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
         raise ValueError("the path of a store is empty; '.' is the current folder")
     scheme, separator, rest = text.partition("://")
     if separator and scheme != "file":
+        if not rest.strip("/"):
+            raise ValueError(f"{text!r} names no place; expected a URL such as s3://bucket/snapshots")
         from safetykit_analytics.store.objects import ObjectFiles  # noqa: PLC0415 -- fsspec only when used
 
         return ObjectFiles(text.rstrip("/"), dict(storage_options or {}))

@@ -179,11 +179,6 @@ def observation_schema(names: Sequence[str], *, dictionaries: bool) -> Any:
     return pa.schema(fields)
 
 
-def number_of_rows(data: bytes) -> int:
-    """Read from a file's footer how many rows it has."""
-    return int(pq.read_metadata(pa.BufferReader(data)).num_rows)
-
-
 def _as_today(table: Any, field: Any, *, place: str) -> Any:
     """Give a column of a file in today's type; fill in what the file is too old to have."""
     name = field.name

@@ -273,7 +273,7 @@ class SnapshotStore:
             table = _as_dictionaries(part.read(columns))
             lasts.append(table.take(_last_positions(table.column("batch_id"))))
         if not lasts:
-            return observation_schema(columns, dictionaries=True).empty_table()
+            return OBSERVATION_SCHEMA.empty_table().select(columns)
         table = _concat(lasts)
         last = table.take(_last_positions(table.column("batch_id")))
         return last.take(pc.sort_indices(last.column("batch_id").cast(pa.string())))

@@ -64,7 +64,7 @@ def summarise(files: Files) -> Summary:
     for date, paths in days.items():
         ids = Partition(date, paths, files).read(["batch_id"]).column("batch_id")
         observations += len(ids)
-        batches.append(pc.unique(ids).cast(pa.string()) if len(ids) else pa.array([], pa.string()))
+        batches.append(pc.unique(ids).cast(pa.string()))
     dates = [date.isoformat() for date in days]
     return Summary(
         files=sum(map(len, days.values())),

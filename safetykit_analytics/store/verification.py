@@ -68,7 +68,8 @@ def findings(files: Files) -> Iterator[Finding]:
 
 
 def _fault(files: Files, path: str, date: dt.date) -> str | None:
-    name = path.rpartition("/")[2]
+    # In an object store a name may hold further slashes; such a file is in a folder of its own, and not read.
+    name = path.partition("/")[2]
     if name.startswith(TEMPORARY_PREFIX):
         return _IGNORED + "a write that is under way, or was interrupted; compact() removes it after a day"
     if not is_snapshot_name(name):

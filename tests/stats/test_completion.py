@@ -112,6 +112,38 @@ def test_the_bracket_is_where_the_bounds_first_fall_to_the_quantile(data, quanti
     assert high == (first_high[0] if len(first_high) else np.inf)
 
 
+def test_where_the_last_batch_has_ended_its_end_is_no_upper_limit():
+    # Two of three ends still allow that most of all batches take longer; the third says nothing.
+    assert quantile_interval([1, 2, 3], [1, 2, 3], [True] * 3, 0.5) == (1, np.inf)
+
+
+def lower_limit(data, quantile, confidence):
+    """Find where lifelines' lower limit first falls to the quantile when every possible end happens."""
+    lower, upper, event = data
+    for t in np.unique(lower):
+        just_after = t + 1e-6
+        time = np.where(event, np.where(lower <= t, np.minimum(upper, just_after), just_after + 1), upper)
+        fitter = KaplanMeierFitter(alpha=1 - confidence).fit(time, event)
+        if fitter.predict(just_after) == 0:
+            return t
+        if fitter.confidence_interval_.iloc[:, 0][:just_after].iloc[-1] <= 1 - quantile + 1e-9:
+            return t
+    return np.inf
+
+
+def test_the_lower_end_of_the_interval_is_lifelines_when_every_possible_end_happens():
+    rng = np.random.default_rng(3)
+    cases = [(np.array([0.0, 0, 9]), np.array([2.0, 2, 9]), np.array([True, True, False]))]
+    for k in (2, 3, 5, 8, 20, 20, 40):
+        lower = rng.integers(0, 20, k).astype(float)
+        event = rng.random(k) < 0.75
+        cases.append((lower, lower + event * rng.integers(0, 6, k), event))
+    for data in cases:
+        for quantile, confidence in [(0.25, 0.8), (0.5, 0.95), (0.5, 0.5), (0.75, 0.95)]:
+            found = quantile_interval(*data, quantile, confidence=confidence)[0]
+            assert found == lower_limit(data, quantile, confidence)
+
+
 def test_where_most_batches_are_running_the_quantile_is_not_reached():
     data = [1, 5, 5, 5], [2, 5, 5, 5], [True, False, False, False]
     assert quantile_bracket(*data, 0.5) == (np.inf, np.inf)
@@ -136,11 +168,13 @@ def test_kaplan_meier_on_the_lower_ends_is_no_lower_bound_and_not_used():
 @pytest.mark.parametrize(
     ("lower", "upper", "event", "message"),
     [
-        ([1], [0.5], [True], "0 ≤ lower ≤ upper"),
+        ([1], [0.5], [True], "^expected 0 ≤ lower ≤ upper, none of them NaN or infinite$"),
         ([-1], [1], [True], "0 ≤ lower ≤ upper"),
         ([np.nan], [1], [True], "0 ≤ lower ≤ upper"),
         ([1], [np.inf], [False], "0 ≤ lower ≤ upper"),
-        ([1, 2], [3], [True], "one length"),
+        ([1, 2], [3], [True, True], "one length"),
+        ([1], [3], [True, True], "one length"),
+        ([[1]], [[3]], [[True]], "one length"),
     ],
 )
 def test_durations_that_are_none_are_refused(lower, upper, event, message):

@@ -19,6 +19,7 @@ def test_limits_follow_the_formula_bucket_by_bucket():
     assert (found.center, found.sigma_z) == pytest.approx((p, sigma_z))
     assert found.upper == pytest.approx(np.minimum(p + 3 * sigma_z * sigma, 1))
     assert found.lower == pytest.approx(np.maximum(p - 3 * sigma_z * sigma, 0))
+    assert found.note == ""
 
 
 def test_where_buckets_differ_the_p_chart_gives_alarm_and_laneys_does_not():
@@ -61,8 +62,9 @@ def test_buckets_outside_the_base_have_limits_but_do_not_move_them():
 def test_too_little_to_go_by_gives_a_reason_and_no_limits(errors, processed, note):
     found = laney_limits(errors, processed, np.ones(len(errors), bool))
     assert found.note == note
-    assert np.isnan(found.upper).all()
+    assert np.isnan([found.lower, found.upper]).all()
     assert np.isnan(found.sigma_z)
+    assert np.isnan(found.center) == (len(errors) == 0)
 
 
 def test_arrays_of_different_length_are_refused():

@@ -159,10 +159,12 @@ MANY = [(3, 100), (0, 100), (9, 120), (4, 90), (2, 100)]
         (MANY, [(0, 0), (0, 0)], "no_decisions"),
         (MANY, [(5, 100)], "clustering_not_estimable"),
         (MANY, [(0, 100)] * 5, "clustering_not_estimable"),
+        ([(0, 100)] * 5, MANY, "clustering_not_estimable"),
         ([(100, 100)] * 5, MANY, "clustering_not_estimable"),
         ([(100, 100)] * 5, [(0, 10)] * 5, "clustering_not_estimable"),
         ([(2, 100)] * 5, MANY, "clustering_not_estimable"),
         (MANY, [(5, 100), (-1, -10), (4, 100)], "reprocessed"),
+        ([(5, 100), (-1, -10), (4, 100)], MANY, "reprocessed"),
         (MANY, MANY, ""),
     ],
 )
@@ -178,15 +180,17 @@ def test_what_cannot_be_compared_has_its_reason_and_no_verdict(baseline, candida
     assert np.isnan(found["relative_risk"]) == (not both or note == "no_decisions")
 
 
-def test_a_side_that_cannot_tell_takes_the_other_sides_design_effect():
-    rates = cluster_rates([0] * 5 + [1], *np.array([*MANY, (5, 200)], float).T, n_groups=2)
-    found = two_sides(MANY, [(5, 200)])
+@pytest.mark.parametrize("silent", [[(5, 200)], [(2, 80), (3, 120)]])
+def test_a_side_that_cannot_tell_takes_the_other_sides_design_effect(silent):
+    rates = cluster_rates([0] * 5 + [1] * len(silent), *np.array([*MANY, *silent], float).T, n_groups=2)
     deff = rates.deff[0]
-    expected = confint_proportions_2indep(
+    low, high = confint_proportions_2indep(
         5 / deff, 200 / deff, rates.errors[0] / deff, rates.processed[0] / deff, method="newcomb"
     )
     assert deff > 2
-    assert (found["low"], found["high"]) == pytest.approx(expected)
+    there, back = two_sides(MANY, silent), two_sides(silent, MANY)
+    assert (there["low"], there["high"]) == pytest.approx((low, high))
+    assert (back["low"], back["high"]) == pytest.approx((-high, -low))
 
 
 def test_statsmodels_score_interval_of_a_difference_is_wrong_and_not_used(reference_cases):
@@ -282,6 +286,35 @@ def test_the_degrees_of_freedom_over_two_weeks_trace_the_whole_matrix():
         whole = scale[0] * matrices[0] + scale[1] * matrices[1]
         expected.append(np.trace(whole) ** 2 / np.trace(whole @ whole))
     assert paired(first, second)["df"] == pytest.approx(min(expected), rel=1e-9)
+
+
+def test_the_relative_risk_of_two_weeks_sets_off_what_shared_batches_err_in_both():
+    rng = np.random.default_rng(12)
+    first, second = some_batches(rng, 12).astype(float), some_batches(rng, 12).astype(float)
+    first[:3], second[9:] = 0, 0
+    second[3:9, 0] = np.minimum(first[3:9, 0] * 1.5 + 2, second[3:9, 1])  # batches that err much do so again
+    terms, shares, rates, variances, dfs, leverages = [], [], [], [], [], []
+    for y, n in (first.T, second.T):
+        result = cluster_rates(np.zeros(12, int), y, n, n_groups=1)
+        h, p = n / n.sum(), y.sum() / n.sum()
+        terms.append((y - p * n) / (n.sum() * np.sqrt(1 - h)) / p)
+        shares.append(h)
+        rates.append(p)
+        variances.append(result.variance[0] / p**2)
+        dfs.append(result.df[0])
+        leverages.append(result.leverage[0])
+    h = np.prod(shares, axis=0)
+    c = h / np.sqrt((1 - shares[0]) * (1 - shares[1]))
+    kappa = h.sum() + c.sum() ** 2 - (c**2).sum()
+    df = min(
+        (s1 + s2) ** 2 / (s1**2 / dfs[0] + s2**2 / dfs[1] + 2 * s1 * s2 * kappa)
+        for s1, s2 in (variances, leverages)
+    )
+    half = scipy_stats.t.ppf(0.975, df) * np.sqrt(((terms[1] - terms[0]) ** 2).sum())
+    found = paired(first, second)
+    assert found["relative_risk"] == pytest.approx(rates[1] / rates[0])
+    ends = np.log([found["relative_risk_low"], found["relative_risk_high"]])
+    assert ends == pytest.approx(np.log(rates[1] / rates[0]) + np.array([-half, half]), rel=1e-9)
 
 
 def test_weeks_that_are_exactly_alike_in_every_batch_show_nothing():

@@ -39,7 +39,7 @@ def test_wilson_agrees_with_statsmodels_on_fractional_counts():
 
 @pytest.mark.parametrize(("errors", "processed"), [(3, 2), (-1, 2), (np.nan, 2)])
 def test_wilson_refuses_counts_that_are_no_proportion(errors, processed):
-    with pytest.raises(ValueError, match="0 ≤ errors ≤ processed"):
+    with pytest.raises(ValueError, match=r"^expected 0 ≤ errors ≤ processed$"):
         wilson(errors, processed)
 
 
@@ -167,12 +167,13 @@ def test_a_confidence_that_is_no_probability_is_refused(confidence):
 @pytest.mark.parametrize(
     ("group", "errors", "processed", "message"),
     [
-        ([0, 0], [1], [2], "one length"),
+        ([0, 0], [1], [2, 2], "one length"),
+        ([0, 0], [1, 1], [2], "one length"),
         ([[0]], [[1]], [[2]], "one length"),
         ([1], [1], [2], r"group must be in \[0, 1\)"),
         ([-1], [1], [2], r"group must be in \[0, 1\)"),
         ([0], [np.nan], [2], "finite"),
-        ([0], [1], [np.inf], "finite"),
+        ([0], [1], [np.inf], "^errors and processed must be finite; found NaN or infinity$"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(group, errors, processed, message):

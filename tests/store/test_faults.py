@@ -224,6 +224,28 @@ def test_a_read_only_folder_is_a_clear_error(folder, action):
             path.chmod(0o700)
 
 
+@pytest.mark.parametrize("what", ["append to", "list", "compact", "verify"])
+def test_an_error_says_what_it_stopped_and_where(folder, what):
+    store = ska.SnapshotStore(folder)
+    acts = {
+        "append to": lambda: store.append(SECOND),
+        "list": store.read,
+        "compact": store.compact,
+        "verify": store.verify,
+    }
+    with instead_of_os(FaultyOs(1, errno.EIO)), pytest.raises(ska.errors.StoreFailed) as caught:
+        acts[what]()
+    assert f"cannot {what} {folder}: Input/output error" in str(caught.value)
+
+
+def test_what_a_store_shows_of_itself_says_why_it_cannot(folder):
+    for show in (repr, ska.SnapshotStore._repr_html_):
+        with instead_of_os(FaultyOs(1, errno.EIO)):
+            assert f"StoreFailed: [Errno 5] cannot read {folder}: Input/output error" in show(
+                ska.SnapshotStore(folder)
+            )
+
+
 def test_a_keyboard_interrupt_while_writing_leaves_nothing(folder):
     class Interrupted(FaultyOs):
         def made(self, name, result, args):

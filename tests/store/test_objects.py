@@ -15,6 +15,7 @@ import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.store import snapshots
+from safetykit_analytics.store.local import LocalFiles
 from tests.store.helpers import START, expected, observations
 
 OLD = START - dt.timedelta(days=200)
@@ -76,7 +77,7 @@ def test_append_read_compact_and_verify_as_in_a_folder(store, place):
     pd.testing.assert_frame_equal(store.latest(), expected(frame.iloc[-10:]))
     assert len(names(place)) == 5
     report = store.compact()
-    assert report.duplicates == 1000
+    assert (report.duplicates, report.temporaries) == (1000, 0)
     assert sum(name.endswith(".parquet") for name in names(place)) == 3
     pd.testing.assert_frame_equal(store.read(), expected(frame))
     assert store.verify() == []
@@ -144,6 +145,97 @@ def test_damage_and_foreign_objects_are_found(store, place):
         ("README.md", False),
         (name.rpartition("/")[2], True),
     ]
+
+
+def test_a_snapshot_in_a_folder_within_a_day_is_not_read_and_listed(store, place):
+    store.append(observations(100, start=OLD))
+    fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
+    (name,) = names(place)
+    day, _, last = name.partition("/")
+    fs.pipe_file(f"{root}/{day}/old/{last}", fs.cat_file(f"{root}/{name}"))
+    assert store.partitions()[0].paths == (name,)
+    assert [(finding.path.rpartition("snapshots/")[2], finding.reason) for finding in store.verify()] == [
+        (f"{day}/old/{last}", "ignored: not named like a snapshot")
+    ]
+
+
+def test_what_is_directly_below_a_prefix_is_listed_alike_with_and_without_the_files_of_its_days(store, place):
+    store.append(observations(3000, start=OLD))
+    fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
+    fs.pipe_file(f"{root}/X", b"hello")
+    files = store._files
+    assert files.tree(None)[""] == files.tree(lambda _: True)[""]
+    assert "X" in files.tree(None)[""]
+    assert f"{names(place)[-1].partition('/')[0]}/" in files.tree(None)[""]
+
+
+def test_every_compaction_changes_the_generation_that_all_see(store, place):
+    files, others = (ska.SnapshotStore(place[0], storage_options=place[1])._files for _ in range(2))
+    seen = [others.generation()]
+    for _ in range(3):
+        files.renew_generation()
+        assert files.generation() == others.generation()
+        assert others.generation() not in seen
+        seen.append(others.generation())
+
+
+def test_a_file_that_is_not_there_has_no_bytes(store, tmp_path):
+    store.append(observations(10, start=OLD))
+    assert store._files.size("nothing") == 0
+    assert LocalFiles(str(tmp_path)).size("nothing") == 0
+
+
+class NoCredentials(Exception):  # noqa: N818 -- as client libraries name theirs
+    """What a client library raises of its own."""
+
+
+@pytest.mark.parametrize(
+    ("method", "act", "path"),
+    [
+        ("find", lambda files: files.tree(lambda _: True), ""),
+        ("ls", lambda files: files.tree(None), ""),
+        ("cat_file", lambda files: files.read("a"), "/a"),
+        ("cat_file", lambda files: files.generation(), "/.safetykit-analytics/generation"),
+        ("pipe_file", lambda files: files.renew_generation(), ""),
+        ("pipe_file", lambda files: files.publish({"a": b""}), "/a"),
+        ("size", lambda files: files.size("a"), "/a"),
+        ("rm_file", lambda files: files.remove(["a"]), "/a"),
+        ("_strip_protocol", lambda files: files.read("a"), ""),
+    ],
+)
+def test_what_a_client_library_raises_of_its_own_becomes_an_error_that_says_where(
+    method, act, path, monkeypatch
+):
+    def refuse(*args, **kwargs):
+        raise NoCredentials(SECRET)
+
+    url = f"memory://{uuid.uuid4().hex}/snapshots"
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), method, refuse)
+    with pytest.raises(OSError, match="NoCredentials") as caught:
+        act(ska.SnapshotStore(url)._files)
+    assert caught.value.filename == url + path
+    assert SECRET not in str(caught.value)
+
+
+def test_what_stopped_an_append_is_said_and_not_what_stopped_cleaning_up(monkeypatch):
+    def refuse(what):
+        def call(*args, **kwargs):
+            raise OSError(5, what)
+
+        return call
+
+    memory = fsspec.get_filesystem_class("memory")
+    monkeypatch.setattr(memory, "pipe_file", refuse("first"))
+    monkeypatch.setattr(memory, "rm_file", refuse("second"))
+    store = ska.SnapshotStore(f"memory://{uuid.uuid4().hex}/snapshots")
+    with pytest.raises(ska.errors.StoreFailed, match="first"):
+        store.append(observations(10))
+
+
+@pytest.mark.parametrize("url", ["s3://", "memory:///"])
+def test_a_url_that_names_no_place_is_refused(url):
+    with pytest.raises(ValueError, match="names no place"):
+        ska.SnapshotStore(url)
 
 
 def test_a_prefix_that_holds_something_else_is_refused(store, place):

@@ -185,6 +185,7 @@ def test_verify_finds_a_file_that_claims_more_than_it_keeps(store, tmp_path, tab
     path = put(tmp_path, backwards, version=1, sorted_unique_by="batch_id,observed_at")
     moved = put(tmp_path, table, version=1, date=START.date())
     found = {finding.path: finding.reason for finding in store.verify()}
-    assert set(found) == {str(path), str(moved)}
-    assert "sorted" in found[str(path)]
-    assert "another day" in found[str(moved)]
+    assert found == {
+        str(path): "its footer says that it is sorted and unique by batch_id, observed_at, but it is not",
+        str(moved): "it holds observations of another day than its folder",
+    }
