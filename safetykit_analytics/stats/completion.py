@@ -240,7 +240,7 @@ def _kaplan_meier(at_risk: NDArray[np.int64]) -> tuple[Floats, Floats]:
 
 
 def _log_log_limit(share: ArrayLike, variance: ArrayLike, z: float) -> Floats:
-    """Limit of S on the log-log scale, the lower one for z > 0; S itself at 1, and at 0, where v is infinite."""
+    """Limit of S on the log-log scale, the lower one for z > 0; S itself at 1 and at 0 (v infinite)."""
     s, v = np.asarray(share), np.asarray(variance)
     is_inside = (s < 1.0) & np.isfinite(v)
     log = np.log(np.where(is_inside, s, 0.5))
