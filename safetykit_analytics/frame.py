@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from safetykit_analytics.models import BatchStatus
 
-# Named in full because the defaults differ between pandas 2.2 (object, ns) and 3 (str, us).
-_STRING = pd.StringDtype("pyarrow")
+#: Strings in every table. Named in full because the defaults differ between pandas 2.2 (object) and 3 (str).
+STRING = pd.StringDtype("pyarrow")
 _INSTANT = pd.DatetimeTZDtype("us", "UTC")
 
 _AS_IT_CAME = ("batch_status", *COUNT_COLUMNS, "policy_id", "policy_version", "has_download")
@@ -48,7 +48,7 @@ def frame_from_table(table: Any) -> pd.DataFrame:
     for field in table.schema:
         column = table.column(field.name)
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            columns[field.name] = pd.Series(pd.array(column, dtype=_STRING), copy=False)
+            columns[field.name] = pd.Series(pd.array(column, dtype=STRING), copy=False)
         elif pa.types.is_timestamp(field.type):
             instants = column.cast(pa.timestamp("us")).to_numpy()
             columns[field.name] = pd.Series(instants).dt.tz_localize("UTC").dt.tz_convert(field.type.tz)
@@ -157,17 +157,6 @@ def _strings(values: pd.Series[Any], field: Any) -> Any:
         ) from error
     # The API says "" where it means none, so the two are one and the same here.
     return pc.if_else(pc.equal(array, ""), None, array) if field.nullable else array
-
-
-def _require_text(found: Any) -> None:
-    of = found.value_type if pa.types.is_dictionary(found) else found
-    if not (
-        pa.types.is_string(of)
-        or pa.types.is_large_string(of)
-        or pa.types.is_string_view(of)
-        or pa.types.is_null(of)
-    ):
-        raise pa.ArrowTypeError(f"{found} is no text")
 
 
 def _flags(values: pd.Series[Any], field: Any) -> Any:

@@ -2,6 +2,8 @@
 
 Exit codes: 0 all well, also when there was nothing to do; 1 an error; 2 usage; 3 some ids failed; 4 none
 succeeded; 130 stopped by Ctrl-C.
+
+Place in the flow: on top of the modules of the commands; the only one that knows all of them.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ import typer
 
 import safetykit_analytics
 from safetykit_analytics.cli import demo, maintain, poll, simulate, tables, weekly
-from safetykit_analytics.cli.terminal import Loudness, escaped, say
+from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.errors import SafetyKitAnalyticsError
+from safetykit_analytics.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -122,19 +125,19 @@ def _explain(error: Exception) -> int:
     if isinstance(error, _UsageError):
         context = getattr(error, "ctx", None)
         message = error.format_message()  # type: ignore[attr-defined] # mypy knows no base that is looked up
-        say(f"error: {escaped(message)} (see: {context.command_path if context else NAME} --help)")
+        say(f"error: {visible(message)} (see: {context.command_path if context else NAME} --help)")
         return 2
     if isinstance(error, SafetyKitAnalyticsError | OSError):
-        say(f"error: {escaped(str(error))}")
+        say(f"error: {visible(str(error))}")
         return 1
     if isinstance(error, ValueError):
         # The library's way to refuse the value of an argument, as in freq="7h".
-        say(f"error: {escaped(str(error))}")
+        say(f"error: {visible(str(error))}")
         return 2
     if isinstance(error, ModuleNotFoundError):
         say(f"error: {error.name} is not installed; install it with: pip install 'safetykit-analytics[demo]'")
         return 1
-    say(f"error: unexpected {type(error).__name__}: {escaped(str(error))} (--debug shows where)")
+    say(f"error: unexpected {type(error).__name__}: {visible(str(error))} (--debug shows where)")
     return 1
 
 
@@ -149,7 +152,7 @@ def _global_options_first(args: Sequence[str]) -> list[str]:
 def _warnings_in_one_line(*, quiet: bool) -> Iterator[None]:
     def show(message: Warning | str, *_: object) -> None:
         if not quiet:
-            say(f"warning: {escaped(str(message))}")
+            say(f"warning: {visible(str(message))}")
 
     with warnings.catch_warnings():
         warnings.showwarning = show  # type: ignore[assignment]

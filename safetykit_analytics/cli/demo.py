@@ -1,6 +1,8 @@
 """``demo``: weeks of a simulated SafetyKit, polled over real HTTP, in under a minute.
 
 What it does to the simulator is what a user does to SafetyKit: ask for the open batches, append, compute.
+
+Place in the flow: the library and its simulator → **demo** → a folder. Imports no other command.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from safetykit_analytics.cli.terminal import bold, interval, label, number, percent, table_lines
+from safetykit_analytics.cli.terminal import bold, table_lines
+from safetykit_analytics.wording import number, percent, percent_interval, visible_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -164,13 +167,13 @@ def _story(made: Demo) -> list[str]:
     """Write what is printed when all is done; the folder comes last."""
     rows = [
         {
-            "policy": label(row.policy_id),
-            "version": label(row.policy_version),
+            "policy": visible_name(row.policy_id),
+            "version": visible_name(row.policy_version),
             "batches": number(row.n_batches),
             "processed": number(row.processed),
             "per hour": number(row.throughput_per_hour),
             "error rate": percent(row.error_rate),
-            "95 % interval": interval(row.error_rate_low, row.error_rate_high),
+            "95 % interval": percent_interval(row.error_rate_low, row.error_rate_high),
         }
         for row in made.summary.itertuples()
     ]

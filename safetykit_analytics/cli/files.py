@@ -2,22 +2,24 @@
 
 What is written is what the library returned, to the last digit: no rounding, instants in ISO 8601, missing as
 null or as an empty cell. Only a name that a spreadsheet would run as a formula is changed in a CSV file.
+
+Place in the flow: below the commands. Imports none of them, and no stage.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
-import math
 import os
 import secrets
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safetykit_analytics.cli.terminal import is_missing, say
+from safetykit_analytics.cli.terminal import say
+from safetykit_analytics.records import records
+from safetykit_analytics.wording import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,27 +61,7 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def json_value(value: Any) -> Any:
-    """Turn a cell into what JSON has: instants as ISO 8601, spans as hours, what is missing as null."""
-    if is_missing(value):
-        return None
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds() / 3600
-    if isinstance(value, dt.datetime):
-        return value.isoformat()
-    value = value.item() if hasattr(value, "item") else value
-    return None if isinstance(value, float) and math.isinf(value) else value
-
-
-def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Turn a table into JSON records, floats in full."""
-    columns = {name: [json_value(value) for value in table[name]] for name in table.columns}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-
-
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
-    from safetykit_analytics.report.text import csv_cell  # noqa: PLC0415 -- only here is the report needed
-
     safe = {name: table[name].map(csv_cell, na_action="ignore") for name in table.select_dtypes("string")}
     table.assign(**safe).to_csv(path, index=False)
 

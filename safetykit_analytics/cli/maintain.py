@@ -1,4 +1,7 @@
-"""``compact`` and ``verify``: keeping a store small, and knowing that it is whole."""
+"""``compact`` and ``verify``: keeping a store small, and knowing that it is whole.
+
+Place in the flow: the store → **maintain** → the terminal. Imports no other command.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from safetykit_analytics.cli.store import Store, open_store
-from safetykit_analytics.cli.terminal import escaped
+from safetykit_analytics.wording import visible
 
 if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
@@ -30,7 +33,7 @@ def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
     found = open_store(store).verify()
     damaged = [finding for finding in found if finding.is_damage]
     for path, reason in found if not loudness.quiet else damaged:
-        typer.echo(f"{escaped(path)}: {escaped(reason)}")
+        typer.echo(f"{visible(path)}: {visible(reason)}")
     typer.echo(f"{len(damaged):,} damaged" if damaged else "all is well: nothing is damaged")
     if damaged:
         raise typer.Exit(1)

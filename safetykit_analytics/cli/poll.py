@@ -1,6 +1,8 @@
 """``poll``: ask for batches, append what they answer. Made to be run by cron every minute.
 
 Overlapping runs do no harm: what two of them append is one set of observations.
+
+Place in the flow: ids → fetch → **poll** → the store. Imports no other command.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from safetykit_analytics.cli.files import records
 from safetykit_analytics.cli.store import Store
-from safetykit_analytics.cli.terminal import escaped, say
+from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.errors import Unauthorized
+from safetykit_analytics.records import records
+from safetykit_analytics.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -242,7 +245,7 @@ def _report(done: Round, store: str, *, loudness: Loudness, as_json: bool) -> No
         return
     shown = len(done.failures) if loudness.verbose else _SHOWN_FAILURES
     for row in done.failures.head(shown).itertuples():
-        say(f"failed: {escaped(row.batch_id)}: {row.kind}: {escaped(row.message)}")
+        say(f"failed: {visible(row.batch_id)}: {row.kind}: {visible(row.message)}")
     if done.failed > shown:
         say(f"failed: and {done.failed - shown:,} more (--verbose lists them all)")
 

@@ -1,4 +1,7 @@
-"""``simulate``: a SafetyKit on this machine, for trying things."""
+"""``simulate``: a SafetyKit on this machine, for trying things.
+
+Place in the flow: the simulator → **simulate** → loopback. Imports no stage and no other command.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The option that every command with a store shares, and opening it."""
+"""The option that every command with a store shares, and opening it.
+
+Place in the flow: below the commands. Imports none of them.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""``rates`` and ``compare``: options are the parameters of the function of that name; out comes its table."""
+"""``rates`` and ``compare``: options are the parameters of the function of that name; out comes its table.
+
+Place in the flow: rates, compare, plots → **tables** → the terminal, files. Imports no other command.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,17 @@ import typer
 
 from safetykit_analytics.cli.files import Csv, Json, Parquet, Plot, replacing, write_table
 from safetykit_analytics.cli.store import Store, open_store
-from safetykit_analytics.cli.terminal import (
-    escaped,
-    instant,
-    interval,
-    label,
+from safetykit_analytics.cli.terminal import instant, say, table_lines
+from safetykit_analytics.wording import (
+    is_missing,
     number,
+    p_value,
     percent,
+    percent_interval,
     points,
     points_interval,
-    say,
-    table_lines,
+    visible,
+    visible_name,
 )
 
 if TYPE_CHECKING:
@@ -139,7 +142,7 @@ def compare(
     _print_table(_compare_rows(comparison.table), right=_COMPARE_RIGHT)
     typer.echo()
     for sentence in comparison.sentences:
-        typer.echo(escaped(sentence))
+        typer.echo(visible(sentence))
 
 
 _RATES_RIGHT = ("processed", "per hour", "error rate", "interval", "batches", "coverage")
@@ -149,11 +152,11 @@ def _rates_rows(table: pd.DataFrame, groups: tuple[str, ...]) -> list[dict[str, 
     return [
         {
             "bucket": instant(row["bucket_start"]) + (" (partial)" if row["partial"] else ""),
-            **{name: label(row[name]) for name in groups},
+            **{name: visible_name(row[name]) for name in groups},
             "processed": number(row["processed"]),
             "per hour": number(row["throughput_per_hour"]),
             "error rate": percent(row["error_rate"]),
-            "interval": interval(row["error_rate_low"], row["error_rate_high"]),
+            "interval": percent_interval(row["error_rate_low"], row["error_rate_high"]),
             "batches": number(row["n_batches"]),
             "coverage": percent(row["coverage"]),
             "note": row["note"],
@@ -168,26 +171,20 @@ _COMPARE_RIGHT = ("batches", "processed", "error rate", "interval", "difference"
 def _compare_rows(table: pd.DataFrame) -> list[dict[str, str]]:
     return [
         {
-            "policy": label(row["policy_id"]),
-            "version": label(row["policy_version"]),
+            "policy": visible_name(row["policy_id"]),
+            "version": visible_name(row["policy_version"]),
             "role": row["role"],
             "batches": number(row["n_batches"]),
             "processed": number(row["processed"]),
             "error rate": percent(row["error_rate"]),
-            "interval": interval(row["error_rate_low"], row["error_rate_high"]),
+            "interval": percent_interval(row["error_rate_low"], row["error_rate_high"]),
             "difference": points(row["difference"]),
             "its interval": points_interval(row["difference_low"], row["difference_high"]),
-            "p": _p_value(row["p_adjusted"]),
-            "verdict": label(row["verdict"]).replace("(none)", ""),
+            "p": p_value(row["p_adjusted"]),
+            "verdict": "" if is_missing(row["verdict"]) else row["verdict"],
         }
         for row in table.to_dict("records")
     ]
-
-
-def _p_value(p: Any) -> str:
-    if number(p) == "-":
-        return "-"
-    return "< 0.0001" if p < 1e-4 else f"{p:.4f}"
 
 
 def _print_table(rows: list[dict[str, str]], *, right: tuple[str, ...]) -> None:

@@ -1,4 +1,7 @@
-"""``report``: the weekly report into a file."""
+"""``report``: the weekly report into a file.
+
+Place in the flow: report → **weekly** → a file. Imports no other command but the options of `tables`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safetykit_analytics.cli.files import replacing
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.tables import AsOf, TimeZone
 from safetykit_analytics.cli.terminal import say
@@ -41,7 +43,6 @@ def report(
     loudness: Loudness = ctx.obj
     made = ska.weekly_report(open_store(store), week=week, tz=tz, as_of=as_of)
     path = output or Path(f"report-{made.to_dict()['week']}.html")
-    with replacing(path) as temporary:
-        made.save(temporary)
+    made.save(path)
     if not loudness.quiet:
         say(f"wrote {path}")

@@ -5,23 +5,32 @@ Place in the flow: `versions` → **comparison** → plots, report, notebooks.
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
-from safetykit_analytics.compare.words import (
-    as_list_item,
-    duration,
-    in_html,
+from safetykit_analytics.wording import (
+    MISSING,
+    hours_between,
     in_markdown,
+    is_missing,
+    number,
+    p_value,
     percent,
+    percent_interval,
     points,
-    visible,
+    points_interval,
+    visible_name,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import pandas as pd
+
+# What opens a heading, a list or a quotation at the start of a list item.
+_BLOCK = re.compile(r"^(\s*\d*)([#+=.)-])")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,10 +115,10 @@ class VersionComparison:
 
     def _repr_html_(self) -> str:
         header, rows = _shown(self.table, self.confidence)
-        said = "".join(f"<li>{in_html(sentence)}</li>" for sentence in self.sentences)
-        head = "".join(f"<th>{in_html(name)}</th>" for name in header)
+        said = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in self.sentences)
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
         body = "".join(
-            f"<tr>{''.join(f'<td><bdi>{in_html(cell)}</bdi></td>' for cell in row)}</tr>" for row in rows
+            f"<tr>{''.join(f'<td><bdi>{html.escape(cell)}</bdi></td>' for cell in row)}</tr>" for row in rows
         )
         return f"<ul>{said}</ul><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -118,34 +127,43 @@ def _line(cells: Any) -> str:
     return f"| {' | '.join(cells)} |"
 
 
+def as_list_item(text: str) -> str:
+    r"""Escape text for a Markdown list item, where its first characters could open a heading or a list too.
+
+    Examples
+    --------
+    >>> print(as_list_item("# v1"), as_list_item("2. v1"))
+    - \# v1 - 2\. v1
+    """
+    return "- " + _BLOCK.sub(r"\1\\\2", in_markdown(text))
+
+
 def _shown(table: pd.DataFrame, confidence: float) -> tuple[list[str], list[list[str]]]:
     """Turn the table into what people read: fewer columns, percent, no long fractions."""
     interval = f"{100 * confidence:g} % CI"
     columns: dict[str, Callable[[Any], str]] = {
-        "policy": lambda row: visible(row.policy_id),
-        "version": lambda row: visible(row.policy_version),
+        "policy": lambda row: visible_name(row.policy_id),
+        "version": lambda row: visible_name(row.policy_version),
         "role": lambda row: row.role,
-        "batches": lambda row: f"{row.n_batches:,}",
-        "decisions": lambda row: f"{row.processed:,}",
-        f"error rate ({interval})": lambda row: _or_nothing(
-            row.error_rate,
-            lambda x: f"{percent(x)}{_range(row.error_rate_low, row.error_rate_high, percent)}",
+        "batches": lambda row: number(row.n_batches),
+        "decisions": lambda row: number(row.processed),
+        f"error rate ({interval})": lambda row: _both(
+            percent(row.error_rate), percent_interval(row.error_rate_low, row.error_rate_high)
         ),
-        "cancelled": lambda row: _or_nothing(row.cancelled_share, percent),
-        "per hour": lambda row: _or_nothing(row.throughput_per_hour, lambda x: f"{x:,.1f}"),
-        "median time": lambda row: duration(row.median_low, row.median_high),
-        f"difference, pp ({interval})": lambda row: _or_nothing(
-            row.difference, lambda _: "{} ({} to {})".format(*difference(row))
+        "cancelled": lambda row: percent(row.cancelled_share),
+        "per hour": lambda row: number(row.throughput_per_hour),
+        "median time": lambda row: hours_between(_hours(row.median_low), _hours(row.median_high)),
+        f"difference ({interval})": lambda row: _both(
+            points(row.difference), points_interval(row.difference_low, row.difference_high)
         ),
-        f"relative risk ({interval})": lambda row: _or_nothing(
-            row.relative_risk,
-            lambda x: f"{x:.3g}{_range(row.relative_risk_low, row.relative_risk_high, lambda y: f'{y:.3g}')}",
+        f"relative risk ({interval})": lambda row: _both(
+            _ratio(row.relative_risk), f"{_ratio(row.relative_risk_low)} to {_ratio(row.relative_risk_high)}"
         ),
-        "p": lambda row: _or_nothing(row.p_value, lambda x: f"{x:.2g}"),
-        "p adjusted": lambda row: _or_nothing(row.p_adjusted, lambda x: f"{x:.2g}"),
-        "detectable, pp": lambda row: _or_nothing(row.mde, lambda x: points(x, x)[0]),
-        "overlap": lambda row: _or_nothing(row.overlap, lambda x: f"{100 * x:.0f} %"),
-        "verdict": lambda row: _or_nothing(row.verdict, str),
+        "p": lambda row: p_value(row.p_value),
+        "p adjusted": lambda row: p_value(row.p_adjusted),
+        "detectable": lambda row: points(row.mde, signed=False),
+        "overlap": lambda row: percent(row.overlap),
+        "verdict": lambda row: MISSING if is_missing(row.verdict) else row.verdict,
         "note": lambda row: row.note.replace(";", ", ").replace("_", " "),
     }
     return list(columns), [
@@ -153,20 +171,13 @@ def _shown(table: pd.DataFrame, confidence: float) -> tuple[list[str], list[list
     ]
 
 
-def _or_nothing(value: Any, write: Callable[[Any], str]) -> str:
-    return "" if pd.isna(value) else write(value)
+def _hours(duration: Any) -> float | None:
+    return None if is_missing(duration) else duration.total_seconds() / 3600
 
 
-def _range(low: float, high: float, write: Callable[[float], str]) -> str:
-    return "" if pd.isna(low) else f" ({write(low)} to {write(high)})"
+def _ratio(value: float) -> str:
+    return MISSING if is_missing(value) else f"{value:.3g}"
 
 
-def difference(row: Any) -> tuple[str, str, str]:
-    """Write the difference (with its sign) and the ends of its interval in percentage points."""
-    middle, low, high = points(
-        (row.difference_high - row.difference_low) / 2,
-        row.difference,
-        row.difference_low,
-        row.difference_high,
-    )
-    return middle if middle.startswith("-") else f"+{middle}", low, high
+def _both(value: str, interval: str) -> str:
+    return value if MISSING in interval else f"{value} ({interval})"

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.compare.comparison import difference
-from safetykit_analytics.compare.words import points, probability, visible
 from safetykit_analytics.stats.difference import MIN_BATCHES
 from safetykit_analytics.stats.rate import MIN_DF
+from safetykit_analytics.wording import p_value, percent, points, points_interval, visible_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,7 +48,7 @@ def sentences(table: pd.DataFrame, *, confidence: float, correction: str) -> tup
             continue
         if base is not None and not _is_same(base.policy_id, row.policy_id):
             base = None
-        about = f"policy {visible(row.policy_id)}: " if policies > 1 else ""
+        about = f"policy {visible_name(row.policy_id)}: " if policies > 1 else ""
         found.append(about + " ".join(_about(row, base, confidence, correction, n_tests)))
     if not found:
         why = ["no batches", "there is only one version", "no policy has more than one version"]
@@ -66,23 +65,23 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _about(row: Any, base: Any, confidence: float, correction: str, n_tests: int) -> Iterator[str]:
-    name = visible(row.policy_version)
+    name = visible_name(row.policy_version)
     if base is None:
         yield f"not enough batches: this policy has no baseline to compare {name} with."
         return
-    against = visible(base.policy_version)
+    against = visible_name(base.policy_version)
     if row.verdict == "not enough batches":
         yield f"not enough batches to compare {name} with {against}: {_missing(row, base)}."
         if not pd.isna(row.difference):
             yield f"So far {_difference(row, confidence)}."
         return
     n_batches = f"{row.n_batches:,} against {base.n_batches:,} batches"
-    p = probability(row.p_value, 1 - confidence)
+    p = _probability(row.p_value, 1 - confidence)
     if row.verdict == "no difference found":
-        (least,) = points(row.mde, row.mde)
         yield (
             f"no difference found between {name} and {against}: {_difference(row, confidence)}, {p}, "
-            f"{n_batches}; one of at least {least} pp would have been seen (in 80 % of such comparisons)."
+            f"{n_batches}; one of at least {points(row.mde, signed=False)} would have been seen "
+            f"(in 80 % of such comparisons)."
         )
     else:
         yield (
@@ -92,7 +91,7 @@ def _about(row: Any, base: Any, confidence: float, correction: str, n_tests: int
     yield from _adjusted(row, confidence, correction, n_tests)
     if row.overlap < _LITTLE_OVERLAP:
         yield (
-            f"Their batches share {100 * row.overlap:.0f} % of their time, so that whatever else changed "
+            f"Their batches share {percent(row.overlap)} of their time, so that whatever else changed "
             f"meanwhile is in it too."
         )
 
@@ -102,16 +101,21 @@ def _adjusted(row: Any, confidence: float, correction: str, n_tests: int) -> Ite
     if row.p_adjusted == row.p_value:
         return
     alpha = 1 - confidence
-    p = probability(row.p_adjusted, alpha)
-    if p != probability(row.p_value, alpha):
+    p = _probability(row.p_adjusted, alpha)
+    if p != _probability(row.p_value, alpha):
         yield f"Adjusted for {n_tests} comparisons ({_METHODS[correction]}): {p}."
     if (row.p_value < alpha) != (row.p_adjusted < alpha):
         yield "The interval is not adjusted; the verdict is."
 
 
 def _difference(row: Any, confidence: float) -> str:
-    middle, low, high = difference(row)
-    return f"{middle} pp ({100 * confidence:g} % CI {low} to {high})"
+    interval = points_interval(row.difference_low, row.difference_high)
+    return f"{points(row.difference)} ({100 * confidence:g} % CI {interval})"
+
+
+def _probability(p: float, alpha: float) -> str:
+    shown = p_value(p, alpha=alpha)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
 def _missing(row: Any, base: Any) -> str:
@@ -119,9 +123,9 @@ def _missing(row: Any, base: Any) -> str:
     for side in (row, base):
         codes = side.note.split(";")
         if "no_terminal_batches" in codes:
-            return f"no batch of {visible(side.policy_version)} has ended yet"
+            return f"no batch of {visible_name(side.policy_version)} has ended yet"
         if "no_decisions" in codes:
-            return f"the batches of {visible(side.policy_version)} that ended have processed nothing"
+            return f"the batches of {visible_name(side.policy_version)} that ended have processed nothing"
     if min(row.n_batches, base.n_batches) < MIN_BATCHES:
         return f"{MIN_BATCHES} are needed on each side, there are {row.n_batches} against {base.n_batches}"
     if pd.notna(row.df):
@@ -132,7 +136,6 @@ def _missing(row: Any, base: Any) -> str:
     for side in (row, base):
         if side.error in {0, side.processed}:
             what = "no errors" if side.error == 0 else "nothing but errors"
-            return (
-                f"{visible(side.policy_version)} has {what}, which does not tell how much its batches differ"
-            )
+            name = visible_name(side.policy_version)
+            return f"{name} has {what}, which does not tell how much its batches differ"
     return "the batches of one side all have the same rate, which does not tell how much batches differ"

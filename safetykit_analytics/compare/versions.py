@@ -13,15 +13,15 @@ import pandas as pd
 from safetykit_analytics import flow
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.sentences import sentences
-from safetykit_analytics.compare.words import NONE
 from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates.completion import grouped, median_brackets, timedeltas
 from safetykit_analytics.stats import adjust, cluster_rates, differences, verdicts
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_STRING = pd.StringDtype("pyarrow")
 _LABELS = ("policy_id", "policy_version")
 
 
@@ -97,7 +97,7 @@ def compare_versions(
     ... })
     >>> found = ska.compare_versions(seen, policy_id="spam", baseline="v1")
     >>> print(found.sentences[0])
-    v2 is associated with a higher error rate than v1: +2.6 pp (95 % CI 1.7 to 3.4), p < 0.001, 6 against 6...
+    v2 is associated with a higher error rate than v1: +2.55 pp (95 % CI +1.67 to +3.43 pp), p < 0.001, ...
     >>> found.table[["policy_version", "n_batches", "error_rate", "verdict"]]
       policy_version  n_batches  error_rate verdict
     0             v1          6      0.0220    <NA>
@@ -194,7 +194,7 @@ def _table(
     verdict[pairs["is_baseline"].to_numpy()] = None
     chosen = heads.iloc[row].reset_index(drop=True)
     columns = {
-        "role": pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=_STRING),
+        "role": pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=STRING),
         "n_batches": rates.n_clusters[row],
         "processed": rates.processed[row].astype(np.int64),
         "error": rates.errors[row].astype(np.int64),
@@ -214,7 +214,7 @@ def _table(
         "p_adjusted": p_adjusted,
         "mde": if_compared(found.mde),
         "overlap": if_compared(_overlap(start[against], end[against], start[row], end[row])),
-        "verdict": pd.array(verdict, dtype=_STRING),
+        "verdict": pd.array(verdict, dtype=STRING),
         "median_low": timedeltas([median[place][0] for place in row]),
         "median_high": timedeltas([median[place][1] for place in row]),
     }
@@ -236,7 +236,7 @@ def _table(
             )
             for i, place in enumerate(row)
         ],
-        dtype=_STRING,
+        dtype=STRING,
     )
     return table
 

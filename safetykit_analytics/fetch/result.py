@@ -21,10 +21,9 @@ from safetykit_analytics.fetch.loops import run_sync
 from safetykit_analytics.fetch.request import Call, checked_key
 from safetykit_analytics.fetch.run import Run
 from safetykit_analytics.fetch.wire import Failure
-from safetykit_analytics.frame import Row, frame_from_table, table_from_rows
-from safetykit_analytics.schema import (
-    KNOWN_STATUSES,
-)
+from safetykit_analytics.frame import STRING, Row, frame_from_table, table_from_rows
+from safetykit_analytics.schema import KNOWN_STATUSES
+from safetykit_analytics.wording import plural, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -177,7 +176,7 @@ class FetchResult:
 
     def _counted(self) -> str:
         n_rows, n_failed = len(self._places), len(self._failed)
-        text = f"{n_rows:,} batch{'es' * (n_rows != 1)}, {n_failed:,} failure{'s' * (n_failed != 1)}"
+        text = f"{plural(n_rows, 'batch')}, {plural(n_failed, 'failure')}"
         kinds = Counter(failed.failure.kind for failed in self._failed)
         listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
         return f"{text}: {listed}" if listed else text
@@ -280,14 +279,13 @@ def _assembled(
 
 
 def _failures_frame(failed: Sequence[_Failed]) -> pd.DataFrame:
-    text = pd.StringDtype("pyarrow")
     failures = [one.failure for one in failed]
     return pd.DataFrame(
         {
-            "batch_id": pd.array([one.batch_id for one in failed], dtype=text),
-            "kind": pd.array([failure.kind for failure in failures], dtype=text),
+            "batch_id": pd.array([one.batch_id for one in failed], dtype=STRING),
+            "kind": pd.array([failure.kind for failure in failures], dtype=STRING),
             "status_code": pd.array([failure.status_code for failure in failures], dtype="Int64"),
-            "message": pd.array([failure.message for failure in failures], dtype=text),
+            "message": pd.array([failure.message for failure in failures], dtype=STRING),
             "attempts": np.asarray([failure.attempts for failure in failures], dtype=np.int64),
             "retry_after_s": pd.array([failure.retry_after_s for failure in failures], dtype="Float64"),
         }
@@ -298,10 +296,9 @@ def warn_of_unknown_statuses(run: Run) -> None:
     """Warn of each status that is not documented, at the line of the caller's caller."""
     statuses = {outcome.batch_status for outcome in run.outcomes if isinstance(outcome, Row)}
     for status in sorted(statuses - set(KNOWN_STATUSES)):
-        shown = status if len(status) <= 60 else status[:59] + "…"
         warnings.warn(
-            f"the API reported the batch status {shown!r}, which is not documented; it is kept as it came "
-            f"and counts as not terminal. Known: {', '.join(KNOWN_STATUSES)}",
+            f"the API reported the batch status {shortened(status)!r}, which is not documented; it is kept "
+            f"as it came and counts as not terminal. Known: {', '.join(KNOWN_STATUSES)}",
             UnknownStatusWarning,
             stacklevel=3,
         )

@@ -3,8 +3,8 @@
 Each ``plot_`` function takes a table and returns the matplotlib Axes it drew into; `plot_grid` draws any of
 them as small multiples. matplotlib's object interface only: no pyplot, no rcParams, nothing shown.
 
-Place in the flow: rates, compare → **plots** → report, command. Imports no other stage; computes nothing but
-what "other" adds up to.
+Place in the flow: rates, compare → **plots** → report, command. Of the other stages it imports only the order
+of names; it computes nothing but what "other" adds up to.
 """
 
 from __future__ import annotations

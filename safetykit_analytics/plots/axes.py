@@ -77,18 +77,9 @@ def time_axis(ax: Axes, zone: tzinfo) -> None:
     ax.xaxis.set_major_formatter(_dates.ConciseDateFormatter(locator, tz=zone))
 
 
-def percent(value: float) -> str:
-    """Write a fraction in percent.
-
-    >>> percent(0.025)
-    '2.5 %'
-    """
-    return f"{100 * value:.6g} %"
-
-
 def percent_axis(ax: Axes) -> None:
     """Label the y axis, whose values are fractions, in percent."""
-    _number_axis(ax.yaxis, percent)
+    _number_axis(ax.yaxis, lambda value: f"{100 * value:.6g} %")
 
 
 def count_axis(ax: Axes) -> None:

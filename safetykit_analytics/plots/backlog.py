@@ -14,7 +14,7 @@ from safetykit_analytics.plots.axes import count_axis
 from safetykit_analytics.plots.lines import track, values
 from safetykit_analytics.plots.over_time import Quantity, draw_over_time
 from safetykit_analytics.plots.panel import Plot, draw_alone
-from safetykit_analytics.plots.text import counted
+from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,7 +66,7 @@ def _about(rows: pd.DataFrame, bucket: str) -> str:
         return "decisions that wait in open batches"
     last = rows.iloc[-1]
     waiting = 0 if np.isnan(float(last["n_open"])) else last["n_open"]
-    batches = counted(waiting, "open batch", "open batches")
+    batches = plural(waiting, "open batch")
     return f"at the end {float(last['pending']):,.0f} pending,\n{batches}"
 
 

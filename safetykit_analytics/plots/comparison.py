@@ -13,12 +13,12 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from safetykit_analytics.plots.axes import GREY, percent, plain, width_inches
+from safetykit_analytics.plots.axes import GREY, plain, width_inches
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import number, rows_height, rows_of, write_rows
 from safetykit_analytics.plots.series import POLICY, names_in, shown_name
-from safetykit_analytics.plots.text import counted
+from safetykit_analytics.wording import percent, percent_interval, plural, points, points_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -96,7 +96,7 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     for place, row in enumerate(rows):
         _draw_row(ax, place, row, low, high)
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: points(value)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     if width_inches(ax) > _ROOM_FOR_DIRECTIONS:
         ax.set_xlabel(
             "← fewer errors      difference from the baseline, percentage points      more errors →"
@@ -108,17 +108,9 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     return panel
 
 
-def points(fraction: float) -> str:
-    """Write a difference of fractions in percentage points.
-
-    >>> points(0.0125), points(-0.003), points(0.0)
-    ('+1.25', '−0.3', '0')
-    """  # noqa: RUF002 -- a minus as wide as the plus
-    size = abs(100 * fraction)
-    # Two digits after the point, and two that count where it is smaller.
-    shown = f"{size:.2f}".rstrip("0").rstrip(".") if size >= 0.1 or size == 0 else f"{size:.2g}"
-    sign = "" if size == 0 else "+" if fraction > 0 else "−"  # noqa: RUF001 -- a minus as wide as the plus
-    return sign + shown
+def _tick(fraction: float) -> str:
+    """Write percentage points where an axis names the unit; ticks are round, so all of their digits."""
+    return f"{100 * fraction:+.6g}".replace("-", "−") if fraction else "0"
 
 
 def _draw_row(ax: Axes, place: int, row: Row, left: float, right: float) -> None:
@@ -163,10 +155,10 @@ def _words(data: dict[str, Any]) -> str:
     elif np.isnan(low) or np.isnan(high):
         said = f"{points(middle)}: {verdict}"
     else:
-        said = f"{points(middle)} ({points(low)} to {points(high)}): {verdict}"
+        said = f"{points(middle)} ({points_interval(low, high)}): {verdict}"
     seen = number(data["mde"])
     if verdict == "no difference found" and np.isfinite(seen):
-        said += f"\n{points(seen).lstrip('+')} points or more would have been seen"
+        said += f"\n{points(seen, signed=False)} or more would have been seen"
     return f"{said}\n{_counts(data)}"
 
 
@@ -181,17 +173,17 @@ def _detail(baselines: pd.DataFrame, n_compared: int, left_out: int) -> str:
     """Say what the baseline is, or how many there are."""
     smaller = f"; not drawn: {left_out:,} with fewer decisions" if left_out else ""
     if len(baselines) != 1:
-        return f"{counted(n_compared, 'policy', 'policies')}, each against its own baseline{smaller}"
+        return f"{plural(n_compared, 'policy', 'policies')}, each against its own baseline{smaller}"
     base = baselines.iloc[0]
     rate, low, high = (number(base[name]) for name in ("error_rate", "error_rate_low", "error_rate_high"))
-    between = f" ({percent(_short(low))} to {percent(_short(high))})" if np.isfinite(low + high) else ""
-    said = f"{percent(_short(rate))}{between}" if np.isfinite(rate) else "no error rate"
+    between = f" ({percent_interval(low, high)})" if np.isfinite(low + high) else ""
+    said = f"{percent(rate)}{between}" if np.isfinite(rate) else "no error rate"
     return f"baseline {shown_name(_name(base['policy_version']))}: {said}, {_counts(base)}{smaller}"
 
 
 def _counts(data: Any) -> str:
     batches, decisions = number(data["n_batches"]), number(data["processed"])
-    return f"{counted(batches, 'batch', 'batches')}, {counted(decisions, 'decision')}"
+    return f"{plural(batches, 'batch')}, {plural(decisions, 'decision')}"
 
 
 def _key(rows: list[Row]) -> list[Entry]:
@@ -218,11 +210,6 @@ def _with_baselines(rows: list[Row], baselines: pd.DataFrame) -> list[str]:
 
 def _name(value: Any) -> str | None:
     return None if pd.isna(value) else str(value)
-
-
-def _short(fraction: float) -> float:
-    """Keep three digits of a fraction."""
-    return float(f"{fraction:.3g}")
 
 
 COMPARISON = Plot(

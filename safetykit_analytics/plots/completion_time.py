@@ -15,7 +15,7 @@ from safetykit_analytics.plots.axes import GREY, plain
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import rows_height, rows_of, write_rows
-from safetykit_analytics.plots.text import counted
+from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -114,7 +114,7 @@ def _words(data: dict[str, Any], unit: str, hours: float) -> str:
         _range(data[f"{quantile}_low"] / hours, data[f"{quantile}_high"] / hours, _SHORT[unit])
         for quantile in ("median", "p90")
     )
-    batches = counted(data["n_batches"], "batch", "batches")
+    batches = plural(data["n_batches"], "batch")
     return f"half: {half}; nine in ten: {most}\n{batches}, {data['n_running']:,} still running"
 
 
@@ -123,7 +123,7 @@ def _range(low: float, high: float, unit: str) -> str:
         return "not known yet"
     if np.isnan(high):
         return f"> {_short(low)} {unit}"
-    between = "" if _short(low) == _short(high) else f"{_short(low)}–"  # noqa: RUF001 -- between two numbers
+    between = "" if _short(low) == _short(high) else f"{_short(low)}–"
     return f"{between}{_short(high)} {unit}"
 
 
@@ -134,7 +134,7 @@ def _short(value: float) -> str:
 def _detail(completion: pd.DataFrame, left_out: int) -> str:
     batches, running = completion["n_batches"].sum(), completion["n_running"].sum()
     smaller = f"; not drawn: {left_out:,} with fewer batches" if left_out else ""
-    return f"{counted(batches, 'batch', 'batches')}, {running:,} of them still running{smaller}"
+    return f"{plural(batches, 'batch')}, {running:,} of them still running{smaller}"
 
 
 def _hours(column: pd.Series[Any]) -> pd.Series[Any]:

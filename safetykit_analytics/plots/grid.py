@@ -30,8 +30,9 @@ from safetykit_analytics.plots.panel import (
     write_title,
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, names_in, shown_name
-from safetykit_analytics.plots.text import NONE_NAME, put
+from safetykit_analytics.plots.text import put
 from safetykit_analytics.plots.throughput import STACKED, THROUGHPUT, plot_throughput
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -205,7 +206,7 @@ def _legend(figure: Figure, axes: list[Axes], panels: list[Panel]) -> None:
 
 def _place(entry: Entry) -> tuple[Any, ...]:
     """Sort a legend's names as everywhere: naturally, no name after all names, what is left over last."""
-    return entry.is_other, natural_key(None if entry.label == NONE_NAME else entry.label)
+    return entry.is_other, natural_key(None if entry.label == NONE else entry.label)
 
 
 def _columns(axes: list[Axes]) -> int:

@@ -25,7 +25,7 @@ from safetykit_analytics.plots.lines import (
 )
 from safetykit_analytics.plots.panel import Mark, Panel
 from safetykit_analytics.plots.series import VERSION, shown_name, split
-from safetykit_analytics.plots.text import counted
+from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -176,13 +176,13 @@ def bucket_name(hours: float) -> str:
 
 def decisions(rows: pd.DataFrame, bucket: str) -> str:
     """Say how many decisions, and of how many batches at a time, a line rests on."""
-    said = counted(float(np.nansum(values(rows, "processed"))), "decision")
+    said = plural(float(np.nansum(values(rows, "processed"))), "decision")
     batches = values(rows, "n_batches")
     batches = batches[batches > 0]
     if not bucket or not len(batches):
         return said
-    few, most = f"{batches.min():,.0f}", counted(float(batches.max()), "batch", "batches")
-    between = "" if batches.min() == batches.max() else f"{few}–"  # noqa: RUF001 -- a dash between two numbers
+    few, most = f"{batches.min():,.0f}", plural(float(batches.max()), "batch")
+    between = "" if batches.min() == batches.max() else f"{few}–"
     return f"{said},\n{between}{most} per {bucket}"
 
 

@@ -20,7 +20,8 @@ from safetykit_analytics.plots.style import (
     assign,
     crossed,
 )
-from safetykit_analytics.plots.text import NONE_NAME, literal
+from safetykit_analytics.plots.text import literal
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,7 +184,7 @@ def _few(everywhere: tuple[str | None, ...], here: list[str | None]) -> set[str 
 
 def shown_name(name: str | None) -> str:
     """Return a name as people read it."""
-    return NONE_NAME if name is None else literal(name)
+    return NONE if name is None else literal(name)
 
 
 def _added_up(rows: pd.DataFrame, sums: Sequence[str]) -> pd.DataFrame:

@@ -15,20 +15,18 @@ from typing import TYPE_CHECKING
 
 from matplotlib.font_manager import FontProperties, findfont, get_font
 
+from safetykit_analytics.wording import LONGEST, visible
+
 if TYPE_CHECKING:
     from matplotlib.text import Text
 
-NONE_NAME = "(none)"
 # What matplotlib is to be told of any text that holds a name.
 LITERAL = {"parse_math": False, "usetex": False}
-_LONGEST = 60
 _WIDE = "MWmw@%"
 _BOX = "\u25a1"
-# Joiners shape scripts such as Persian; all other invisible characters can only mislead.
-_JOINERS = "\u200c\u200d"
 
 
-def literal(text: str, *, font: FontProperties | None = None, longest: int = _LONGEST) -> str:
+def literal(text: str, *, font: FontProperties | None = None, longest: int = LONGEST) -> str:
     r"""Return what to draw for a name from the data.
 
     Parameters
@@ -78,15 +76,6 @@ def put(artist: Text, text: str) -> None:
     artist.set_text("\n".join("".join(_piece(c, glyphs) for c in line) for line in text.split("\n")))
 
 
-def counted(number: float, one: str, many: str | None = None) -> str:
-    """Write a number of things.
-
-    >>> counted(1, "batch", "batches"), counted(24112.0, "decision")
-    ('1 batch', '24,112 decisions')
-    """
-    return f"{number:,.0f} {one if round(number) == 1 else many or one + 's'}"
-
-
 def wrap(text: str, *, width: int) -> str:
     r"""Break a drawn name into lines of at most `width` characters, losing nothing but spaces at the breaks.
 
@@ -101,10 +90,10 @@ def wrap(text: str, *, width: int) -> str:
 
 
 def _piece(character: str, glyphs: frozenset[int]) -> str:
-    category = unicodedata.category(character)
-    if category in {"Cc", "Zl", "Zp"} or (category == "Cf" and character not in _JOINERS):
-        return character.encode("unicode_escape").decode("ascii")
-    if category != "Cs" and ord(character) in glyphs:
+    # Whether private and unassigned characters have a shape is for the font to say.
+    if unicodedata.category(character) not in {"Cs", "Co", "Cn"} and visible(character) != character:
+        return visible(character)
+    if ord(character) in glyphs:
         return character
     return _BOX if ord(_BOX) in glyphs else "?"
 

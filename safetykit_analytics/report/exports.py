@@ -5,12 +5,11 @@ Place in the flow: `facts` → **exports** → `weekly`. Formats no number and c
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from safetykit_analytics.records import json_value, records
 from safetykit_analytics.report.headlines import headlines
 from safetykit_analytics.report.sections import METHODS
 from safetykit_analytics.report.text import plain
@@ -43,7 +42,7 @@ def as_tables(facts: Facts) -> dict[str, pd.DataFrame]:
 
 def as_dict(facts: Facts) -> dict[str, Any]:
     """Give all facts as plain values; see `WeeklyReport.to_dict`."""
-    tables = {name: _records(table) for name, table in as_tables(facts).items()}
+    tables = {name: records(_in_utc(table)) for name, table in as_tables(facts).items()}
     over_time = tables.pop("backlog")
     return {
         "schema_version": SCHEMA_VERSION,
@@ -51,15 +50,15 @@ def as_dict(facts: Facts) -> dict[str, Any]:
         "week": facts.week,
         "previous_week": facts.previous_week,
         "tz": facts.tz,
-        "start": _plain(facts.start),
-        "end": _plain(facts.end),
-        "as_of": _plain(facts.as_of),
+        "start": json_value(facts.start),
+        "end": json_value(facts.end),
+        "as_of": json_value(facts.as_of),
         "partial": facts.partial,
         "elapsed_hours": facts.elapsed_hours,
         "headlines": [plain(sentence) for sentence in headlines(facts)],
         **{
-            name: records
-            for name, records in tables.items()
+            name: rows
+            for name, rows in tables.items()
             if name not in {"open", "stalled", "failures", "data_quality"}
         },
         "backlog": {"now": tables["open"], "over_time": over_time},
@@ -70,22 +69,6 @@ def as_dict(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    names = [str(name) for name in table.columns]
-    columns = [[_plain(value) for value in table[name]] for name in table.columns]
-    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-
-
-def _plain(value: Any) -> Any:
-    """Turn one value into what JSON has; what is missing or endless becomes None."""
-    if value is None or value is pd.NA or value is pd.NaT:
-        return None
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds() / 3600
-    if isinstance(value, dt.datetime):
-        return value.astimezone(dt.UTC).isoformat().replace("+00:00", "Z")
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+def _in_utc(table: pd.DataFrame) -> pd.DataFrame:
+    instants = table.select_dtypes("datetimetz")
+    return table.assign(**{name: instants[name].dt.tz_convert("UTC") for name in instants})

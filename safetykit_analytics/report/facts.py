@@ -17,17 +17,17 @@ from safetykit_analytics import __version__
 from safetykit_analytics.compare import compare_versions
 from safetykit_analytics.flow import batch_ends, batch_work
 from safetykit_analytics.rates import backlog, control_chart, data_quality, rates, stalled_batches
+from safetykit_analytics.rates.completion import grouped
 from safetykit_analytics.report.tables import (
     adjust_together,
     compare_weeks,
-    grouped,
     list_failures,
     list_rollouts,
     observed_shares,
 )
-from safetykit_analytics.report.text import NONE
 from safetykit_analytics.report.weeks import week_bounds, week_name
 from safetykit_analytics.stats.difference import MIN_BATCHES
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from safetykit_analytics.compare import VersionComparison
@@ -141,8 +141,8 @@ def gather_facts(
         The first day of the week.
     tz : str
     as_of : aware datetime
-    source : str
-        The name under which the report says where the observations came from.
+    store : str or None
+        The name of the store that the observations are from, if any.
     """
     previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
     state_at = max(start, min(end, as_of))
@@ -231,7 +231,7 @@ def _comparisons(
     The baseline is the first version by name, v9 before v10, that had enough batches to be one.
     """
     ended = ends[ends["first_terminal_at"].between(since, until, inclusive="left")]
-    names, group = grouped(ended, ["policy_id", "policy_version"])
+    group, names = grouped(ended, ["policy_id", "policy_version"])
     names["n_batches"] = np.bincount(group, minlength=len(names))
     found = []
     for policy, versions in names.groupby("policy_id", dropna=False, sort=False):

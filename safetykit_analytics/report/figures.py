@@ -17,6 +17,7 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from safetykit_analytics import wording
 from safetykit_analytics.plots import (
     plot_backlog,
     plot_comparison,
@@ -24,10 +25,8 @@ from safetykit_analytics.plots import (
     plot_error_rate,
     plot_throughput,
 )
-from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Picture
-from safetykit_analytics.report.headlines import none_for_na
-from safetykit_analytics.report.text import Name, Sentence
+from safetykit_analytics.report.text import Name, Sentence, named
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,10 +74,10 @@ def _versions(facts: Facts) -> tuple[Picture, ...]:
         words = _versions_in_words(rows, facts)
         head: Sentence = (
             "Throughput and error rate of ",
-            Name(policy),
+            policy,
             f" by day, {facts.previous_week} and {facts.week}: ",
         )
-        pictures.append(_picture(figure, (*head, *words), (Name(policy), ": ", *words)))
+        pictures.append(_picture(figure, (*head, *words), (policy, ": ", *words)))
     return tuple(pictures)
 
 
@@ -90,8 +89,8 @@ def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
         if processed > 0 and error >= 0:
             parts += [
                 ", " if parts else "",
-                Name(none_for_na(version)),
-                f" {text.percent(error / processed)}",
+                named(version),
+                f" {wording.percent(error / processed)}",
             ]
     return (*parts, " in this week.") if parts else ("no decision was processed in this week.",)
 
@@ -114,7 +113,7 @@ def _control(facts: Facts) -> tuple[Picture, ...]:
     limited = facts.control[facts.control["upper_limit"].notna()]
     this_week = limited["bucket_start"] >= pd.Timestamp(facts.start)
     out = limited[limited["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
-    policies = {none_for_na(policy) for policy in (out if len(out) else limited)["policy_id"].unique()}
+    policies = {named(policy) for policy in (out if len(out) else limited)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
     pictures = []
     for policy, rows in chosen[: _MOST_CONTROL if len(out) else 1]:
@@ -126,10 +125,10 @@ def _control(facts: Facts) -> tuple[Picture, ...]:
         n_out = int(rows["out_of_control"].sum())
         alt: Sentence = (
             "Control chart of the error rate of ",
-            Name(policy),
-            f", six hours a point, two weeks: {text.plural(n_out, 'point')} outside the limits.",
+            policy,
+            f", six hours a point, two weeks: {wording.plural(n_out, 'point')} outside the limits.",
         )
-        pictures.append(_picture(figure, alt, (Name(policy), ": six hours a point, two weeks.")))
+        pictures.append(_picture(figure, alt, (policy, ": six hours a point, two weeks.")))
     return tuple(pictures)
 
 
@@ -143,15 +142,15 @@ def _backlog(facts: Facts) -> tuple[Picture, ...]:
     ax.set_xlabel("")
     alt: Sentence = (
         f"Pending decisions of open batches by policy over {facts.week}: "
-        f"{text.count(float(facts.open['pending'].sum()))} at its end.",
+        f"{wording.number(float(facts.open['pending'].sum()))} at its end.",
     )
     return (_picture(figure, alt, ("Pending decisions of open batches by policy.",)),)
 
 
-def _by_volume(table: pd.DataFrame) -> list[tuple[str | None, pd.DataFrame]]:
+def _by_volume(table: pd.DataFrame) -> list[tuple[Name, pd.DataFrame]]:
     """Split a table by policy, the policy with most decisions first; those without any are left out."""
     parts = [
-        (none_for_na(policy), rows)
+        (named(policy), rows)
         for policy, rows in table.groupby("policy_id", dropna=False, sort=False)
         if (rows["processed"] != 0).any()
     ]

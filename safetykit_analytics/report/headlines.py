@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
-
-from safetykit_analytics.report import text
-from safetykit_analytics.report.text import Name, Sentence
+from safetykit_analytics import wording
+from safetykit_analytics.report.text import Name, Sentence, named
+from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from safetykit_analytics.report.facts import Facts
 
 #: Below this share of observed active time, what was not seen is said before all else.
@@ -26,7 +27,7 @@ class _Change(NamedTuple):
     """A significant difference; `decisions` is how many more or fewer errors it stands for."""
 
     decisions: float
-    policy: str | None
+    policy: Name
     sentence: Sentence
 
 
@@ -58,16 +59,15 @@ def _weekly_changes(facts: Facts) -> list[_Change]:
     found = []
     for row in rows.itertuples():
         if row.scope == "policy" and row.verdict in {"higher", "lower"}:
-            policy = none_for_na(row.policy_id)
+            policy = named(row.policy_id)
             moved = "rose" if row.verdict == "higher" else "fell"
             sentence: Sentence = (
                 "The error rate of ",
-                Name(policy),
-                f" {moved} from {text.percent(row.error_rate_before)} to {text.percent(row.error_rate)} "
-                f"({text.points(row.difference)}, 95 % interval "
-                f"{text.points_range(row.difference_low, row.difference_high)}), "
-                f"over {text.count(row.processed)} decisions in "
-                f"{text.plural(row.n_batches, 'batch', 'batches')}.",
+                policy,
+                f" {moved} from {wording.percent(row.error_rate_before)} to "
+                f"{wording.percent(row.error_rate)} ({wording.points(row.difference)}, 95 % interval "
+                f"{wording.points_interval(row.difference_low, row.difference_high)}), over "
+                f"{wording.number(row.processed)} decisions in {wording.plural(row.n_batches, 'batch')}.",
             )
             found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
     return found
@@ -79,18 +79,18 @@ def _version_changes(facts: Facts) -> list[_Change]:
         baseline = comparison.table.iloc[0]
         for row in comparison.table.iloc[1:].itertuples():
             if row.verdict in {"higher", "lower"}:
-                policy = none_for_na(row.policy_id)
+                policy = named(row.policy_id)
                 sentence: Sentence = (
                     "Version ",
-                    Name(none_for_na(row.policy_version)),
+                    named(row.policy_version),
                     " of ",
-                    Name(policy),
+                    policy,
                     f" is associated with a {row.verdict} error rate than ",
-                    Name(none_for_na(baseline.policy_version)),
-                    f": {text.points(row.difference)} (95 % interval "
-                    f"{text.points_range(row.difference_low, row.difference_high)}; "
-                    f"{row.n_batches:,} against {text.plural(int(baseline.n_batches), 'batch', 'batches')}, "
-                    f"{text.percent(row.overlap)} of their time in common).",
+                    named(baseline.policy_version),
+                    f": {wording.points(row.difference)} (95 % interval "
+                    f"{wording.points_interval(row.difference_low, row.difference_high)}; "
+                    f"{row.n_batches:,} against {wording.plural(int(baseline.n_batches), 'batch')}, "
+                    f"{wording.percent(row.overlap)} of their time in common).",
                 )
                 found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
     return found
@@ -98,19 +98,19 @@ def _version_changes(facts: Facts) -> list[_Change]:
 
 def _no_change(facts: Facts, whole: Any) -> Sentence:
     before, change = all_policies(facts.previous), all_policies(facts.change)
-    rate = f"{text.percent(whole.error_rate)} of {text.count(whole.processed)} decisions"
+    rate = f"{wording.percent(whole.error_rate)} of {wording.number(whole.processed)} decisions"
     if not before.processed > 0:
         return (f"There is no week before to compare with: the error rate was {rate}.",)
     if not (facts.change["verdict"] == "no difference found").any():
         return (
             f"No policy is known well enough in both weeks to tell a change of its error rate; "
-            f"all together had {rate}, after {text.percent(before.error_rate)}.",
+            f"all together had {rate}, after {wording.percent(before.error_rate)}.",
         )
-    interval = text.points_range(change.difference_low, change.difference_high)
+    interval = wording.points_interval(change.difference_low, change.difference_high)
     return (
         f"No policy's error rate changed significantly: all together had {rate}, after "
-        f"{text.percent(before.error_rate)} ({text.points(change.difference)}"
-        + (f", 95 % interval {interval})." if interval != "—" else ")."),
+        f"{wording.percent(before.error_rate)} ({wording.points(change.difference)}"
+        + (f", 95 % interval {interval})." if interval != MISSING else ")."),
     )
 
 
@@ -122,9 +122,9 @@ def what_is_stuck(facts: Facts) -> Sentence:
         if not n_open:
             return (f"Nothing is stuck: no batch was open {when}.",)
         return (
-            f"Nothing is known to be stuck: {text.plural(n_open, 'batch was', 'batches were')} open "
+            f"Nothing is known to be stuck: {wording.plural(n_open, 'batch was', 'batches were')} open "
             f"{when} with "
-            f"{text.count(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
+            f"{wording.number(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
         )
     longest = facts.stalled.iloc[0]
     n = len(facts.stalled)
@@ -133,13 +133,13 @@ def what_is_stuck(facts: Facts) -> Sentence:
     moved = int((facts.stalled["since"] == "moved").sum())
     later = [f"{ended:,} ended"] * bool(ended) + [f"{moved:,} moved"] * bool(moved)
     return (
-        f"{text.plural(n, 'batch was', 'batches were')} stuck {when}, with {text.count(stuck)} decisions "
-        "pending" + (": " if n == 1 else "; the longest is "),
-        Name(longest["batch_id"]),
+        f"{wording.plural(n, 'batch was', 'batches were')} stuck {when}, with {wording.number(stuck)} "
+        "decisions pending" + (": " if n == 1 else "; the longest is "),
+        named(longest["batch_id"]),
         " of ",
-        Name(none_for_na(longest["policy_id"])),
-        f", without progress for at least {text.hours(longest['idle_at_least_h'])}.",
-        *([f" Since then {text.listed(later)}."] if later else []),
+        named(longest["policy_id"]),
+        f", without progress for at least {wording.hours(longest['idle_at_least_h'])}.",
+        *([f" Since then {wording.listed(later)}."] if later else []),
     )
 
 
@@ -152,29 +152,27 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
         policies = facts.totals[facts.totals["scope"] == "policy"].dropna(subset=["coverage"])
         least = policies.loc[policies["coverage"].idxmin()]
         return (
-            f"The data covers {text.percent(whole.coverage)} of the time in which batches were at work, "
+            f"The data covers {wording.percent(whole.coverage)} of the time in which batches were at work, "
             "least for ",
-            Name(none_for_na(least["policy_id"])),
-            f" ({text.percent(least['coverage'])}): what happened in the rest is not in these numbers.",
+            named(least["policy_id"]),
+            f" ({wording.percent(least['coverage'])}): what happened in the rest is not in these numbers.",
         )
     if undecided := _undecided(facts):
         return undecided
     unplaced = facts.data_quality[facts.data_quality["kind"] == "unplaced"]
     if len(unplaced):
         return (
-            f"{text.count(float(unplaced['value'].sum()))} decisions of "
-            f"{text.plural(len(unplaced), 'batch', 'batches')} were made before anyone looked, and their "
-            "ids tell "
-            f"no time: they are in no week.",
+            f"{wording.number(float(unplaced['value'].sum()))} decisions of "
+            f"{wording.plural(len(unplaced), 'batch')} were made before anyone looked, and their "
+            "ids tell no time: they are in no week.",
         )
     smallest = all_policies(facts.change)
     half = (smallest.difference_high - smallest.difference_low) / 2
-    if half == half:  # noqa: PLR0124 -- NaN is the value unequal to itself
+    if not is_missing(half):
         return (
-            f"The data covers {text.percent(whole.coverage)} of the time in which batches were at work; a "
-            "change of "
-            f"the overall error rate of less than about {text.points(half).removeprefix('+')} would not "
-            "show in it.",
+            f"The data covers {wording.percent(whole.coverage)} of the time in which batches were at work; "
+            f"a change of the overall error rate of less than about {wording.points(half, signed=False)} "
+            "would not show in it.",
         )
     return ("The data cannot tell whether the error rate changed: there is too little to compare it with.",)
 
@@ -187,24 +185,19 @@ def _undecided(facts: Facts) -> Sentence | None:
     most = max(open_ones, key=lambda row: row.processed)
     return (
         f"For {len(open_ones):,} of "
-        f"{text.plural(len(rows), 'comparison of versions', 'comparisons of versions')} "
+        f"{wording.plural(len(rows), 'comparison of versions', 'comparisons of versions')} "
         f"there are not enough batches to tell; the largest is version ",
-        Name(none_for_na(most.policy_version)),
+        named(most.policy_version),
         " of ",
-        Name(none_for_na(most.policy_id)),
-        f", with {text.plural(int(most.n_batches), 'batch', 'batches')} so far.",
+        named(most.policy_id),
+        f", with {wording.plural(int(most.n_batches), 'batch')} so far.",
     )
 
 
 def _idle(facts: Facts) -> str:
-    return text.hours(facts.idle_h)
+    return wording.hours(facts.idle_h)
 
 
 def all_policies(table: pd.DataFrame) -> Any:
     """Take the row that stands for all policies together."""
     return next(table[table["scope"] == "all"].itertuples(index=False))
-
-
-def none_for_na(value: Any) -> str | None:
-    """Turn pandas' missing value into None."""
-    return None if value is None or value is pd.NA or value != value else str(value)  # noqa: PLR0124 -- also NaN

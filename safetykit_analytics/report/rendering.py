@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import jinja2
 import markupsafe
 
-from safetykit_analytics.report.text import Code, Name, csv_cell, markdown_code, markdown_text, plain, visible
+from safetykit_analytics.report.text import Code, Name, markdown_code, plain
+from safetykit_analytics.wording import csv_cell, in_markdown, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from safetykit_analytics.report.document import Cell, Document
     from safetykit_analytics.report.text import Sentence
@@ -40,19 +41,13 @@ def render_html(document: Document) -> str:
         UTF-8 text. The style sheet and the pictures are inside; the content security policy allows that style
         sheet, by its hash, and pictures from data URIs, and forbids everything else.
     """
-    environment = jinja2.Environment(
-        loader=_LOADER,
+    environment = _environment(
         autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        cell=_html_cell,
+        sentence=_html_sentence,
+        words=_html_words,
+        alternative=_alternative,
     )
-    environment.filters |= {
-        "cell": _html_cell,
-        "sentence": _html_sentence,
-        "words": _html_words,
-        "alternative": _alternative,
-    }
     css = (_LOADER.get_source(environment, "report.css")[0]).strip()
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
@@ -67,19 +62,13 @@ def render_markdown(document: Document) -> str:
 
     Names stand in code spans, in which Markdown reads nothing. All other words are escaped.
     """
-    environment = jinja2.Environment(
-        loader=_LOADER,
-        autoescape=False,  # noqa: S701 -- this is no HTML: the filters escape for Markdown
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    environment = _environment(
+        autoescape=False,
+        cell=_markdown_cell,
+        sentence=_markdown_sentence,
+        words=in_markdown,
+        whole=_markdown_whole,
     )
-    environment.filters |= {
-        "cell": _markdown_cell,
-        "sentence": _markdown_sentence,
-        "words": markdown_text,
-        "whole": _markdown_whole,
-    }
     return environment.get_template("report.md.j2").render(document=document)
 
 
@@ -94,6 +83,18 @@ def render_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     writer.writerow(header)
     writer.writerows([csv_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _environment(*, autoescape: bool, **filters: Callable[..., str]) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=_LOADER,
+        autoescape=autoescape,  # noqa: S701 -- off for Markdown alone, for which the filters escape
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= filters
+    return environment
 
 
 def _html_name(name: Name) -> markupsafe.Markup:
@@ -120,7 +121,7 @@ def _html_sentence(sentence: Sentence) -> markupsafe.Markup:
 
 
 def _markdown_cell(cell: Cell) -> str:
-    return markdown_code(cell.short, in_table=True) if isinstance(cell, Name) else markdown_text(cell)
+    return markdown_code(cell.short, in_table=True) if isinstance(cell, Name) else in_markdown(cell)
 
 
 def _markdown_sentence(sentence: Sentence) -> str:
@@ -129,7 +130,7 @@ def _markdown_sentence(sentence: Sentence) -> str:
 
 def _markdown_part(part: str | Name | Code) -> str:
     if isinstance(part, str):
-        return markdown_text(part)
+        return in_markdown(part)
     return markdown_code(part.short if isinstance(part, Name) else visible(part.value))
 
 

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from safetykit_analytics import wording
 from safetykit_analytics.flow.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
-from safetykit_analytics.report.headlines import all_policies, headlines, none_for_na
+from safetykit_analytics.report.headlines import all_policies, headlines
 from safetykit_analytics.report.standing import MOST_ROWS, backlog, failures, quality, shortened
-from safetykit_analytics.report.text import Code, Name, Sentence
+from safetykit_analytics.report.text import Code, Name, Sentence, named
+from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,7 +101,7 @@ def _warnings(facts: Facts) -> tuple[Sentence, ...]:
     if facts.partial:
         found.append(
             (
-                f"The week is not over: these are its first {text.hours(facts.elapsed_hours)}, until "
+                f"The week is not over: these are its first {wording.hours(facts.elapsed_hours)}, until "
                 f"{text.instant(facts.as_of, tz)}. They are compared with the same hours of "
                 f"{facts.previous_week}.",
             )
@@ -109,9 +111,8 @@ def _warnings(facts: Facts) -> tuple[Sentence, ...]:
     elif not all_policies(facts.totals).processed:
         found.append(
             (
-                f"{text.plural(facts.n_batches, 'batch was', 'batches were')} observed in this week, and "
-                "none of "
-                f"them got any decision processed.",
+                f"{wording.plural(facts.n_batches, 'batch was', 'batches were')} observed in this week, and "
+                "none of them got any decision processed.",
             )
         )
     elif facts.n_batches == 1:
@@ -128,46 +129,48 @@ def _tiles(facts: Facts) -> tuple[Tile, ...]:
     now, before = all_policies(facts.totals), all_policies(facts.previous)
     change = all_policies(facts.change)
     since = "the same hours of the week before" if facts.partial else "the week before"
-    rate = text.points(change.difference)
-    interval = text.points_range(change.difference_low, change.difference_high)
+    rate = wording.points(change.difference)
+    interval = wording.points_interval(change.difference_low, change.difference_high)
     return (
-        Tile("Decisions processed", text.count(now.processed), f"{text.count(before.processed)} in {since}"),
+        Tile(
+            "Decisions processed",
+            wording.number(now.processed),
+            f"{wording.number(before.processed)} in {since}",
+        ),
         Tile(
             "Throughput per hour",
-            text.count(now.throughput_per_hour),
+            wording.number(now.throughput_per_hour),
             f"{_relative(change.throughput_change)} on {since}",
         ),
         Tile(
             "Error rate",
-            text.percent(now.error_rate),
-            f"{rate}" + (f", 95 % interval {interval}" if interval != "—" else f" on {since}"),
+            wording.percent(now.error_rate),
+            f"{rate}" + (f", 95 % interval {interval}" if interval != MISSING else f" on {since}"),
         ),
         Tile(
             "Backlog",
-            text.count(float(facts.open["pending"].sum())),
-            f"decisions pending in "
-            f"{text.plural(int(facts.open['n_open'].sum()), 'open batch', 'open batches')}",
+            wording.number(float(facts.open["pending"].sum())),
+            f"decisions pending in {wording.plural(int(facts.open['n_open'].sum()), 'open batch')}",
         ),
     )
 
 
 def _relative(change: float) -> str:
-    if change != change:  # noqa: PLR0124 -- NaN is the value unequal to itself
+    if is_missing(change):
         return "no comparison"
     return f"{100 * change:+.1f} %".replace("-", "−").replace("+0.0 %", "±0.0 %")
 
 
 def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     span = (
-        f"the same {text.hours(facts.elapsed_hours)} of {facts.previous_week}"
+        f"the same {wording.hours(facts.elapsed_hours)} of {facts.previous_week}"
         if facts.partial
-        else (f"{facts.previous_week}")
+        else facts.previous_week
     )
     hours = (facts.previous_end - facts.previous_start).total_seconds() / 3600
     intro: Sentence = (
-        f"{facts.week} ({facts.elapsed_hours:g} h) against {span} ({hours:g} h), per hour and per "
-        "decision, so that "
-        f"weeks of different length compare.",
+        f"{facts.week} ({facts.elapsed_hours:g} h) against {span} ({hours:g} h), per hour and per decision, "
+        "so that weeks of different length compare.",
     )
     rows = facts.totals.merge(facts.change, on=["scope", "policy_id"], suffixes=("", "_change")).merge(
         facts.previous[["scope", "policy_id", "error_rate"]],
@@ -196,15 +199,15 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
         ),
         tuple(
             (
-                "All policies" if row.scope == "all" else Name(none_for_na(row.policy_id)),
-                text.count(row.processed),
-                text.count(row.n_batches),
-                text.count(row.throughput_per_hour),
+                "All policies" if row.scope == "all" else named(row.policy_id),
+                wording.number(row.processed),
+                wording.number(row.n_batches),
+                wording.number(row.throughput_per_hour),
                 _relative(row.throughput_change),
-                text.percent(row.error_rate),
-                text.percent(row.error_rate_before),
-                text.points(row.difference),
-                text.points_range(row.difference_low, row.difference_high),
+                wording.percent(row.error_rate),
+                wording.percent(row.error_rate_before),
+                wording.points(row.difference),
+                wording.points_interval(row.difference_low, row.difference_high),
                 row.verdict,
             )
             for row in cut.itertuples()
@@ -262,25 +265,24 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     )
     words = (
         "“Would have seen” is the smallest difference that this much data shows four times in five; "
-        "“overlap” is how much "
-        "of their time the two versions had in common: without overlap, what changed with time looks "
-        "like the version."
+        "“overlap” is how much of their time the two versions had in common: without overlap, what changed "
+        "with time looks like the version."
     )
     return (Paragraph((words,)), table)
 
 
 def _compared(base: pd.Series[Any], row: Any) -> tuple[Cell, ...]:
     return (
-        Name(none_for_na(row.policy_id)),
-        Name(none_for_na(row.policy_version)),
-        Name(none_for_na(base["policy_version"])),
+        named(row.policy_id),
+        named(row.policy_version),
+        named(base["policy_version"]),
         f"{row.n_batches:,} against {int(base['n_batches']):,}",
-        f"{text.percent(row.error_rate)} against {text.percent(base['error_rate'])}",
-        text.points(row.difference),
-        text.points_range(row.difference_low, row.difference_high),
-        text.p_value(row.p_adjusted).removeprefix("p = ").removeprefix("p ") or "—",
-        text.points(row.mde).removeprefix("+"),
-        text.percent(row.overlap),
+        f"{wording.percent(row.error_rate)} against {wording.percent(base['error_rate'])}",
+        wording.points(row.difference),
+        wording.points_interval(row.difference_low, row.difference_high),
+        wording.p_value(row.p_adjusted),
+        wording.points(row.mde, signed=False),
+        wording.percent(row.overlap),
         row.verdict,
     )
 
@@ -291,9 +293,9 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     for row in facts.rollouts[facts.rollouts["status"] != "at work"].itertuples():
         head: Sentence = (
             "Version ",
-            Name(none_for_na(row.policy_version)),
+            named(row.policy_version),
             " of ",
-            Name(none_for_na(row.policy_id)),
+            named(row.policy_id),
         )
         if row.status == "new":
             since = (
@@ -304,15 +306,15 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             items.append(
                 (
                     *head,
-                    f" is new{since}: {text.count(row.processed)} decisions, {text.percent(row.share)} of "
-                    "its policy’s.",
+                    f" is new{since}: {wording.number(row.processed)} decisions, "
+                    f"{wording.percent(row.share)} of its policy’s.",
                 )
             )
         else:
             items.append(
                 (
                     *head,
-                    f" had no more work, after {text.count(row.previous_processed)} decisions the week "
+                    f" had no more work, after {wording.number(row.previous_processed)} decisions the week "
                     "before.",
                 )
             )
@@ -338,9 +340,8 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     out = limited[limited["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
     versions = len(limited[["policy_id", "policy_version"]].drop_duplicates())
     words = (
-        f"Laney’s p′ chart asks, six hours at a time, whether an error rate is outside what its own "
-        "history explains. "
-        f"{text.plural(versions, 'version')} had enough data for it; "
+        "Laney’s p′ chart asks, six hours at a time, whether an error rate is outside what its own history "
+        f"explains. {wording.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
         return (Paragraph((words + "none was outside its limits in this week.",)),)
@@ -350,16 +351,16 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     ).sort_values("excess", ascending=False, kind="stable")
     items: list[Sentence] = [
         (
-            Name(none_for_na(row.policy_id)),
+            named(row.policy_id),
             " ",
-            Name(none_for_na(row.policy_version)),
-            f": {text.percent(row.error_rate)} in the six hours from "
+            named(row.policy_version),
+            f": {wording.percent(row.error_rate)} in the six hours from "
             f"{text.instant(row.bucket_start, tz)}, with limits "
-            f"of {text.percent(row.lower_limit)} and {text.percent(row.upper_limit)}.",
+            f"of {wording.percent(row.lower_limit)} and {wording.percent(row.upper_limit)}.",
         )
         for row in worst.head(5).itertuples()
     ]
-    count = text.plural(len(out), "span of six hours was", "spans of six hours were")
+    count = wording.plural(len(out), "span of six hours was", "spans of six hours were")
     shown = ":" if len(out) <= len(items) else f"; the {len(items)} furthest:"
     return (Paragraph((f"{words}{count} outside the limits in this week{shown}",)), Bullets(tuple(items)))
 
@@ -382,7 +383,7 @@ def _long_names(facts: Facts) -> tuple[Name, ...]:
     tables = (facts.totals, facts.versions, facts.open, facts.stalled, facts.failures, facts.rollouts)
     columns = ("batch_id", "policy_id", "policy_version")
     names = {
-        Name(none_for_na(value))
+        named(value)
         for table in tables
         for column in columns
         if column in table

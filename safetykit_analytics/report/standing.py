@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from safetykit_analytics import wording
 from safetykit_analytics.flow.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Paragraph, Table
-from safetykit_analytics.report.headlines import all_policies, none_for_na
-from safetykit_analytics.report.text import Name, Sentence
+from safetykit_analytics.report.headlines import all_policies
+from safetykit_analytics.report.text import Sentence, named
+from safetykit_analytics.wording import is_missing
 
 if TYPE_CHECKING:
     from safetykit_analytics.report.facts import Facts
@@ -42,7 +44,7 @@ def shortened(rows: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, tuple[Par
     more = len(rows) - MOST_ROWS
     if more <= 0:
         return rows, ()
-    words = f"{text.plural(more, 'row')} more: see the CSV files of {facts.week}."
+    words = f"{wording.plural(more, 'row')} more: see the CSV files of {facts.week}."
     return rows.head(MOST_ROWS), (Paragraph((words,)),)
 
 
@@ -59,10 +61,10 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
         ("Policy", "Open batches", "Decisions pending", "Done in"),
         tuple(
             (
-                Name(none_for_na(row.policy_id)),
-                text.count(row.n_open),
-                text.count(row.pending),
-                text.hours_between(row.eta_low_h, row.eta_high_h),
+                named(row.policy_id),
+                wording.number(row.n_open),
+                wording.number(row.pending),
+                wording.hours_between(row.eta_low_h, row.eta_high_h),
             )
             for row in cut.itertuples()
         ),
@@ -76,7 +78,7 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
-    least = text.hours(facts.idle_h)
+    least = wording.hours(facts.idle_h)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
     cut, note = shortened(facts.stalled, facts)
@@ -86,11 +88,11 @@ def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
         ("Batch", "Policy", "Version", "Pending", "Idle for", "Since then"),
         tuple(
             (
-                Name(row.batch_id),
-                Name(none_for_na(row.policy_id)),
-                Name(none_for_na(row.policy_version)),
-                text.count(row.pending_count),
-                text.hours_between(row.idle_at_least_h, row.idle_at_most_h),
+                named(row.batch_id),
+                named(row.policy_id),
+                named(row.policy_version),
+                wording.number(row.pending_count),
+                wording.hours_between(row.idle_at_least_h, row.idle_at_most_h),
                 since.get(row.since, "—"),
             )
             for row in cut.itertuples()
@@ -109,9 +111,9 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
     kinds = facts.failures["batch_status"].value_counts()
     undone = float(facts.failures["undone"].sum())
     words = (
-        f"Of {text.plural(facts.n_ended, 'batch', 'batches')} that ended, {int(kinds.get('ERROR', 0)):,} "
+        f"Of {wording.plural(facts.n_ended, 'batch')} that ended, {int(kinds.get('ERROR', 0)):,} "
         "ended in ERROR and "
-        f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {text.count(undone)} decisions stayed undone."
+        f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {wording.number(undone)} decisions stayed undone."
     )
     cut = facts.failures.head(10)
     table = Table(
@@ -120,13 +122,13 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
         ("Batch", "Policy", "Version", "Status", "Decisions", "Processed", "Undone"),
         tuple(
             (
-                Name(row.batch_id),
-                Name(none_for_na(row.policy_id)),
-                Name(none_for_na(row.policy_version)),
+                named(row.batch_id),
+                named(row.policy_id),
+                named(row.policy_version),
                 row.batch_status,
-                text.count(row.batch_count),
-                text.count(row.processed),
-                text.count(row.undone),
+                wording.number(row.batch_count),
+                wording.number(row.processed),
+                wording.number(row.undone),
             )
             for row in cut.itertuples()
         ),
@@ -142,22 +144,20 @@ def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
     rough = _smeared(facts)
     placed = (
-        f" {text.percent(rough)} of the decisions are placed on a day only roughly, as more than a day "
-        "lay between "
-        f"two observations."
+        f" {wording.percent(rough)} of the decisions are placed on a day only roughly, as more than a day "
+        "lay between two observations."
         if rough > 0
         else " Every decision is placed on its day."
     )
     words: Sentence = (
-        f"{text.plural(facts.n_observations, 'observation')} of "
-        f"{text.plural(facts.n_batches, 'batch', 'batches')}. {text.percent(whole.coverage)} of the time "
-        "in which "
-        f"batches were at work was observed.",
-        placed if rough == rough else "",  # noqa: PLR0124 -- NaN is the value unequal to itself
+        f"{wording.plural(facts.n_observations, 'observation')} of "
+        f"{wording.plural(facts.n_batches, 'batch')}. {wording.percent(whole.coverage)} of the "
+        "time in which batches were at work was observed.",
+        "" if is_missing(rough) else placed,
     )
     found = facts.data_quality.groupby("kind")
     items: list[Sentence] = [
-        (f"{text.plural(rows['batch_id'].nunique(), 'batch', 'batches')} ({kind}): {FINDINGS[kind]}.",)
+        (f"{wording.plural(rows['batch_id'].nunique(), 'batch')} ({kind}): {FINDINGS[kind]}.",)
         for kind, rows in sorted(found, key=lambda pair: (-pair[1]["batch_id"].nunique(), pair[0]))
     ]
     if not items:

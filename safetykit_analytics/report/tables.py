@@ -7,12 +7,13 @@ formatted here.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from safetykit_analytics.flow.labels import natural_key
+from safetykit_analytics.frame import STRING
+from safetykit_analytics.rates.completion import grouped
 from safetykit_analytics.stats import ClusterRates, Differences, adjust, verdicts, week_over_week
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 _WORK = ("success", "error", "cancelled")
 _UNTRUSTED = 0.5
-_STRING = pd.StringDtype("pyarrow")
 
 #: The verdict on a week in which too little was observed, or too much of the work was spread over long
 #: intervals.
@@ -52,7 +52,7 @@ def compare_weeks(
         both. `p_adjusted` is Benjamini and Hochberg's over the policies; the row of all policies stands
         for itself.
     """
-    names, group = grouped(work, ["policy_id"])
+    group, names = grouped(work, ["policy_id"])
     rows = pd.concat(
         [_per_batch(work.assign(group=0)), _per_batch(work.assign(group=group + 1))], ignore_index=True
     )
@@ -65,7 +65,7 @@ def compare_weeks(
     heads = pd.DataFrame(
         {
             "scope": ["all"] + ["policy"] * len(names),
-            "policy_id": pd.array([None, *names["policy_id"]], dtype=_STRING),
+            "policy_id": pd.array([None, *names["policy_id"]], dtype=STRING),
         }
     )
     sums = rows.groupby("group").sum(numeric_only=True).reindex(range(len(heads)), fill_value=0.0)
@@ -144,12 +144,12 @@ def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.D
     """Take coverage and smeared share of one week from `rates` tables: of all policies, and of each."""
     columns = ["scope", "policy_id", "coverage", "smeared_share"]
     # Typed, as pandas 2 warns of a column of None that meets one of strings.
-    none = pd.Series(pd.NA, index=all_policies.index, dtype=_STRING)
+    none = pd.Series(pd.NA, index=all_policies.index, dtype=STRING)
     rows = pd.concat(
         [all_policies.assign(scope="all", policy_id=none), by_policy.assign(scope="policy")],
         ignore_index=True,
     )[columns]
-    rows["policy_id"] = rows["policy_id"].astype(_STRING)
+    rows["policy_id"] = rows["policy_id"].astype(STRING)
     return rows
 
 
@@ -171,7 +171,7 @@ def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
         that worked in either week; NaT where no id tells), `processed`, `previous_processed`, and `share` and
         `previous_share` of the policy's processed decisions.
     """
-    table, group = grouped(work, ["policy_id", "policy_version"])
+    group, table = grouped(work, ["policy_id", "policy_version"])
     work = work.assign(group=group, processed=work["success"] + work["error"])
     for name, bucket in (("previous_processed", 0), ("processed", 1)):
         sums = work[work["bucket"] == bucket].groupby("group")["processed"].sum()
@@ -214,7 +214,7 @@ def adjust_together(comparisons: tuple[VersionComparison, ...]) -> tuple[Version
             ["higher", "lower", "no difference found"],
             table["verdict"].astype(object),
         )
-        table["verdict"] = pd.array(verdict, dtype=_STRING)
+        table["verdict"] = pd.array(verdict, dtype=STRING)
         found.append(dataclasses.replace(comparison, table=table, correction="bh"))
     return tuple(found)
 
@@ -243,26 +243,3 @@ def list_failures(ends: pd.DataFrame, start: dt.datetime, end: dt.datetime) -> p
         }
     )
     return table.sort_values(["undone", "batch_id"], ascending=[False, True], ignore_index=True)
-
-
-def grouped(table: pd.DataFrame, labels: list[str]) -> tuple[pd.DataFrame, Any]:
-    """List distinct names as people sort them, v9 before v10 and none last, and number the rows by them.
-
-    Returns
-    -------
-    names : DataFrame
-        One row per distinct combination, in that order.
-    group : int64 array
-        For each row of `table` its row in `names`.
-    """
-    distinct = table[labels].drop_duplicates(ignore_index=True)
-    keys = [
-        tuple(natural_key(None if value is pd.NA else value) for value in row)
-        for row in distinct.itertuples(index=False)
-    ]
-    names = distinct.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
-    codes = [
-        pd.factorize(pd.concat([names[label], table[label]]), use_na_sentinel=False)[0] for label in labels
-    ]
-    joint = pd.factorize(pd.Series(list(zip(*codes, strict=True))))[0]
-    return names.astype(_STRING), joint[len(names) :].astype("int64")

@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from safetykit_analytics.flow.calendar import to_us
 from safetykit_analytics.flow.partitions import FramePartition, list_partitions
+from safetykit_analytics.frame import STRING
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Selection:
         observed = _instants(self.table, "observed_at")
         inside = (observed >= to_us(start)) & (observed < to_us(end)) & ~_is_repeated(self.table)
         ids = self.table.column("batch_id").filter(pa.array(inside)).cast(pa.string())
-        return pd.Series(pd.array(ids, dtype=pd.StringDtype("pyarrow")))
+        return pd.Series(pd.array(ids, dtype=STRING))
 
 
 def window_observations(

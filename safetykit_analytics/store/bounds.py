@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-_DAY_US = 86_400_000_000
+#: Microseconds of a UTC day.
+DAY_US = 86_400_000_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
 
@@ -42,7 +43,7 @@ def instant_us(value: object, *, name: str) -> int | None:
         # Rounded up: nanoseconds of a pandas Timestamp lie between two instants that can have been observed.
         return -int((_EPOCH - value) // _MICROSECOND)
     if isinstance(value, dt.date):
-        return (value.toordinal() - _EPOCH.toordinal()) * _DAY_US
+        return (value.toordinal() - _EPOCH.toordinal()) * DAY_US
     raise TypeError(f"{name} is a {type(value).__name__}; expected a date, text or a time with a time zone")
 
 

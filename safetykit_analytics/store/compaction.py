@@ -26,6 +26,7 @@ from safetykit_analytics.store.layout import (
 )
 from safetykit_analytics.store.parquet import SCHEMA_VERSION, decode, encode
 from safetykit_analytics.store.partition import read_bytes, stable_tree
+from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -77,18 +78,19 @@ class Compaction:
         """Say it in one line."""
         if self.days:
             done = (
-                f"compacted {self.days:,} days: {self.files_before:,} files → {self.files_after:,}, "
-                f"{self.bytes_before:,} bytes → {self.bytes_after:,}, {self.observations:,} observations"
+                f"compacted {plural(self.days, 'day')}: {plural(self.files_before, 'file')} → "
+                f"{self.files_after:,}, {self.bytes_before:,} bytes → {self.bytes_after:,}, "
+                f"{plural(self.observations, 'observation')}"
             )
         else:
             done = "nothing to compact"
         parts = [done]
-        for count, what in (
-            (self.duplicates, "duplicates dropped"),
-            (self.thinned, "unchanged observations thinned"),
-            (self.temporaries, "leftovers of interrupted writes removed"),
+        for count, *what in (
+            (self.duplicates, "duplicate dropped", "duplicates dropped"),
+            (self.thinned, "unchanged observation thinned", "unchanged observations thinned"),
+            (self.temporaries, "leftover of a crash removed", "leftovers of crashes removed"),
         ):
-            parts += [f"{count:,} {what}"] if count else []
+            parts += [plural(count, *what)] if count else []
         parts += [f"{folder} left alone: {reason}" for folder, reason in self.skipped]
         return "; ".join(parts)
 

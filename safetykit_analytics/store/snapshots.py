@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from safetykit_analytics.errors import InvalidFrame, SafetyKitAnalyticsError
 from safetykit_analytics.frame import frame_from_table, table_from_frame
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from safetykit_analytics.store.bounds import day_after_last, first_day, instant_us
+from safetykit_analytics.store.bounds import DAY_US, day_after_last, first_day, instant_us
 from safetykit_analytics.store.compaction import Compaction, compact_days
 from safetykit_analytics.store.files import open_files, typed_errors
 from safetykit_analytics.store.keys import sorted_unique
@@ -26,6 +26,7 @@ from safetykit_analytics.store.parquet import encode, observation_schema
 from safetykit_analytics.store.partition import Partition, list_days, stable_tree
 from safetykit_analytics.store.summary import summarise
 from safetykit_analytics.store.verification import Finding, findings
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     import os
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-_DAY_US = 86_400_000_000
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 
 
@@ -281,7 +281,7 @@ class SnapshotStore:
 
 def _days_of(table: Any) -> list[tuple[dt.date, Any]]:
     """Cut a sorted table into UTC days; rows keep their order."""
-    ordinals = table.column("observed_at").cast(pa.int64()).to_numpy() // _DAY_US + _EPOCH_ORDINAL
+    ordinals = table.column("observed_at").cast(pa.int64()).to_numpy() // DAY_US + _EPOCH_ORDINAL
     outside = (ordinals < dt.date.min.toordinal()) | (ordinals > dt.date.max.toordinal())
     if outside.any():
         raise InvalidFrame("column 'observed_at' holds a time outside of the years 1 to 9999")
@@ -304,7 +304,7 @@ def _predicate(
             masks.append(pc.greater_equal(observed, pa.scalar(start_us, observed.type)))
         if end_us is not None and table.num_rows:
             masks.append(pc.less(observed, pa.scalar(end_us, observed.type)))
-        if policy_id == "(none)":
+        if policy_id == NONE:
             masks.append(pc.is_null(table.column("policy_id")))
         elif policy_id is not None:
             masks.append(

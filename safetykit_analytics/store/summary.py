@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safetykit_analytics.store.partition import Partition, list_days
+from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from safetykit_analytics.store.files import Files
@@ -36,8 +37,8 @@ class Summary:
             return "empty"
         span = self.first if self.days == 1 else f"{self.first} to {self.last}"
         return (
-            f"{_counted(self.files, 'file')}, {_counted(self.observations, 'observation')}, "
-            f"{_counted(self.batches, 'batch', 'batches')}, {_counted(self.days, 'day')} ({span}), "
+            f"{plural(self.files, 'file')}, {plural(self.observations, 'observation')}, "
+            f"{plural(self.batches, 'batch')}, {plural(self.days, 'day')} ({span}), "
             f"{_size(self.bytes)}"
         )
 
@@ -75,10 +76,6 @@ def summarise(files: Files) -> Summary:
         first=dates[0] if dates else "",
         last=dates[-1] if dates else "",
     )
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _size(count: float) -> str:

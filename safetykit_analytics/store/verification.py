@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from safetykit_analytics.errors import DamagedFile
 from safetykit_analytics.schema import KEY_COLUMNS
+from safetykit_analytics.store.bounds import DAY_US
 from safetykit_analytics.store.keys import sorted_unique
 from safetykit_analytics.store.layout import (
     MARKER,
@@ -91,7 +92,7 @@ def _content_fault(snapshot: Snapshot | None, date: dt.date) -> str | None:
         return _IGNORED + "a Parquet file of another origin: its footer has no schema version"
     if snapshot.is_sorted and not sorted_unique(snapshot.table).equals(snapshot.table.combine_chunks()):
         return f"its footer says that it is sorted and unique by {', '.join(KEY_COLUMNS)}, but it is not"
-    days = snapshot.table.column("observed_at").cast(pa.int64()).to_numpy() // 86_400_000_000
+    days = snapshot.table.column("observed_at").cast(pa.int64()).to_numpy() // DAY_US
     if (days != (date - dt.date(1970, 1, 1)).days).any():
         return "it holds observations of another day than its folder"
     return None

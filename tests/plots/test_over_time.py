@@ -147,7 +147,7 @@ def test_the_legend_says_how_many_decisions_and_batches_each_line_rests_on():
     rows = table[table["policy_version"] == "v8"]
     (entry,) = [text for text in texts(ska.plot_throughput(table)) if text.startswith("v8\n")]
     assert f"{rows['processed'].sum():,.0f} decisions" in entry
-    assert f"{rows['n_batches'].min()}–{rows['n_batches'].max()} batches per day" in entry  # noqa: RUF001
+    assert f"{rows['n_batches'].min()}–{rows['n_batches'].max()} batches per day" in entry
 
 
 @pytest.mark.parametrize("plot", OVER_TIME)

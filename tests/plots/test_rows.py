@@ -52,9 +52,9 @@ def test_a_verdict_is_filled_and_no_verdict_is_hollow():
 
 def test_words_say_the_difference_its_interval_the_verdict_and_what_it_rests_on():
     first, second, third = words(ska.plot_comparison(comparison_table("v7", CANDIDATES)))[:3]
-    assert first == "+1.2 (+0.4 to +2): higher\n14 batches, 22,000 decisions"
-    assert "−0.1 (−0.7 to +0.5): no difference found" in second  # noqa: RUF001
-    assert "0.84 points or more would have been seen" in second
+    assert first == "+1.20 pp (+0.40 to +2.00 pp): higher\n14 batches, 22,000 decisions"
+    assert "−0.10 pp (−0.70 to +0.50 pp): no difference found" in second
+    assert "0.84 pp or more would have been seen" in second
     assert third == "not enough batches\n2 batches, 600 decisions"
 
 
@@ -62,7 +62,7 @@ def test_the_baseline_is_the_zero_line_and_named():
     ax = ska.plot_comparison(comparison_table("v7", CANDIDATES, policy="hate_speech"))
     assert ax.get_title(loc="left") == "Error rate against v7: hate_speech"
     assert [line for line in ax.get_lines() if list(line.get_xdata()) == [0, 0]]
-    assert any(said.startswith("baseline v7: 2.13 % (1.72 % to 2.61 %), 12 batches") for said in words(ax))
+    assert any(said.startswith("baseline v7: 2.13 % (1.72 to 2.61 %), 12 batches") for said in words(ax))
 
 
 def test_an_interval_that_leaves_the_picture_has_an_arrow_and_does_not_flatten_the_others():
@@ -123,7 +123,7 @@ def test_brackets_run_from_the_earliest_to_the_latest_time_in_hours():
 def test_an_open_bracket_ends_in_an_arrow_and_reads_as_more_than():
     ax = ska.plot_completion_time(completion_table(TIMES))
     assert len(points_of(ax, ">")) == 2
-    assert words(ax)[1] == "half: 3–4 h; nine in ten: > 6.5 h\n18 batches, 3 still running"  # noqa: RUF001
+    assert words(ax)[1] == "half: 3–4 h; nine in ten: > 6.5 h\n18 batches, 3 still running"
     assert words(ax)[2].startswith("half: > 1.5 h; nine in ten: not known yet")
 
 

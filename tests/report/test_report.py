@@ -16,8 +16,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 import safetykit_analytics as ska
-from safetykit_analytics.report import text, weekly_report
+from safetykit_analytics.report import weekly_report
 from safetykit_analytics.simulator.fleet import POLICIES, Policy, Version
+from safetykit_analytics.wording import csv_cell, visible
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, fleet_frame, nothing, together
 from tests.report.hostile import NAMES
 
@@ -102,7 +103,7 @@ def test_hostile_names_come_out_literally_in_csv_and_no_cell_is_a_formula(hostil
     hostile.to_csv(tmp_path)
     with (tmp_path / "rollouts.csv").open(encoding="utf-8", newline="") as file:
         names = {row["policy_version"] for row in csv.DictReader(file)}
-    assert {text.csv_cell(name) for name in NAMES} <= names
+    assert {csv_cell(name) for name in NAMES} <= names
     for path in tmp_path.iterdir():
         for row in csv.reader(io.StringIO(path.read_text(encoding="utf-8"), newline="")):
             for cell in row:
@@ -111,7 +112,7 @@ def test_hostile_names_come_out_literally_in_csv_and_no_cell_is_a_formula(hostil
 
 def test_hostile_names_come_out_literally_on_the_page(hostile):
     page = Texts(hostile.to_html())
-    assert {text.visible(name) for name in NAMES} <= set(page.names)
+    assert {visible(name) for name in NAMES} <= set(page.names)
     assert not page.tags & {"script", "b", "iframe", "object"}
     assert "\u202e" not in hostile.to_html()
     assert "x" * 2000 in page.names
@@ -122,7 +123,7 @@ def test_hostile_names_come_out_literally_in_markdown(hostile):
     rendered = MarkdownIt("gfm-like", {"linkify": False}).render(written)
     shown = {html.unescape(code) for code in re.findall(r"<code>(.*?)</code>", rendered)}
     # Markdown itself drops one space on either side of a code span that has both.
-    assert {text.visible(name).strip() for name in NAMES} <= {code.strip() for code in shown}
+    assert {visible(name).strip() for name in NAMES} <= {code.strip() for code in shown}
     assert not Texts(rendered).tags & {"script", "b", "a", "img", "em", "strong"} - {"strong"}
     assert "\u202e" not in written
 

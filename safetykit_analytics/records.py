@@ -1,0 +1,45 @@
+"""Tables → records that JSON has, for other tools.
+
+Place in the flow: below every stage that writes JSON. Numbers keep all their digits, names stay as they are.
+Imports nothing but the standard library and `wording`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import TYPE_CHECKING, Any
+
+from safetykit_analytics.wording import is_missing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def json_value(value: Any) -> Any:
+    """Turn a cell into what JSON has: what is missing or endless as null, spans of time as hours.
+
+    Instants become ISO 8601 in the zone that they have, which is ``Z`` for UTC.
+
+    Examples
+    --------
+    >>> json_value(dt.datetime(2026, 11, 16, tzinfo=dt.UTC)), json_value(dt.timedelta(minutes=90))
+    ('2026-11-16T00:00:00Z', 1.5)
+    >>> json_value(float("inf")), json_value("v8")
+    (None, 'v8')
+    """
+    if is_missing(value):
+        return None
+    if isinstance(value, dt.timedelta):
+        return value.total_seconds() / 3600
+    if isinstance(value, dt.datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Turn a table into one dict per row."""
+    names = [str(name) for name in table.columns]
+    columns = [[json_value(value) for value in table[name]] for name in table.columns]
+    return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

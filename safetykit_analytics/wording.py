@@ -1,0 +1,260 @@
+r"""How names and numbers are written for people: the same in the terminal, in reports, in pictures.
+
+Place in the flow: below every stage that writes something to be read. One value in, text out; imports nothing
+but the standard library, so that ``--help`` stays quick.
+
+A name comes from whoever wrote the policy, so it may hold anything. What people read shows characters that
+have no shape, or that would reorder the text around them, as escapes; everything else stays as it is.
+Machine-readable formats carry names and numbers unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: What stands where a batch has no policy or no version; as an argument it names them.
+NONE = "(none)"
+
+#: What stands where there is no number.
+MISSING = "—"
+
+#: Longer names are cut where they are read.
+LONGEST = 60
+
+# Without a shape of their own: controls, format characters (the bidirectional ones among them), line and
+# paragraph separators, surrogates, private use, unassigned.
+_SHAPELESS = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
+# These join letters and emoji; escaping them would change how well-formed text looks.
+_JOINERS = {"\u200c", "\u200d"}
+_MARKUP = re.compile(r"([\\`*_\[\]|~$@])")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+def is_missing(value: Any) -> bool:
+    """Tell whether a cell is empty: None, NA, NaT or NaN."""
+    # pandas' NA equals nothing and has no truth; the others are the values that differ from themselves.
+    return value is None or type(value).__name__ == "NAType" or bool(value != value)  # noqa: PLR0124
+
+
+def visible(text: str) -> str:
+    r"""Show what has no shape as an escape.
+
+    Examples
+    --------
+    >>> print(visible("first\nsecond\u202e"))
+    first\nsecond\u202e
+    """
+    return "".join(
+        character.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(character) in _SHAPELESS and character not in _JOINERS
+        else character
+        for character in text
+    )
+
+
+def visible_name(name: Any) -> str:
+    r"""Write the name of a policy, a version or a batch so that all of it can be seen.
+
+    Examples
+    --------
+    >>> print(visible_name("v\t7"), visible_name(None))
+    v\t7 (none)
+    """
+    return NONE if is_missing(name) else visible(str(name))
+
+
+def shortened(text: str, *, longest: int = LONGEST) -> str:
+    """Cut text that is longer than so many characters, with an ellipsis as the last of them.
+
+    Examples
+    --------
+    >>> shortened("counterfeit", longest=8)
+    'counter…'
+    """
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def number(value: Any) -> str:
+    """Write an amount, or a rate per hour, as a whole number; a small one with a decimal.
+
+    Examples
+    --------
+    >>> number(12345.6), number(7.25), number(3.0), number(None)
+    ('12,346', '7.2', '3', '—')
+    """
+    if is_missing(value):
+        return MISSING
+    return f"{value:,.1f}" if abs(value) < 10 and value != round(value) else f"{value:,.0f}"
+
+
+def plural(count: float, one: str, many: str | None = None) -> str:
+    """Write a whole number with its noun, whose plural is to be given where it is irregular.
+
+    Examples
+    --------
+    >>> plural(1, "batch"), plural(24112.0, "decision"), plural(0, "batch"), plural(2, "policy", "policies")
+    ('1 batch', '24,112 decisions', '0 batches', '2 policies')
+    """
+    regular = f"{one}es" if one.endswith("ch") else f"{one}s"
+    return f"{count:,.0f} {one if round(count) == 1 else many or regular}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Write words as a list in a sentence.
+
+    Examples
+    --------
+    >>> listed(["one"]), listed(["one", "two", "three"])
+    ('one', 'one, two and three')
+    """
+    return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
+
+
+def percent(fraction: Any) -> str:
+    """Write a fraction in percent; what is there never looks like nothing.
+
+    Examples
+    --------
+    >>> percent(0.0213), percent(0.5), percent(0.00012), percent(1.0), percent(0.0)
+    ('2.13 %', '50.0 %', '0.012 %', '100 %', '0 %')
+    """
+    return MISSING if is_missing(fraction) else f"{_percent(fraction)} %"
+
+
+def percent_interval(low: Any, high: Any) -> str:
+    """Write an interval of fractions.
+
+    Examples
+    --------
+    >>> percent_interval(0.018, 0.024)
+    '1.80 to 2.40 %'
+    """
+    return MISSING if is_missing(low) or is_missing(high) else f"{_percent(low)} to {_percent(high)} %"
+
+
+def points(difference: Any, *, signed: bool = True) -> str:
+    """Write a difference of fractions in percentage points, with its sign: a minus as wide as the plus.
+
+    Examples
+    --------
+    >>> points(0.0042), points(-0.0003), points(0.25, signed=False), points(0.0)
+    ('+0.42 pp', '−0.030 pp', '25.0 pp', '0 pp')
+    """
+    return MISSING if is_missing(difference) else f"{_points(difference, signed=signed)} pp"
+
+
+def points_interval(low: Any, high: Any) -> str:
+    """Write an interval of differences of fractions.
+
+    Examples
+    --------
+    >>> points_interval(-0.001, 0.004)
+    '−0.10 to +0.40 pp'
+    """
+    return MISSING if is_missing(low) or is_missing(high) else f"{_points(low)} to {_points(high)} pp"
+
+
+def p_value(p: Any, *, alpha: float = 0.05) -> str:
+    """Write a p-value so that it stays on its side of alpha.
+
+    Examples
+    --------
+    >>> p_value(0.0123), p_value(0.66), p_value(0.04996), p_value(1e-9)
+    ('0.012', '0.66', '0.04996', '< 0.001')
+    """
+    if is_missing(p):
+        return MISSING
+    if p < 0.001:
+        return "< 0.001"
+    digits = 3 if p < 0.1 else 2
+    # 0.04996 is below 0.05, and "0.050" would not say so.
+    while (float(f"{p:.{digits}f}") < alpha) != (p < alpha) and digits < 12:
+        digits += 1
+    return f"{p:.{digits}f}"
+
+
+def hours(value: Any) -> str:
+    """Write a number of hours in the unit that reads best.
+
+    Examples
+    --------
+    >>> hours(2 / 3), hours(7.5), hours(76.8)
+    ('40 min', '7.5 h', '3.2 days')
+    """
+    if is_missing(value):
+        return MISSING
+    if value < 1:
+        return f"{60 * value:.0f} min"
+    if value < 72:
+        return f"{value:.1f} h".replace(".0 h", " h")
+    return f"{value / 24:.1f} days".replace(".0 days", " days")
+
+
+def hours_between(low: Any, high: Any) -> str:
+    """Write a range of hours, either end of which may be unknown.
+
+    Examples
+    --------
+    >>> hours_between(5, 7.5), hours_between(5, None)
+    ('5 h to 7.5 h', 'at least 5 h')
+    """
+    if is_missing(low):
+        return MISSING if is_missing(high) else f"at most {hours(high)}"
+    if is_missing(high):
+        return f"at least {hours(low)}"
+    first, last = hours(low), hours(high)
+    return first if first == last else f"{first} to {last}"
+
+
+def in_markdown(text: str) -> str:
+    r"""Escape text for Markdown, in a paragraph or a table's cell: no markup, HTML, formula or link is left.
+
+    Examples
+    --------
+    >>> print(in_markdown("a|b <i>*c*</i> +1.2"))
+    a\|b &lt;i&gt;\*c\*&lt;/i&gt; +1.2
+    """
+    text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return _MARKUP.sub(r"\\\1", text).replace("://", r"\://").replace("www.", "www&#46;")
+
+
+def csv_cell(value: object) -> object:
+    """Keep a spreadsheet from running a cell: text that looks like a formula gets a leading apostrophe.
+
+    Examples
+    --------
+    >>> csv_cell("=1+1"), csv_cell("-0.5"), csv_cell(-0.5)
+    ("'=1+1", '-0.5', -0.5)
+    """
+    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+        return value if _NUMBER.fullmatch(value) else "'" + value
+    return value
+
+
+def _percent(fraction: float) -> str:
+    shown = _rounded(100 * abs(fraction))
+    return f"−{shown}" if fraction < 0 and shown != "0" else shown
+
+
+def _points(difference: float, *, signed: bool = True) -> str:
+    shown = _rounded(100 * abs(difference))
+    sign = "" if shown == "0" or not signed else "+" if difference > 0 else "−"
+    return sign + shown
+
+
+def _rounded(size: float) -> str:
+    """Keep two digits after the point, one from 10 on; below 0.1 two that count, of six at most."""
+    if size >= 10:
+        digits = 1
+    elif size >= 0.1 or size == 0:
+        digits = 2
+    else:
+        digits = min(1 - math.floor(math.log10(size)), 6)
+    shown = f"{size:.{digits}f}"
+    return f"{size:.0f}" if size == 100 or float(shown) == 0 else shown
