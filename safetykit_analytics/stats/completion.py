@@ -1,4 +1,7 @@
-"""How long until a batch is done, when polls tell only between which two of them it was."""
+"""How long until a batch is done, when polls tell only between which two of them it was.
+
+Place in the flow: `rate` → **completion** → rates. NumPy and scipy only.
+"""
 
 from __future__ import annotations
 

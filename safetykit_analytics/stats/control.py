@@ -1,4 +1,7 @@
-"""Which buckets of a series of error rates stand out from how the series varies anyway."""
+"""Which buckets of a series of error rates stand out from how the series varies anyway.
+
+Place in the flow: **control** → rates. NumPy only.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Is one group's error rate higher than another's? Versions of a policy, and one week against the next."""
+"""Is one group's error rate higher than another's? Versions of a policy, and one week against the next.
+
+Place in the flow: `rate` → **difference** → compare, report. NumPy and scipy only.
+"""
 
 from __future__ import annotations
 

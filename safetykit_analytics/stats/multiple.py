@@ -1,4 +1,7 @@
-"""p-values of comparisons that are looked at together."""
+"""p-values of comparisons that are looked at together.
+
+Place in the flow: **multiple** → compare, report. NumPy; statsmodels when used.
+"""
 
 from __future__ import annotations
 
