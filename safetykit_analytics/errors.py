@@ -149,6 +149,8 @@ class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
         The name as it was given.
     known : iterable of str
         What would have been accepted; the closest ones are shown first.
+    where : str
+        Where the name was looked for, for the message, if that is not plain: "policy 'spam'".
 
     Attributes
     ----------
@@ -156,23 +158,24 @@ class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
     known : tuple of str
     """
 
-    def __init__(self, what: str, name: object, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: object, known: Iterable[str], *, where: str = "") -> None:
         self.name = str(name)
         self.known = tuple(known)
-        super().__init__(_unknown_name_message(what, self.name, self.known))
+        sought = f"no {what} {self.name!r}" + (f" in {where}" if where else "")
+        super().__init__(_unknown_name_message(sought, self.name, self.known))
 
 
 _MOST_SHOWN = 12
 
 
-def _unknown_name_message(what: str, name: str, known: tuple[str, ...]) -> str:
+def _unknown_name_message(sought: str, name: str, known: tuple[str, ...]) -> str:
     if not known:
-        return f"no {what} {name!r}: there is none at all in this data"
+        return f"{sought}: there is none at all in this data"
     # The likely ones first, so that a typing error among hundreds of names is seen at once.
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
     shown = [*close, *(other for other in known if other not in close)][: max(len(close), _MOST_SHOWN)]
     more = len(known) - len(shown)
-    return f"no {what} {name!r}; known: {', '.join(map(repr, shown))}" + (f" and {more} more" if more else "")
+    return f"{sought}; known: {', '.join(map(repr, shown))}" + (f" and {more} more" if more else "")
 
 
 class UnknownStatusWarning(UserWarning):

@@ -98,7 +98,7 @@ def table_from_frame(frame: pd.DataFrame, *, exact: bool = False) -> Any:
     if exact and (extra := [name for name in names if name not in OBSERVATION_SCHEMA.names]):
         raise InvalidFrame(
             f"unexpected {_listed(extra)}: snapshots hold exactly the columns of OBSERVATION_SCHEMA; "
-            f"drop it with frame.drop(columns=...)"
+            f"leave the others out with frame[OBSERVATION_SCHEMA.names]"
         )
     return pa.table(
         [_column(frame[field.name], field) for field in OBSERVATION_SCHEMA], schema=OBSERVATION_SCHEMA
@@ -133,14 +133,12 @@ def _instants(values: pd.Series[Any], field: Any) -> Any:
         utc = values.dt.tz_convert("UTC").dt.tz_localize(None)
         return pa.array(utc.to_numpy().astype("datetime64[us]")).cast(field.type)
     if not field.nullable or values.notna().any():
-        found = (
-            "times without a time zone"
-            if np.issubdtype(getattr(dtype, "type", object), np.datetime64)
-            else dtype
-        )
+        if np.issubdtype(getattr(dtype, "type", object), np.datetime64):
+            found, mend = "times without a time zone", f"frame[{field.name!r}].dt.tz_localize('UTC')"
+        else:
+            found, mend = str(dtype), f"pd.to_datetime(frame[{field.name!r}], utc=True)"
         raise InvalidFrame(
-            f"column {field.name!r} holds {found}; expected tz-aware times, such as "
-            f"frame[{field.name!r}].dt.tz_localize('UTC') gives"
+            f"column {field.name!r} holds {found}; expected tz-aware times, such as {mend} gives"
         )
     return pa.nulls(len(values), field.type)
 
@@ -172,13 +170,21 @@ def _counts(values: pd.Series[Any], field: Any) -> Any:
     try:
         array = pa.array(values, from_pandas=True).cast(pa.int64(), safe=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        raise InvalidFrame(
-            f"column {field.name!r} holds a value that is no whole number within int64"
-        ) from error
+        raise InvalidFrame(f"{_first_uncounted(values)} is no whole number within int64") from error
     negative = pc.fill_null(pc.less(array, 0), fill_value=False)
     if field.name in COUNT_COLUMNS and pc.any(negative).as_py():
         raise InvalidFrame(f"{_place(values, negative)} is negative; counts are at least 0")
     return array
+
+
+def _first_uncounted(values: pd.Series[Any]) -> str:
+    """Say where the first value stands that does not fit, one by one: only a failure asks."""
+    for row, value in enumerate(values):
+        try:
+            pa.array([value], from_pandas=True).cast(pa.int64(), safe=True)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+            return _place(values, np.arange(len(values)) == row)
+    return f"column {values.name!r}"
 
 
 def _place(values: pd.Series[Any], wrong: Any) -> str:

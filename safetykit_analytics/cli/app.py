@@ -128,17 +128,26 @@ def _explain(error: Exception) -> int:
         say(f"error: {visible(message)} (see: {context.command_path if context else NAME} --help)")
         return 2
     if isinstance(error, SafetyKitAnalyticsError | OSError):
-        say(f"error: {visible(str(error))}")
+        say(f"error: {visible(_in_words(error))}")
         return 1
     if isinstance(error, ValueError):
         # The library's way to refuse the value of an argument, as in freq="7h".
         say(f"error: {visible(str(error))}")
         return 2
     if isinstance(error, ModuleNotFoundError):
-        say(f"error: {error.name} is not installed; install it with: pip install 'safetykit-analytics[demo]'")
+        missing = f"{error.name} is not installed; install it with: pip install 'safetykit-analytics[demo]'"
+        say(f"error: {visible(missing if error.name else str(error))}")
         return 1
     say(f"error: unexpected {type(error).__name__}: {visible(str(error))} (--debug shows where)")
     return 1
+
+
+def _in_words(error: SafetyKitAnalyticsError | OSError) -> str:
+    """Write what an error says; of the operating system's, the file and the reason without the number."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    ours = isinstance(error, SafetyKitAnalyticsError) or error.filename is None
+    return error.strerror if ours else f"{error.filename}: {error.strerror}"
 
 
 def _global_options_first(args: Sequence[str]) -> list[str]:

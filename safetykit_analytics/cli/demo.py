@@ -8,6 +8,7 @@ Place in the flow: the library and its simulator → **demo** → a folder. Impo
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import itertools
 import time
 from pathlib import Path
@@ -99,6 +100,8 @@ def run_demo(
 
     began = time.monotonic()
     folder = Path(folder)
+    if folder.exists():
+        raise FileExistsError(errno.EEXIST, "is there already; a demo makes a folder of its own", str(folder))
     folder.mkdir(parents=True)
     store = ska.SnapshotStore(folder / "snapshots")
     fleet = make_fleet(seed=seed, batches=batches, weeks=weeks)

@@ -9,6 +9,7 @@ Place in the flow: below the commands. Imports none of them, and no stage.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -53,10 +54,17 @@ def write_table(
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that takes its place when the block ends well, else goes away."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(path))
     temporary = path.with_name(f".tmp-{secrets.token_hex(8)}-{path.name}")
     try:
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        # Nobody knows the temporary's name; and pandas says some things without a number.
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
 

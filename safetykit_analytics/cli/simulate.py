@@ -31,7 +31,7 @@ def simulate(
     ctx: typer.Context,
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for a free one.")] = 0,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 0,
     seed: Annotated[int, typer.Option(help="Another seed, another fleet.")] = 0,
     speed: Annotated[float, typer.Option(help="Seconds of the fleet per second.")] = 600.0,
     faults: Annotated[

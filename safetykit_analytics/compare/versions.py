@@ -135,7 +135,9 @@ def _pairs(heads: pd.DataFrame, baseline: str | None, candidate: str | None) -> 
     versions = heads["policy_version"].fillna(NONE).tolist()
     for name in (baseline, candidate):
         if name is not None and name not in versions:
-            raise UnknownName("version", name, dict.fromkeys(versions))
+            policies = heads["policy_id"].fillna(NONE).unique().tolist()
+            where = f"policy {policies[0]!r}" if len(policies) == 1 else "any policy"
+            raise UnknownName("version", name, dict.fromkeys(versions), where=where)
     rows = []
     policies = heads.groupby("policy_id", dropna=False, sort=False).ngroup().to_numpy()
     for members in np.split(np.arange(len(heads)), np.flatnonzero(np.diff(policies)) + 1):

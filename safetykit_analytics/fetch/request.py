@@ -79,7 +79,10 @@ def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
     if api_key is not None and not isinstance(api_key, str):
         return MissingApiKey(f"api_key is a string, not {type(api_key).__name__}")
     if not api_key:
-        return MissingApiKey(f"no API key: set {_KEY_VARIABLE} in the environment, or pass api_key=...")
+        return MissingApiKey(
+            f"no API key: set {_KEY_VARIABLE} in the environment, or pass api_key=... "
+            f"(to the command: --api-key-file FILE)"
+        )
     unfit = next((at for at, letter in enumerate(api_key) if not "!" <= letter <= "~"), None)
     if unfit is not None:
         return MissingApiKey(

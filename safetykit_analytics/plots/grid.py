@@ -123,7 +123,8 @@ def _kind(plot: Callable[..., Axes]) -> Plot:
     elif kind := next((kind for known, kind in _PLOTS.items() if known is plot), None):
         return kind
     known = ", ".join(known.__name__ for known in _PLOTS)
-    raise TypeError(f"plot: expected one of {known}, found {plot!r}")
+    found = getattr(plot, "__name__", type(plot).__name__)
+    raise TypeError(f"plot: expected one of {known}, as the first argument; found {found}")
 
 
 def _lay_out(kind: Plot, tables: list[pd.DataFrame]) -> tuple[Figure, list[Axes]]:

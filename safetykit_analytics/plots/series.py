@@ -69,7 +69,8 @@ def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFr
         raise TypeError(f"expected a table of {what} (a DataFrame), found {type(table).__name__}")
     for name in columns:
         if name not in table.columns:
-            raise UnknownName("column", name, [str(known) for known in table.columns])
+            known = [str(column) for column in table.columns]
+            raise UnknownName("column", name, known, where=f"what should be a table of {what}")
         if name in {"bucket_start", "bucket_end"} and not isinstance(table[name].dtype, pd.DatetimeTZDtype):
             raise InvalidFrame(
                 f"column {name!r} holds {table[name].dtype}; expected tz-aware times, such as "

@@ -222,9 +222,11 @@ class WeeklyReport:
 
 def _write(target: pathlib.Path, text: str) -> None:
     """Publish a file by renaming: readers see the old one or the new one, never a half."""
-    handle, name = tempfile.mkstemp(
-        dir=target.parent, prefix=f".{target.name[:40]}."
-    )  # readable by its owner only
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
+    except OSError as error:
+        # Nobody knows the temporary's name.
+        raise OSError(error.errno, error.strerror, str(target)) from error
     try:
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)

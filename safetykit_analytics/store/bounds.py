@@ -44,7 +44,7 @@ def instant_us(value: object, *, name: str) -> int | None:
         return -int((_EPOCH - value) // _MICROSECOND)
     if isinstance(value, dt.date):
         return (value.toordinal() - _EPOCH.toordinal()) * DAY_US
-    raise TypeError(f"{name} is a {type(value).__name__}; expected a date, text or a time with a time zone")
+    raise TypeError(f"{name}: expected a date, text or a time with a time zone, found {type(value).__name__}")
 
 
 def first_day(start_us: int | None) -> dt.date | None:

@@ -53,17 +53,21 @@ class Files(Protocol):
 
 def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Files:
     """Choose the kind of place from a path or an fsspec URL."""
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str):
-        raise TypeError(f"expected a path or a URL as text, found {type(text).__name__}")
+        raise TypeError(f"a store is a path or a URL as text, found {type(text).__name__}")
     if not text:
         raise ValueError("the path of a store is empty; '.' is the current folder")
     scheme, separator, rest = text.partition("://")
     if separator and scheme != "file":
         if not rest.strip("/"):
             raise ValueError(f"{text!r} names no place; expected a URL such as s3://bucket/snapshots")
-        from safetykit_analytics.store.objects import ObjectFiles  # noqa: PLC0415 -- fsspec only when used
+        from safetykit_analytics.store.objects import (  # noqa: PLC0415 -- fsspec only when used
+            ObjectFiles,
+            check_protocols,
+        )
 
+        check_protocols(scheme)
         return ObjectFiles(text.rstrip("/"), dict(storage_options or {}))
     if storage_options:
         raise ValueError(f"storage_options are for URLs such as s3://bucket/snapshots; {text!r} is a folder")

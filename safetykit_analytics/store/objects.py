@@ -20,6 +20,31 @@ if TYPE_CHECKING:
 _GENERATION = f"{MARKER}/generation"
 
 
+def check_protocols(scheme: str) -> None:
+    """Refuse what fsspec knows no way to, before anything is appended.
+
+    Raises
+    ------
+    ValueError
+        No such protocol.
+    ModuleNotFoundError
+        Its client library is not installed.
+    """
+    for protocol in scheme.split("::"):
+        try:
+            fsspec.get_filesystem_class(protocol)
+        except ValueError:
+            raise ValueError(
+                f"a store cannot be at {protocol}://, which fsspec does not know; expected a folder or a URL "
+                f"such as s3://bucket/snapshots"
+            ) from None
+        except ImportError as error:
+            extra = "safetykit-analytics[s3]" if protocol in {"s3", "s3a"} else f"fsspec[{protocol}]"
+            raise ModuleNotFoundError(
+                f"a store at {protocol}:// needs what is not installed: pip install '{extra}' ({error})"
+            ) from error
+
+
 @dataclass(frozen=True)
 class ObjectFiles:
     """A prefix of an object store, by its URL. Credentials, in it or in the options, are never shown."""

@@ -137,7 +137,8 @@ def decode(
     except (pa.ArrowException, OSError, ValueError) as error:
         raise _damaged(place, f"it is no readable snapshot ({type(error).__name__})") from error
     if footer.get(_DATE_KEY, b"").decode(errors="replace") != date.isoformat():
-        raise _damaged(place, f"it belongs into the folder of {footer.get(_DATE_KEY)!r}; move it back")
+        of = footer.get(_DATE_KEY, b"another day").decode(errors="replace")
+        raise _damaged(place, f"it belongs into the folder of {of}; move it back")
     if version > SCHEMA_VERSION:
         warnings.warn(
             f"snapshots were written by a later release (schema {version}, known here: {SCHEMA_VERSION}): "

@@ -52,6 +52,13 @@ class SnapshotStore:
     storage_options : mapping, optional
         For URLs: what fsspec shall pass on, such as credentials. Never shown.
 
+    Raises
+    ------
+    TypeError, ValueError
+        No path; a URL that fsspec does not know; options for a folder.
+    ModuleNotFoundError
+        The library for such URLs is not installed; the message says which.
+
     Examples
     --------
     >>> import pandas as pd
@@ -153,10 +160,10 @@ class SnapshotStore:
         DamagedFile
             A file cannot be read; the message names it.
         NotAStore, StoreFailed
+        TypeError, ValueError
+            A bound or a filter that cannot be meant.
         """
         start_us, end_us = instant_us(start, name="start"), instant_us(end, name="end")
-        if isinstance(batch_ids, str):
-            raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
         keep = _predicate(start_us, end_us, policy_id, batch_ids)
         tables = []
         for part in self.partitions(first_day(start_us), day_after_last(end_us)):
@@ -295,7 +302,10 @@ def _predicate(
     start_us: int | None, end_us: int | None, policy_id: str | None, batch_ids: Iterable[str] | None
 ) -> Any:
     """Give a function from a table to the mask of the rows that are wanted, None for all."""
-    ids = None if batch_ids is None else pa.array(list(batch_ids), type=pa.string())
+    policy = _text([] if policy_id is None else [policy_id], name="policy_id")
+    if isinstance(batch_ids, str):
+        raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
+    ids = None if batch_ids is None else _text(batch_ids, name="batch_ids")
 
     def keep(table: Any) -> Any:
         masks = []
@@ -307,11 +317,7 @@ def _predicate(
         if policy_id == NONE:
             masks.append(pc.is_null(table.column("policy_id")))
         elif policy_id is not None:
-            masks.append(
-                pc.fill_null(
-                    pc.equal(table.column("policy_id").cast(pa.string()), policy_id), fill_value=False
-                )
-            )
+            masks.append(pc.is_in(table.column("policy_id").cast(pa.string()), value_set=policy))
         if ids is not None:
             masks.append(pc.is_in(table.column("batch_id").cast(pa.string()), value_set=ids))
         mask = None
@@ -320,6 +326,15 @@ def _predicate(
         return mask
 
     return keep
+
+
+def _text(values: Iterable[object], *, name: str) -> Any:
+    """Give what rows are compared with as an Arrow array."""
+    found = list(values)
+    for value in found:
+        if not isinstance(value, str):
+            raise TypeError(f"{name}: expected text, found {type(value).__name__}")
+    return pa.array(found, type=pa.string())
 
 
 def _by_key(tables: list[Any]) -> Any:

@@ -1,0 +1,161 @@
+"""What users are told of common mistakes: what failed, where, what was found, and what to do."""
+
+import re
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import safetykit_analytics as ska
+
+CREATED = pd.date_range("2026-11-09", periods=14, freq="D", tz="UTC")
+FRAME = pd.DataFrame(
+    {
+        "batch_id": [f"batch_{number}" for number in range(14)],
+        "observed_at": CREATED + pd.Timedelta(hours=1),
+        "created_at": CREATED,
+        "batch_status": "SUCCESS",
+        "batch_count": 1000,
+        "success_count": [980, 970] * 7,
+        "error_count": [20, 30] * 7,
+        "cancelled_count": 0,
+        "pending_count": 0,
+        "policy_id": "spam",
+        "policy_version": ["v7"] * 7 + ["v8"] * 7,
+        "has_download": True,
+        "is_terminal": True,
+    }
+)
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ska.SnapshotStore(tmp_path / "snapshots")
+
+
+def said(error, call, *arguments, **keywords):
+    with pytest.raises(error) as caught:
+        call(*arguments, **keywords)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"download_url": "https://secret"},
+            "unexpected column 'download_url'.*frame\\[OBSERVATION_SCHEMA.names\\]",
+        ),
+        (
+            {"observed_at": "2026-11-09"},
+            "'observed_at' holds .*pd.to_datetime\\(frame\\['observed_at'\\], utc=True\\)",
+        ),
+        ({"observed_at": CREATED.tz_localize(None)}, "without a time zone.*dt.tz_localize\\('UTC'\\)"),
+        ({"error_count": [1.0] * 5 + [1.5] * 9}, "'error_count', row 5 \\(index 5\\) is no whole number"),
+        ({"error_count": [1.0] * 3 + [1e300] * 11}, "'error_count', row 3 \\(index 3\\) is no whole number"),
+        (
+            {"error_count": pd.Series([1, 2, "x", *[4] * 11], dtype=object)},
+            "'error_count', row 2 \\(index 2\\)",
+        ),
+    ],
+)
+def test_a_wrong_column_is_named_with_the_first_wrong_row_and_its_mend(store, columns, words):
+    told = said(ska.InvalidFrame, store.append, FRAME.assign(**columns))
+    assert re.search(words, told)
+    assert "secret" not in told
+
+
+def test_the_mends_that_are_told_do_mend(store):
+    text = FRAME.assign(observed_at=FRAME["observed_at"].astype(str), more=1)
+    text = text.assign(observed_at=pd.to_datetime(text["observed_at"], utc=True))
+    assert store.append(text[ska.OBSERVATION_SCHEMA.names]) == 14
+
+
+@pytest.mark.parametrize(
+    ("plot", "table", "words"),
+    [
+        (
+            ska.plot_throughput,
+            FRAME,
+            "no column 'bucket_start' in what should be a table of rates; known: 'batch_id'",
+        ),
+        (
+            ska.plot_backlog,
+            ska.rates(FRAME, freq="1D"),
+            "no column 'pending' in what should be a table of backlog",
+        ),
+        (ska.plot_comparison, FRAME, "no column 'role' in what should be a table of a comparison"),
+    ],
+)
+def test_a_plot_of_another_table_says_which_one_it_needs(plot, table, words):
+    assert words in said(ska.UnknownName, plot, table)
+
+
+def test_a_grid_with_its_arguments_swapped_does_not_print_the_table():
+    told = said(TypeError, ska.plot_grid, ska.rates(FRAME, freq="1D"), ska.plot_throughput)
+    assert told.endswith("plot_comparison, as the first argument; found DataFrame")
+    assert "found Figure" in said(TypeError, ska.plot_error_rate, ska.rates(FRAME), ax=Figure())
+
+
+def test_an_unknown_version_is_told_with_its_policy():
+    told = said(ska.UnknownName, ska.compare_versions, FRAME, policy_id="spam", baseline="7")
+    assert told == "no version '7' in policy 'spam'; known: 'v7', 'v8'"
+    both = pd.concat([FRAME, FRAME.assign(batch_id=FRAME["batch_id"] + "x", policy_id="hate")])
+    told = said(ska.UnknownName, ska.compare_versions, both, policy_id=None, baseline="7")
+    assert told.startswith("no version '7' in any policy; known:")
+    told = said(ska.UnknownName, ska.compare_versions, FRAME[:0], policy_id="spam", baseline="v7")
+    assert told == "no policy 'spam': there is none at all in this data"
+
+
+@pytest.mark.parametrize("path", [None, b"snapshots", 7])
+def test_a_store_at_what_is_no_path_says_what_was_found(path):
+    assert f"found {type(path).__name__}" in said(TypeError, ska.SnapshotStore, path)
+
+
+def test_a_store_at_an_unknown_protocol_is_refused_at_once():
+    assert "s3://bucket/snapshots" in said(ValueError, ska.SnapshotStore, "foo://bucket/snapshots")
+    assert "foo://" in said(ValueError, ska.SnapshotStore, "simplecache::foo://bucket")
+
+
+def test_a_store_whose_client_is_not_installed_says_what_to_install(monkeypatch):
+    def missing(protocol):
+        raise ImportError(f"Install {protocol}fs")
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", missing)
+    told = said(ModuleNotFoundError, ska.SnapshotStore, "s3://bucket/snapshots")
+    assert "pip install 'safetykit-analytics[s3]'" in told
+    assert "pip install 'fsspec[gs]'" in said(ModuleNotFoundError, ska.SnapshotStore, "gs://bucket")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "words"),
+    [
+        ({"policy_id": 7}, "policy_id: expected text, found int"),
+        ({"batch_ids": ["batch_1", 2]}, "batch_ids: expected text, found int"),
+        ({"batch_ids": "batch_1"}, "pass a list: ['batch_1']"),
+        ({"start": 5}, "start: expected a date, text or a time with a time zone, found int"),
+    ],
+)
+def test_a_filter_of_the_wrong_type_is_told_in_our_words(store, keywords, words):
+    store.append(FRAME)
+    assert words in said(TypeError, store.read, **keywords)
+
+
+def test_a_file_in_the_wrong_folder_is_told_the_right_one_as_a_date(store, tmp_path):
+    store.append(FRAME[:2])
+    first, second = sorted((tmp_path / "snapshots").glob("observed_date=*"))
+    (moved,) = first.iterdir()
+    moved.rename(second / moved.name)
+    assert "into the folder of 2026-11-09; move it back" in said(ska.DamagedFile, store.read)
+
+
+def test_a_report_that_cannot_be_written_names_the_file_that_was_asked_for(tmp_path):
+    report = ska.weekly_report(FRAME)
+    told = said(FileNotFoundError, report.save, tmp_path / "nowhere" / "report.html")
+    assert told.endswith("'" + str(tmp_path / "nowhere" / "report.html") + "'")
+
+
+def test_a_missing_key_is_told_both_ways_to_give_it(monkeypatch):
+    monkeypatch.delenv("SAFETYKIT_API_KEY", raising=False)
+    told = said(ska.MissingApiKey, ska.fetch_batches, ["batch_1"])
+    assert all(way in told for way in ("SAFETYKIT_API_KEY", "api_key=", "--api-key-file FILE"))
