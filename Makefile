@@ -47,4 +47,4 @@ release-check:
 
 # Small changes to flow, stats and store that no test may survive; takes hours.
 mutants:
-	mutmut run
+	.ci/mutants

@@ -367,3 +367,4 @@ def test_a_verdict_follows_the_adjusted_p_value_the_sign_and_the_gate():
         "higher", "lower", "not enough batches", "no difference found",
     ]  # fmt: skip
     assert verdicts(found, [0.06] * 4, confidence=0.9).tolist()[0] == "higher"
+    assert verdicts(found, [0.5] * 4, confidence=0.5).tolist()[0] == "no difference found"

@@ -149,8 +149,10 @@ def test_leftovers_of_crashed_writers_go_after_a_day_and_not_before(store, tmp_p
     for name, age in [(".tmp-old", 90_000), (".tmp-older", 900_000), (".tmp-new", 100)]:
         (day / name).write_bytes(b"half")
         os.utime(day / name, (time.time() - age,) * 2)
+    os.rename(day / ".tmp-older", tmp_path / ".tmp-older")
     report = store.compact()
     assert report.temporaries == 2
+    assert not (tmp_path / ".tmp-older").exists()
     assert str(report) == "nothing to compact; 2 leftovers of interrupted writes removed"
     assert [path.name for path in day.glob(".tmp-*")] == [".tmp-new"]
 
