@@ -153,7 +153,7 @@ def test_leftovers_of_crashed_writers_go_after_a_day_and_not_before(store, tmp_p
     report = store.compact()
     assert report.temporaries == 2
     assert not (tmp_path / ".tmp-older").exists()
-    assert str(report) == "nothing to compact; 2 leftovers of interrupted writes removed"
+    assert str(report) == "nothing to compact; 2 leftovers of crashes removed"
     assert [path.name for path in day.glob(".tmp-*")] == [".tmp-new"]
 
 
@@ -164,8 +164,8 @@ def test_a_leftover_that_someone_else_has_removed_is_none(tmp_path):
 def test_a_compaction_says_all_that_it_did_in_one_line():
     done = Compaction(1, 2, 1, 3000, 2000, 10, 1234, 5, 6, (("observed_date=2026-11-02", "reasons"),))
     assert str(done) == (
-        "compacted 1 days: 2 files → 1, 3,000 bytes → 2,000, 10 observations; 1,234 duplicates dropped; "
-        "5 unchanged observations thinned; 6 leftovers of interrupted writes removed; "
+        "compacted 1 day: 2 files → 1, 3,000 bytes → 2,000, 10 observations; 1,234 duplicates dropped; "
+        "5 unchanged observations thinned; 6 leftovers of crashes removed; "
         "observed_date=2026-11-02 left alone: reasons"
     )
     assert str(Compaction()) == "nothing to compact"
