@@ -100,7 +100,7 @@ def read_day(
     paths: Sequence[str],
     columns: Sequence[str] | None,
     *,
-    skip_damaged: bool = False,
+    skip_damaged: bool,
 ) -> Any:
     """Read some files of a day as one table; FileNotFoundError if one of them is gone."""
 

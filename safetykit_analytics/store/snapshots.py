@@ -343,7 +343,7 @@ def _by_key(tables: list[Any]) -> Any:
         return OBSERVATION_SCHEMA.empty_table()
     table = _concat(tables)
     ids = table.column("batch_id").combine_chunks()
-    rank = pc.rank(ids.dictionary, sort_keys="ascending", tiebreaker="dense").to_numpy()
+    rank = pc.rank(ids.dictionary).to_numpy()
     # Days are in time order, so a stable sort by batch leaves each batch in time order.
     order = np.argsort(rank[ids.indices.to_numpy()], kind="stable")
     return _as_strings(table.take(pa.array(order)))
@@ -357,10 +357,7 @@ def _concat(tables: list[Any]) -> Any:
 
 
 def _as_dictionaries(table: Any) -> Any:
-    columns = [
-        column.dictionary_encode() if pa.types.is_string(column.type) else column for column in table.columns
-    ]
-    return pa.table(columns, schema=observation_schema(table.column_names, dictionaries=True))
+    return table.cast(observation_schema(table.column_names, dictionaries=True))
 
 
 def _as_strings(table: Any) -> Any:

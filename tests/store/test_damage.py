@@ -98,9 +98,10 @@ def test_a_damaged_file_is_an_error_that_names_it_never_fewer_rows(store, tmp_pa
 def test_reading_around_damage_is_an_explicit_choice_with_a_warning(store, tmp_path, damage):
     victim = files_of(tmp_path)[0]
     damage(victim)
-    with pytest.warns(ska.errors.DamagedFileWarning, match=victim.name):
+    with pytest.warns(ska.errors.DamagedFileWarning, match=victim.name) as caught:
         rest = store.read(skip_damaged=True)
     assert len(rest) == 60
+    assert len(caught) == 1
 
 
 def flip(data, bit):

@@ -174,6 +174,19 @@ def test_short_writes_are_continued(tmp_path, size):
     assert found_in(tmp_path) == keys_of(SECOND)
 
 
+@pytest.mark.parametrize("size", [1000, 100_000])
+def test_short_reads_are_continued(tmp_path, size):
+    class ShortReads(FaultyOs):
+        def __getattr__(self, name):
+            if name == "read":
+                return lambda file, n: os.read(file, min(n, size))
+            return super().__getattr__(name)
+
+    act(tmp_path, "append")
+    with instead_of_os(ShortReads()):
+        assert found_in(tmp_path) == keys_of(SECOND)
+
+
 def test_a_file_system_without_hard_links_is_written_by_renaming(tmp_path):
     class NoLinks(FaultyOs):
         def __getattr__(self, name):

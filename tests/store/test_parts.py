@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import io
 import re
 
@@ -15,14 +16,14 @@ import pytest
 import safetykit_analytics as ska
 from safetykit_analytics.frame import table_from_frame
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from safetykit_analytics.store import parquet, partition
+from safetykit_analytics.store import objects, parquet, partition
 from safetykit_analytics.store.bounds import day_after_last, first_day, instant_us
 from safetykit_analytics.store.files import open_files
 from safetykit_analytics.store.keys import same_as_before, sorted_unique
 from safetykit_analytics.store.layout import checksum_fault, partition_date, snapshot_name
 from safetykit_analytics.store.local import LocalFiles
 from safetykit_analytics.store.objects import ObjectFiles
-from safetykit_analytics.store.snapshots import _last_positions
+from safetykit_analytics.store.snapshots import _as_strings, _last_positions
 from tests.store.helpers import START, observations
 
 DAY_US = 86_400_000_000
@@ -229,7 +230,7 @@ def test_a_file_of_another_day_says_which(table):
 def test_a_column_that_the_store_does_not_have_is_named_with_those_that_it_has(tmp_path):
     store = ska.SnapshotStore(tmp_path)
     store.append(observations(3))
-    with pytest.raises(ska.UnknownName, match="column") as caught:
+    with pytest.raises(ska.UnknownName, match=r"^no column 'mood'") as caught:
         store.partitions()[0].read(["batch_id", "mood"])
     assert caught.value.name == "mood"
     assert list(caught.value.known) == OBSERVATION_SCHEMA.names
@@ -282,6 +283,42 @@ def test_a_day_whose_files_vanish_again_and_again_is_given_up(tmp_path, monkeypa
     assert asked == [part.paths[0]] * 3
 
 
+def test_a_day_that_cannot_be_read_is_named_with_what_the_system_says(tmp_path, monkeypatch):
+    store = ska.SnapshotStore(tmp_path)
+    store.append(observations(3))
+
+    def fail(*_):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(LocalFiles, "read", fail)
+    with pytest.raises(ska.errors.StoreFailed) as caught:
+        store.read()
+    assert caught.value.strerror == f"cannot read {tmp_path}/observed_date=2026-11-02: Input/output error"
+
+
+def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path):
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OSError, match="a link that leads nowhere") as caught:
+        LocalFiles(str(tmp_path)).read("link")
+    assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(tmp_path / "link"))
+    with pytest.raises(FileNotFoundError):
+        LocalFiles(str(tmp_path)).read("nothing")
+
+
+def test_a_day_of_one_file_is_read_once_and_gives_text_as_dictionaries(tmp_path, monkeypatch):
+    store = ska.SnapshotStore(tmp_path)
+    store.append(observations(30))
+    read, paths = LocalFiles.read, []
+    monkeypatch.setattr(LocalFiles, "read", lambda files, path: paths.append(path) or read(files, path))
+    (part,) = store.partitions()
+    assert part.read().schema == parquet.observation_schema(OBSERVATION_SCHEMA.names, dictionaries=True)
+    assert paths == list(part.paths)
+
+
+def test_the_text_of_many_days_may_be_more_than_two_gigabytes(table):
+    assert _as_strings(table).schema.types[:4:3] == [pa.large_string()] * 2
+
+
 def test_a_day_that_has_been_removed_reads_as_empty(tmp_path):
     store = ska.SnapshotStore(tmp_path)
     store.append(observations(3))
@@ -332,3 +369,42 @@ def test_the_first_and_the_last_day_of_the_calendar_can_be_stored(tmp_path, year
 def test_batch_ids_as_one_string_are_refused_with_the_list_that_was_meant(tmp_path):
     with pytest.raises(TypeError, match=re.escape("batch_ids is one string; pass a list: ['batch_1']")):
         ska.SnapshotStore(tmp_path).read(batch_ids="batch_1")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        ({"policy_id": 7}, "policy_id: expected text, found int"),
+        ({"batch_ids": ["batch_1", None]}, "batch_ids: expected text, found NoneType"),
+    ],
+)
+def test_what_is_no_text_is_refused_where_text_is_looked_for(tmp_path, wanted, message):
+    with pytest.raises(TypeError, match=f"^{message}$"):
+        ska.SnapshotStore(tmp_path).read(**wanted)
+
+
+def test_a_url_that_leads_nowhere_is_refused_before_anything_is_appended():
+    message = (
+        "a store cannot be at foo://, which fsspec does not know; expected a folder or a URL such as "
+        "s3://bucket/snapshots"
+    )
+    for url in ("foo://bucket/a", "simplecache::foo://bucket/a"):
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            ska.SnapshotStore(url)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "package"),
+    [("s3", "safetykit-analytics[s3]"), ("s3a", "safetykit-analytics[s3]"), ("gs", "fsspec[gs]")],
+)
+def test_a_url_whose_library_is_not_installed_says_how_to_install_it(protocol, package, monkeypatch):
+    def missing(name):
+        raise ImportError(f"no library for {name}")
+
+    monkeypatch.setattr(objects.fsspec, "get_filesystem_class", missing)
+    message = (
+        f"a store at {protocol}:// needs what is not installed: pip install '{package}' "
+        f"(no library for {protocol})"
+    )
+    with pytest.raises(ModuleNotFoundError, match=f"^{re.escape(message)}$"):
+        ska.SnapshotStore(f"{protocol}://bucket/a")
