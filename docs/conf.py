@@ -13,12 +13,14 @@ version = release = safetykit_analytics.__version__
 
 root_doc = "docs/index"
 include_patterns = ["docs/**", "notebooks/*.ipynb", "benchmarks/README.md", "CHANGELOG.md", "CONTRIBUTING.md"]
-exclude_patterns = ["docs/_site"]
+exclude_patterns = ["docs/_site", "docs/_static"]
 extensions = ["myst_nb", "sphinx.ext.autodoc", "numpydoc"]
 
 html_theme = "furo"
 html_title = "safetykit-analytics"
 html_extra_path = ["_site"]
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_theme_options = {"navigation_with_keys": True}
 
@@ -33,6 +35,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_execution_in_temp = True
+# What a notebook shows as Markdown may hold tables.
+nb_render_markdown_format = "gfm"
 
 # Docstrings say types in words; what stands in single backquotes is code.
 autodoc_typehints = "none"

@@ -144,7 +144,7 @@ def points(difference: Any, *, signed: bool = True) -> str:
     Examples
     --------
     >>> points(0.0042), points(-0.0003), points(0.25, signed=False), points(0.0)
-    ('+0.42 pp', '−0.030 pp', '25.0 pp', '0 pp')
+    ('+0.42 pp', '−0.03 pp', '25.0 pp', '0 pp')
     """
     return MISSING if is_missing(difference) else f"{_points(difference, signed=signed)} pp"
 
@@ -243,16 +243,16 @@ def _percent(fraction: float) -> str:
 
 
 def _points(difference: float, *, signed: bool = True) -> str:
-    shown = _rounded(100 * abs(difference))
+    shown = _rounded(100 * abs(difference), least=0.005)
     sign = "" if shown == "0" or not signed else "+" if difference > 0 else "−"
     return sign + shown
 
 
-def _rounded(size: float) -> str:
-    """Keep two digits after the point, one from 10 on; below 0.1 two that count, of six at most."""
+def _rounded(size: float, *, least: float = 0.1) -> str:
+    """Keep two digits after the point, one from 10 on; below `least` two that count, of six at most."""
     if size >= 10:
         digits = 1
-    elif size >= 0.1 or size == 0:
+    elif size >= least or size == 0:
         digits = 2
     else:
         digits = min(1 - math.floor(math.log10(size)), 6)

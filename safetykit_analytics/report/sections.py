@@ -158,7 +158,8 @@ def _tiles(facts: Facts) -> tuple[Tile, ...]:
 def _relative(change: float) -> str:
     if is_missing(change):
         return "no comparison"
-    return f"{100 * change:+.1f} %".replace("-", "−").replace("+0.0 %", "±0.0 %")
+    shown = f"{100 * change:+.1f} %".replace("-", "−")
+    return "±0.0 %" if shown[1:] == "0.0 %" else shown
 
 
 def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:

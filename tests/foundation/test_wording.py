@@ -104,6 +104,7 @@ def test_percentages_never_round_something_to_nothing(value, shown):
     [
         (0.0042, "+0.42 pp"),
         (-0.0042, "−0.42 pp"),
+        (-0.0005, "−0.05 pp"),
         (-0.00001, "−0.0010 pp"),
         (0.25, "+25.0 pp"),
         (0.0, "0 pp"),

@@ -17,6 +17,7 @@ from markdown_it import MarkdownIt
 
 import safetykit_analytics as ska
 from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report.sections import _relative
 from safetykit_analytics.simulator.fleet import POLICIES, Policy, Version
 from safetykit_analytics.wording import csv_cell, visible
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, fleet_frame, nothing, together
@@ -291,3 +292,17 @@ def test_a_page_on_twenty_policies_of_three_versions_is_at_most_a_megabyte():
     page = weekly_report(fleet_frame(batches=4000, policies=policies), week=WEEK).to_html()
     assert page.count("<img ") > 20
     assert len(page.encode()) <= 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        (0.123, "+12.3 %"),
+        (-0.123, "−12.3 %"),
+        (0.0001, "±0.0 %"),
+        (-0.0001, "±0.0 %"),
+        (None, "no comparison"),
+    ],
+)
+def test_a_change_of_nothing_has_no_sign(change, shown):
+    assert _relative(change) == shown
