@@ -41,6 +41,7 @@ nb_render_markdown_format = "gfm"
 # Docstrings say types in words; what stands in single backquotes is code.
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 default_role = "code"
 numpydoc_show_class_members = False
 numpydoc_xref_param_type = False
