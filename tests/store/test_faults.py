@@ -203,6 +203,33 @@ def test_a_file_system_without_hard_links_is_written_by_renaming(tmp_path):
     assert list(tmp_path.rglob(".tmp-*")) == []
 
 
+def test_a_parent_that_may_not_be_opened_does_not_keep_a_store_from_being_made(tmp_path):
+    class Closed(FaultyOs):
+        def __getattr__(self, name):
+            def refuse(path, *args):
+                if path == str(tmp_path):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+                return os.open(path, *args)
+
+            return refuse if name == "open" else super().__getattr__(name)
+
+    with instead_of_os(Closed()):
+        act(tmp_path / "store", "append")
+    assert found_in(tmp_path / "store") == keys_of(SECOND)
+
+
+def test_a_temporary_that_someone_else_has_removed_is_no_error(tmp_path):
+    class Tidy(FaultyOs):
+        def made(self, name, result, args):
+            if name == "link":
+                os.unlink(args[0])
+            return result
+
+    with instead_of_os(Tidy()):
+        act(tmp_path, "append")
+    assert found_in(tmp_path) == keys_of(SECOND)
+
+
 @pytest.fixture
 def folder(tmp_path, template):
     folder = tmp_path / "parent" / "store"
