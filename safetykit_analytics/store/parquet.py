@@ -181,15 +181,13 @@ def observation_schema(names: Sequence[str], *, dictionaries: bool) -> Any:
 
 
 def _as_today(table: Any, field: Any, *, place: str) -> Any:
-    """Give a column of a file in today's type; fill in what the file is too old to have."""
+    """Give a column of a file in today's type, text also plain; fill in what the file is too old to have."""
     name = field.name
-    is_dictionary = pa.types.is_dictionary(field.type)
-    plain = field.type.value_type if is_dictionary else field.type
+    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
     if name not in table.column_names:
         if not field.nullable and name not in DEFAULTS:
             raise _damaged(place, f"it has no column {name!r}, which every release has written")
-        column = pa.chunked_array([pa.repeat(pa.scalar(DEFAULTS.get(name), plain), table.num_rows)])
-        return column.dictionary_encode() if is_dictionary else column
+        return pa.repeat(pa.scalar(DEFAULTS.get(name), plain), table.num_rows)
     column = table.column(name)
     if not field.nullable and column.null_count:
         raise _damaged(place, f"column {name!r} has nulls, which it never may")
@@ -198,12 +196,11 @@ def _as_today(table: Any, field: Any, *, place: str) -> Any:
     if not _same_kind(column.type, plain):
         raise _damaged(place, f"column {name!r} holds {column.type}; only {plain} is known here")
     try:
-        column = column.cast(plain)
+        return column.cast(plain)
     except pa.ArrowInvalid as error:
         raise _damaged(
             place, f"column {name!r} holds {column.type} values that do not fit {plain}"
         ) from error
-    return column.dictionary_encode() if is_dictionary else column
 
 
 def _same_kind(found: Any, expected: Any) -> bool:

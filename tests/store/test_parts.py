@@ -319,6 +319,23 @@ def test_the_text_of_many_days_may_be_more_than_two_gigabytes(table):
     assert _as_strings(table).schema.types[:4:3] == [pa.large_string()] * 2
 
 
+def test_only_the_days_that_a_span_touches_are_read(tmp_path, monkeypatch):
+    store = ska.SnapshotStore(tmp_path)
+    store.append(observations(6, step=dt.timedelta(hours=12)))
+    read, days = LocalFiles.read, []
+    monkeypatch.setattr(
+        LocalFiles, "read", lambda files, path: days.append(path.partition("/")[0][-2:]) or read(files, path)
+    )
+    for start, end, touched in [
+        ("2026-11-03", None, ["03", "04"]),
+        (None, "2026-11-03", ["02"]),
+        ("2026-11-02T23:00Z", "2026-11-03T00:00:00.000001Z", ["02", "03"]),
+    ]:
+        days.clear()
+        store.read(start, end)
+        assert days == touched
+
+
 def test_a_day_that_has_been_removed_reads_as_empty(tmp_path):
     store = ska.SnapshotStore(tmp_path)
     store.append(observations(3))

@@ -143,7 +143,7 @@ def test_read_takes_dates_text_and_aware_times_half_open(store):
     "value", ["2026-11-02T12:00", dt.datetime(2026, 11, 2), pd.Timestamp("2026-11-02"), "today", pd.NaT]
 )
 def test_a_bound_that_names_no_instant_is_an_error_that_says_which(store, bound, value):
-    with pytest.raises(ValueError, match=bound):
+    with pytest.raises(ValueError, match=f"^{bound}[ =]"):
         store.read(**{bound: value})
 
 
