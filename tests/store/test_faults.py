@@ -203,6 +203,27 @@ def test_a_file_system_without_hard_links_is_written_by_renaming(tmp_path):
     assert list(tmp_path.rglob(".tmp-*")) == []
 
 
+@pytest.mark.parametrize(
+    ("code", "place"), [(errno.EIO, "free"), (errno.EPERM, "taken"), (errno.EEXIST, "taken")]
+)
+def test_a_file_is_renamed_only_where_there_are_no_links_and_never_over_another(tmp_path, code, place):
+    from safetykit_analytics.store.local import _link
+
+    for name in ("new", "taken"):
+        (tmp_path / name).write_text(name)
+
+    class Refusing(FaultyOs):
+        def __getattr__(self, name):
+            def refuse(*args):
+                raise OSError(code, os.strerror(code))
+
+            return refuse if name == "link" else super().__getattr__(name)
+
+    with instead_of_os(Refusing()), pytest.raises(OSError, match=os.strerror(code)):
+        _link(str(tmp_path / "new"), str(tmp_path / place))
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"new": "new", "taken": "taken"}
+
+
 def test_a_parent_that_may_not_be_opened_does_not_keep_a_store_from_being_made(tmp_path):
     class Closed(FaultyOs):
         def __getattr__(self, name):

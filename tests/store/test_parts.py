@@ -305,6 +305,13 @@ def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path):
         LocalFiles(str(tmp_path)).read("nothing")
 
 
+def test_a_link_in_a_circle_is_listed_as_a_file(tmp_path):
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    assert LocalFiles(str(tmp_path)).tree(None) == {"": ["circle", "folder/", "link/"]}
+
+
 def test_a_day_of_one_file_is_read_once_and_gives_text_as_dictionaries(tmp_path, monkeypatch):
     store = ska.SnapshotStore(tmp_path)
     store.append(observations(30))
