@@ -84,7 +84,8 @@ def table_from_frame(frame: pd.DataFrame, *, exact: bool = False) -> Any:
         message names the column, the first row and what was expected.
     """
     if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"expected a DataFrame of observations, found {type(frame).__name__}")
+        hint = "; pass its .frame" if isinstance(getattr(frame, "frame", None), pd.DataFrame) else ""
+        raise TypeError(f"expected a DataFrame of observations, found {type(frame).__name__}{hint}")
     names = [str(name) for name in frame.columns]
     if twice := sorted(
         {name for name in names if names.count(name) > 1 and name in OBSERVATION_SCHEMA.names}

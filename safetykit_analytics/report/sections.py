@@ -15,7 +15,7 @@ from safetykit_analytics.flow.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
 from safetykit_analytics.report.headlines import all_policies, headlines
-from safetykit_analytics.report.standing import MOST_ROWS, backlog, failures, quality, shortened
+from safetykit_analytics.report.standing import MOST_ROWS, backlog, failures, first_rows, quality
 from safetykit_analytics.report.text import Code, Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 
@@ -183,7 +183,7 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     )
     if len(order) == 1:
         return (Paragraph(intro), Paragraph(("No policy had any work in either week.",)))
-    cut, note = shortened(order, facts)
+    cut, note = first_rows(order, facts)
     table = Table(
         "Error rate and throughput by policy, with 95 % intervals",
         (

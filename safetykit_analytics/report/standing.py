@@ -39,7 +39,7 @@ FINDINGS = {
 }
 
 
-def shortened(rows: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
+def first_rows(rows: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
     """Keep as many rows as people read, and say how many more there are."""
     more = len(rows) - MOST_ROWS
     if more <= 0:
@@ -55,7 +55,7 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
     if facts.open.empty:
         return (Paragraph((f"No batch was open at {when}.",)),)
     order = facts.open.sort_values("pending", ascending=False, kind="stable")
-    cut, note = shortened(order, facts)
+    cut, note = first_rows(order, facts)
     table = Table(
         f"Open batches at {when}",
         ("Policy", "Open batches", "Decisions pending", "Done in"),
@@ -81,7 +81,7 @@ def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
     least = wording.hours(facts.idle_h)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
-    cut, note = shortened(facts.stalled, facts)
+    cut, note = first_rows(facts.stalled, facts)
     since = {"ended": "ended", "moved": "moved", "still": "still stuck"}
     table = Table(
         f"Stalled batches: decisions pending and no progress for at least {least}",

@@ -71,6 +71,12 @@ def test_the_mends_that_are_told_do_mend(store):
     assert store.append(text[ska.OBSERVATION_SCHEMA.names]) == 14
 
 
+def test_a_whole_fetch_result_in_place_of_its_frame_is_told_so(store):
+    result = ska.fetch_batches([], api_key="a-key", progress=False)
+    assert said(TypeError, store.append, result).endswith("found FetchResult; pass its .frame")
+    assert said(TypeError, store.append, [1, 2]).endswith("found list")
+
+
 @pytest.mark.parametrize(
     ("plot", "table", "words"),
     [
