@@ -75,6 +75,8 @@ def _global_options(
 
 def main() -> NoReturn:
     """Run the command of this process and leave with its exit code."""
+    # What the terminal's encoding lacks, such as a true minus sign, is no reason to fail: as on stderr.
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # nothing has replaced it
     raise SystemExit(run(sys.argv[1:]))
 
 

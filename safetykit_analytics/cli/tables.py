@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
+    from safetykit_analytics import VersionComparison
     from safetykit_analytics.cli.terminal import Loudness
 
 AsOf = Annotated[
@@ -139,7 +140,7 @@ def compare(
         _save_plot(ska.plot_comparison(comparison).figure, plot, quiet=loudness.quiet)
     if written or plot is not None:
         return
-    _print_table(_compare_rows(comparison.table), right=_COMPARE_RIGHT)
+    _print_table(_compare_rows(comparison), right=_COMPARE_RIGHT)
     typer.echo()
     for sentence in comparison.sentences:
         typer.echo(visible(sentence))
@@ -168,7 +169,7 @@ def _rates_rows(table: pd.DataFrame, groups: tuple[str, ...]) -> list[dict[str, 
 _COMPARE_RIGHT = ("batches", "processed", "error rate", "interval", "difference", "its interval", "p")
 
 
-def _compare_rows(table: pd.DataFrame) -> list[dict[str, str]]:
+def _compare_rows(comparison: VersionComparison) -> list[dict[str, str]]:
     return [
         {
             "policy": visible_name(row["policy_id"]),
@@ -180,10 +181,10 @@ def _compare_rows(table: pd.DataFrame) -> list[dict[str, str]]:
             "interval": percent_interval(row["error_rate_low"], row["error_rate_high"]),
             "difference": points(row["difference"]),
             "its interval": points_interval(row["difference_low"], row["difference_high"]),
-            "p": p_value(row["p_adjusted"]),
+            "p": p_value(row["p_adjusted"], alpha=1 - comparison.confidence),
             "verdict": "" if is_missing(row["verdict"]) else row["verdict"],
         }
-        for row in table.to_dict("records")
+        for row in comparison.table.to_dict("records")
     ]
 
 

@@ -159,8 +159,8 @@ def _shown(table: pd.DataFrame, confidence: float) -> tuple[list[str], list[list
         f"relative risk ({interval})": lambda row: _both(
             _ratio(row.relative_risk), f"{_ratio(row.relative_risk_low)} to {_ratio(row.relative_risk_high)}"
         ),
-        "p": lambda row: p_value(row.p_value),
-        "p adjusted": lambda row: p_value(row.p_adjusted),
+        "p": lambda row: p_value(row.p_value, alpha=1 - confidence),
+        "p adjusted": lambda row: p_value(row.p_adjusted, alpha=1 - confidence),
         "detectable": lambda row: points(row.mde, signed=False),
         "overlap": lambda row: percent(row.overlap),
         "verdict": lambda row: MISSING if is_missing(row.verdict) else row.verdict,

@@ -12,6 +12,7 @@ import safetykit_analytics as ska
 from safetykit_analytics.cli import run
 from safetykit_analytics.simulator import make_fleet, to_ms
 from safetykit_analytics.simulator.app import batch_body
+from tests.cli.helpers import on_pipe
 
 
 def observed(fleet, hours, rename=None):
@@ -186,6 +187,14 @@ def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys
     # An unknown name that is quoted in an error, too.
     assert run(["compare", "--store", "odd", "--policy-id", "\x1b]0;x\x07"]) == 1
     assert "\x1b" not in capsys.readouterr().err
+
+
+def test_what_the_terminal_cannot_write_is_shown_as_an_escape(tmp_path):
+    fleet = make_fleet(seed=9, batches=30, weeks=1)
+    ska.SnapshotStore(tmp_path / "odd").append(observed(fleet, 12, {"spam": "スパム"}))
+    shown = on_pipe("rates", "--store", "odd", "--freq", "1D", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert r"\u30b9\u30d1\u30e0" in shown.stdout
 
 
 def test_an_empty_store_gives_an_empty_table_and_says_so(capsys):
