@@ -221,10 +221,32 @@ def test_a_file_that_does_not_fit_says_which_column_and_what_to_do(table, change
     assert caught.value.path == place
 
 
-def test_a_file_of_another_day_says_which(table):
-    data = parquet.encode(table, DAY)
-    with pytest.raises(ska.DamagedFile, match="it belongs into the folder of 2026-11-02; move it back"):
-        parquet.decode(data, place=snapshot_name(data), date=dt.date(2026, 11, 3))
+@pytest.mark.parametrize(
+    ("footer", "of"),
+    [
+        ({"safetykit_analytics.observed_date": "2026-11-02"}, "2026-11-02"),
+        ({"safetykit_analytics.observed_date": b"\xff"}, "\ufffd"),
+        ({}, "another day"),
+    ],
+)
+def test_a_file_of_another_day_says_which(table, footer, of):
+    sink = io.BytesIO()
+    with pq.ParquetWriter(sink, table.schema) as writer:
+        writer.write_table(table)
+        writer.add_key_value_metadata({"safetykit_analytics.schema_version": "1", **footer})
+    data = sink.getvalue()
+    place = f"/x/{snapshot_name(data)}"
+    with pytest.raises(ska.DamagedFile, match=f"it belongs into the folder of {of}; move it back") as caught:
+        parquet.decode(data, place=place, date=dt.date(2026, 11, 3))
+    assert caught.value.path == place
+
+
+def test_a_file_that_is_as_it_was_written_and_no_table_is_damage(table):
+    data = parquet.encode(table, DAY)[:-1] + b"?"
+    place = f"/x/{snapshot_name(data)}"
+    with pytest.raises(ska.DamagedFile, match="it is no readable snapshot") as caught:
+        parquet.decode(data, place=place, date=DAY)
+    assert caught.value.path == place
 
 
 def test_a_column_that_the_store_does_not_have_is_named_with_those_that_it_has(tmp_path):
@@ -238,7 +260,7 @@ def test_a_column_that_the_store_does_not_have_is_named_with_those_that_it_has(t
 
 @pytest.mark.parametrize("n", [0, 1, 2, 5])
 def test_rows_equal_the_one_before_in_the_columns_that_are_asked_for(n):
-    table = pa.table({"a": pa.array([1, 1, None, None, 2]), "b": pa.array([1, 1, 2, 2, 3])}).slice(0, n)
+    table = pa.table({"a": pa.array([1, 1, None, None, 2]), "b": pa.array([1, 1, 1, 1, 1])}).slice(0, n)
     assert same_as_before(table, ("a", "b")).tolist() == [False, True, False, True, False][:n]
 
 
