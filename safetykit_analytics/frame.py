@@ -117,7 +117,7 @@ def _column(values: pd.Series[Any], field: Any) -> Any:
     else:
         array = _counts(values, field)
     if not field.nullable and array.null_count:
-        raise InvalidFrame(f"{_place(values, pc.is_null(array))} is null; {field.name!r} never is")
+        raise InvalidFrame(f"{_place(values, _first(pc.is_null(array)))} is null; {field.name!r} never is")
     return array
 
 
@@ -152,7 +152,7 @@ def _strings(values: pd.Series[Any], field: Any) -> Any:
     except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
         is_text = values.map(lambda value: isinstance(value, str)) | values.isna()
         raise InvalidFrame(
-            f"{_place(values, ~is_text.to_numpy(dtype=bool))} is no text; {field.name!r} holds strings"
+            f"{_place(values, _first(~is_text))} is no text; {field.name!r} holds strings"
         ) from error
     # The API says "" where it means none, so the two are one and the same here.
     return pc.if_else(pc.equal(array, ""), None, array) if field.nullable else array
@@ -168,29 +168,34 @@ def _flags(values: pd.Series[Any], field: Any) -> Any:
 def _counts(values: pd.Series[Any], field: Any) -> Any:
     if values.dtype == bool or not (pd.api.types.is_numeric_dtype(values.dtype) or values.dtype == object):
         raise InvalidFrame(f"column {field.name!r} holds {values.dtype}; expected whole numbers (int64)")
-    try:
-        array = pa.array(values, from_pandas=True).cast(pa.int64(), safe=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        raise InvalidFrame(f"{_first_uncounted(values)} is no whole number within int64") from error
+    array = _whole_numbers(values)
+    if array is None:
+        # The first value that does not fit, by halves: it lies from `row` on and before `stop`.
+        row, stop = 0, len(values)
+        while stop - row > 1:
+            middle = (row + stop) // 2
+            row, stop = (row, middle) if _whole_numbers(values.iloc[row:middle]) is None else (middle, stop)
+        raise InvalidFrame(f"{_place(values, row)} is no whole number within int64")
     negative = pc.fill_null(pc.less(array, 0), fill_value=False)
     if field.name in COUNT_COLUMNS and pc.any(negative).as_py():
-        raise InvalidFrame(f"{_place(values, negative)} is negative; counts are at least 0")
+        raise InvalidFrame(f"{_place(values, _first(negative))} is negative; counts are at least 0")
     return array
 
 
-def _first_uncounted(values: pd.Series[Any]) -> str:
-    """Say where the first value stands that does not fit, one by one: only a failure asks."""
-    for row, value in enumerate(values):
-        try:
-            pa.array([value], from_pandas=True).cast(pa.int64(), safe=True)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
-            return _place(values, np.arange(len(values)) == row)
-    return f"column {values.name!r}"
+def _whole_numbers(values: pd.Series[Any]) -> Any:
+    """Give int64 where every value is a whole number within it, else None."""
+    try:
+        return pa.array(values, from_pandas=True).cast(pa.int64(), safe=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
+        return None
 
 
-def _place(values: pd.Series[Any], wrong: Any) -> str:
-    """Say where the first wrong value stands, and never what it is: it could be a secret."""
-    row = int(np.flatnonzero(np.asarray(wrong, dtype=bool))[0])
+def _first(wrong: Any) -> int:
+    return int(np.flatnonzero(np.asarray(wrong, dtype=bool))[0])
+
+
+def _place(values: pd.Series[Any], row: int) -> str:
+    """Say where a wrong value stands, and never what it is: it could be a secret."""
     return f"column {values.name!r}, row {row} (index {values.index[row]!r})"
 
 

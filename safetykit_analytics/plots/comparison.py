@@ -110,7 +110,8 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
 
 def _tick(fraction: float) -> str:
     """Write percentage points where an axis names the unit; ticks are round, so all of their digits."""
-    return f"{100 * fraction:+.6g}".replace("-", "−") if fraction else "0"
+    size = round(100 * fraction, 9)
+    return f"{size:+.6g}".replace("-", "−") if size else "0"
 
 
 def _draw_row(ax: Axes, place: int, row: Row, left: float, right: float) -> None:

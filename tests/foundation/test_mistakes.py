@@ -65,6 +65,13 @@ def test_a_wrong_column_is_named_with_the_first_wrong_row_and_its_mend(store, co
     assert "secret" not in told
 
 
+@pytest.mark.parametrize("row", range(14))
+def test_the_first_of_several_values_that_are_no_counts_is_found_wherever_it_is(store, row):
+    counts = [1.0] * row + [0.5, *[1.0, 0.5] * 7][: 14 - row]
+    told = said(ska.InvalidFrame, store.append, FRAME.assign(error_count=counts))
+    assert told == f"column 'error_count', row {row} (index {row}) is no whole number within int64"
+
+
 def test_the_mends_that_are_told_do_mend(store):
     text = FRAME.assign(observed_at=FRAME["observed_at"].astype(str), more=1)
     text = text.assign(observed_at=pd.to_datetime(text["observed_at"], utc=True))
