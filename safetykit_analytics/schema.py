@@ -36,3 +36,12 @@ OBSERVATION_SCHEMA = pa.schema(
         pa.field("is_terminal", pa.bool_(), nullable=False),
     ]
 )
+
+_ADVANCE = ("is_terminal", "success_count", "error_count", "cancelled_count", "batch_count")
+
+#: Of two rows with one key the most advanced is kept: the greatest by success + error + cancelled, then by
+#: these, one after the other. Any order would do as long as it is the same everywhere; null is the least.
+TIE_BREAKERS = (
+    *_ADVANCE,
+    *(name for name in OBSERVATION_SCHEMA.names if name not in _ADVANCE and name not in KEY_COLUMNS),
+)

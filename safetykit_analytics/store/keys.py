@@ -11,15 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
-
-# Of two rows with one key the most advanced is kept: the greatest by these, one after the other. Any order
-# would do as long as it is the same everywhere; null is less than all.
-_ADVANCE = ("is_terminal", "success_count", "error_count", "cancelled_count", "batch_count")
-_TIE_BREAKERS = (
-    *_ADVANCE,
-    *(name for name in OBSERVATION_SCHEMA.names if name not in _ADVANCE and name not in KEY_COLUMNS),
-)
+from safetykit_analytics.schema import KEY_COLUMNS, TIE_BREAKERS
 
 
 def sorted_unique(table: Any) -> Any:
@@ -44,7 +36,7 @@ def sorted_unique(table: Any) -> Any:
         finished += table.column(name).to_numpy()
     table = table.append_column("finished", pa.array(finished))
     # Descending, because nulls then come last and the first row of each key is the one to keep.
-    keys += [(name, "descending") for name in ("finished", *_TIE_BREAKERS)]
+    keys += [(name, "descending") for name in ("finished", *TIE_BREAKERS)]
     table = table.take(pc.sort_indices(table, sort_keys=keys)).combine_chunks()
     first_of_key = ~same_as_before(table, KEY_COLUMNS)
     return table.drop_columns("finished").filter(pa.array(first_of_key)).combine_chunks()
