@@ -36,7 +36,7 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_execution_in_temp = True
 # What a notebook shows as Markdown may hold tables.
-nb_render_markdown_format = "gfm"
+nb_render_markdown_format = "myst"
 
 # Docstrings say types in words; what stands in single backquotes is code.
 autodoc_typehints = "none"
