@@ -169,6 +169,10 @@ def test_a_compaction_says_all_that_it_did_in_one_line():
         "observed_date=2026-11-02 left alone: reasons"
     )
     assert str(Compaction()) == "nothing to compact"
+    assert str(Compaction(duplicates=1, thinned=1, temporaries=1)) == (
+        "nothing to compact; 1 duplicate dropped; 1 unchanged observation thinned; "
+        "1 leftover of a crash removed"
+    )
 
 
 def test_a_compaction_holds_no_more_than_sixteen_days_at_a_time(store, monkeypatch):

@@ -107,6 +107,7 @@ def checksum_of(data):
     ("path", "options", "error", "message"),
     [
         (b"snapshots", None, TypeError, "a store is a path or a URL as text, found bytes"),
+        (7, None, TypeError, "a store is a path or a URL as text, found int"),
         ("", None, ValueError, "the path of a store is empty; '.' is the current folder"),
         (
             "snapshots",
@@ -129,10 +130,11 @@ def test_a_path_is_a_folder_and_a_url_an_object_store(tmp_path, monkeypatch):
     assert open_files("~/a", None) == LocalFiles(str(tmp_path / "home" / "a"))
     assert open_files(tmp_path / "a" / ".." / "b", {}) == LocalFiles(str(tmp_path / "b"))
     assert open_files(f"file://{tmp_path}/a", None) == LocalFiles(str(tmp_path / "a"))
-    url = open_files("s3://user:hidden@bucket/a//", {"key": "x"})
-    assert url == ObjectFiles("s3://user:hidden@bucket/a", {"key": "x"})
-    assert url.locate() == "s3://bucket/a"
-    assert url.locate("b") == "s3://bucket/a/b"
+    url = open_files("s3://user:hidden@bucket/X//", {"key": "x"})
+    assert url == ObjectFiles("s3://user:hidden@bucket/X", {"key": "x"})
+    assert url.locate() == "s3://bucket/X"
+    assert url.locate("b") == "s3://bucket/X/b"
+    assert open_files("s3://X", None) == ObjectFiles("s3://X")
     assert ska.SnapshotStore("s3://bucket/team/").name == "team"
 
 
@@ -320,7 +322,7 @@ def test_a_day_that_cannot_be_read_is_named_with_what_the_system_says(tmp_path, 
 
 def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path):
     (tmp_path / "link").symlink_to("nowhere")
-    with pytest.raises(OSError, match="a link that leads nowhere") as caught:
+    with pytest.raises(OSError, match=r"\] a link that leads nowhere: ") as caught:
         LocalFiles(str(tmp_path)).read("link")
     assert (caught.value.errno, caught.value.filename) == (errno.ELOOP, str(tmp_path / "link"))
     with pytest.raises(FileNotFoundError):
@@ -332,6 +334,13 @@ def test_a_link_in_a_circle_is_listed_as_a_file(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "link").symlink_to("folder")
     assert LocalFiles(str(tmp_path)).tree(None) == {"": ["circle", "folder/", "link/"]}
+
+
+def test_a_folder_that_vanishes_while_a_store_is_listed_is_left_out(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    tree = LocalFiles(str(tmp_path)).tree(lambda name: name == "a" or not (tmp_path / name).rmdir())
+    assert tree == {"": ["a/", "b/"], "a": []}
 
 
 def test_a_day_of_one_file_is_read_once_and_gives_text_as_dictionaries(tmp_path, monkeypatch):
