@@ -340,7 +340,7 @@ def test_repr_counts_one_as_one(store, tmp_path):
         (5e12, "5,000.0 GB"),
     ],
 )
-def test_sizes_are_said_in_units_of_a_thousand(count, text):
+def test_bytes_are_said_in_units_of_a_thousand(count, text):
     assert _size(count) == text
 
 

@@ -374,6 +374,16 @@ def test_only_the_days_that_a_span_touches_are_read(tmp_path, monkeypatch):
         assert days == touched
 
 
+def test_the_only_file_of_a_day_is_left_out_with_one_warning(tmp_path):
+    store = ska.SnapshotStore(tmp_path)
+    store.append(observations(3))
+    (part,) = store.partitions()
+    (tmp_path / part.paths[0]).write_bytes(b"")
+    with pytest.warns(ska.errors.DamagedFileWarning, match="left out") as caught:
+        assert part.read(skip_damaged=True).num_rows == 0
+    assert len(caught) == 1
+
+
 def test_a_day_that_has_been_removed_reads_as_empty(tmp_path):
     store = ska.SnapshotStore(tmp_path)
     store.append(observations(3))
@@ -451,6 +461,7 @@ def test_a_url_that_leads_nowhere_is_refused_before_anything_is_appended():
 @pytest.mark.parametrize(
     ("protocol", "package"),
     [("s3", "safetykit-analytics[s3]"), ("s3a", "safetykit-analytics[s3]"), ("gs", "fsspec[gs]")],
+    ids=["our extra", "our extra too", "an extra of fsspec"],
 )
 def test_a_url_whose_library_is_not_installed_says_how_to_install_it(protocol, package, monkeypatch):
     def missing(name):
