@@ -169,6 +169,15 @@ def test_a_file_is_written_in_the_encodings_that_make_it_small_and_says_how_it_i
     }
 
 
+def test_the_ids_of_fifty_thousand_batches_stay_one_dictionary():
+    n = 50_000
+    frame = observations(3 * n, n_batches=n, step=dt.timedelta(milliseconds=1))
+    table = table_from_frame(frame.assign(batch_id="batch_01hf89meedvef6pc0" + frame["batch_id"].str[-5:]))
+    footer = pq.read_metadata(io.BytesIO(parquet.encode(sorted_unique(table), DAY)))
+    # Each id once, with its length, and a number in each row: were the dictionary given up, ids would repeat.
+    assert footer.row_group(0).column(0).total_uncompressed_size < n * (28 + 4) + 3 * n * 4
+
+
 @pytest.mark.parametrize("dictionaries", [False, True])
 @pytest.mark.parametrize("columns", [None, ["policy_id", "batch_count"]])
 def test_a_file_reads_as_asked_for(table, columns, dictionaries):
