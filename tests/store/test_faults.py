@@ -239,6 +239,23 @@ def test_a_parent_that_may_not_be_opened_does_not_keep_a_store_from_being_made(t
     assert found_in(tmp_path / "store") == keys_of(SECOND)
 
 
+def test_a_file_is_first_written_beside_its_place_where_it_can_be_linked_from(tmp_path):
+    links = []
+
+    class Watching(FaultyOs):
+        def made(self, name, result, args):
+            if name == "link":
+                links.append(args)
+            return result
+
+    with instead_of_os(Watching()):
+        act(tmp_path, "append")
+    assert links
+    for temporary, place in links:
+        assert os.path.dirname(temporary) == os.path.dirname(place)
+        assert os.path.basename(temporary).startswith(".tmp-")
+
+
 def test_a_temporary_that_someone_else_has_removed_is_no_error(tmp_path):
     class Tidy(FaultyOs):
         def made(self, name, result, args):
