@@ -45,6 +45,6 @@ matrix:
 release-check:
 	.ci/release-check
 
-# Small changes to flow, stats and store that no test may survive; takes hours.
+# Small changes to flow, stats and store that the tests should notice; takes hours. .ci/mutants stats does one.
 mutants:
 	.ci/mutants
