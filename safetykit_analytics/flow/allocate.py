@@ -16,47 +16,12 @@ from typing import Any
 import numpy as np
 
 from safetykit_analytics.flow.arrays import Flags, Floats, Ints, expand, run_starts
+from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket
+from safetykit_analytics.flow.ranges import add_ranges
 
 # Rows of the matrix of sums.
 SUCCESS, ERROR, CANCELLED, LOW, HIGH, SMEARED, ABSOLUTE, MOVED, REPROCESSED = range(9)
 N_SUMS = 9
-
-#: Edges beyond all real times: what happens outside the buckets of interest falls between them.
-BEYOND = 2**61
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where each group's buckets stand in one long array.
-
-    Attributes
-    ----------
-    first : int64 array, shape (groups,)
-        First bucket of each group.
-    offset : int64 array, shape (groups + 1,)
-        Where the buckets of each group start.
-    """
-
-    first: Ints
-    offset: Ints
-
-    @property
-    def size(self) -> int:
-        """How many pairs of group and bucket there are."""
-        return int(self.offset[-1])
-
-    def base(self, group: Ints) -> Ints:
-        """Give what to add to a bucket to have its place."""
-        return (self.offset[:-1] - self.first)[group]
-
-    def groups(self) -> Ints:
-        """Group of each place."""
-        return np.repeat(np.arange(len(self.first)), np.diff(self.offset))
-
-    def buckets(self) -> Ints:
-        """Bucket of each place."""
-        owner, step = expand(np.diff(self.offset))
-        return self.first[owner] + step
 
 
 @dataclass(frozen=True)
@@ -78,12 +43,6 @@ class Intervals:
     batch: Ints
     group: Ints
 
-    def take(self, which: Ints | Flags | slice) -> Intervals:
-        """Give some of them."""
-        return Intervals(
-            self.start[which], self.end[which], self.delta[:, which], self.batch[which], self.group[which]
-        )
-
 
 @dataclass(frozen=True)
 class Cells:
@@ -100,7 +59,7 @@ class Cells:
     place: Ints
     work: Floats
 
-    def take(self, which: Ints | Flags | slice) -> Cells:
+    def take(self, which: Ints | Flags) -> Cells:
         """Give some of them."""
         return Cells(self.batch[which], self.place[which], self.work[:, which])
 
@@ -127,54 +86,7 @@ class Spans:
         return Spans(self.batch[which], self.first[which], self.stop[which], self.pace[:, which])
 
 
-def with_guards(edges: Ints) -> Ints:
-    """Add a bucket before the first edge and one after the last, for what happens outside."""
-    return np.concatenate([[-BEYOND], edges, [BEYOND]])
-
-
-def first_bucket(edges: Ints, start: Ints) -> Ints:
-    """Give the bucket in which something begins: work at an edge belongs to the bucket that begins there."""
-    return _bucket(edges, start, 0)
-
-
-def last_bucket(edges: Ints, end: Ints) -> Ints:
-    """Give the bucket in which something ends: what ends on an edge stays before it."""
-    return _bucket(edges, end, 1)
-
-
-def _bucket(edges: Ints, t: Ints, before: int) -> Ints:
-    """Give the last bucket whose edge is at or before t - `before`."""
-    if not len(t):
-        return np.zeros(0, dtype=np.int64)
-    t = t - before if before else t
-    first = int(np.searchsorted(edges, t.min(), side="right")) - 1
-    stop = int(np.searchsorted(edges, t.max(), side="right"))
-    near = edges[first:stop]
-    inner = near[1:]
-    if len(inner) < 2 or (np.diff(inner, n=2) != 0).any():
-        found: Ints = first + np.searchsorted(near, t, side="right") - 1
-        return found
-    # Equal lengths, but for the first and the last bucket: a division instead of a search.
-    length = int(inner[1] - inner[0])
-    found = (t - (inner[0] - length)) // length + first
-    np.clip(found, first, stop - 1, out=found)
-    return found
-
-
-def layout_of(group: Ints, first: Ints, last: Ints, n_groups: int) -> Layout:
-    """Lay out each group's buckets from its first to its last."""
-    lowest = np.full(n_groups, np.iinfo(np.int64).max)
-    highest = np.full(n_groups, -1)
-    np.minimum.at(lowest, group, first)
-    np.maximum.at(highest, group, last)
-    empty = highest < 0
-    lowest[empty] = 0
-    return Layout(lowest, np.cumsum(np.append(0, highest - lowest + 1)))
-
-
-def spread(
-    intervals: Intervals, edges: Ints, layout: Layout, within: tuple[Ints, Ints] | None = None
-) -> tuple[Floats, Cells, Spans]:
+def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
     """Spread intervals over buckets.
 
     Parameters
@@ -185,9 +97,6 @@ def spread(
         With guards.
     layout : Layout
         Holds every bucket that an interval of its group touches.
-    within : pair of int64 arrays, optional
-        Of each interval only buckets from the one to the other (exclusive) are wanted, at least one of which
-        it touches. What it does in others is nobody's here.
 
     Returns
     -------
@@ -200,16 +109,16 @@ def spread(
         What lies in between.
     """
     delta = intervals.delta
-    ends = _ends_of(intervals, edges, layout, within)
+    ends = _ends_of(intervals, edges, layout)
     cells = _cells(intervals, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
         sums[row] = np.bincount(cells.place, weights=work, minlength=layout.size)
-    went_down = bool((delta < 0).any())
+    went_down = bool(delta.size and delta.min() < 0)
     _measure(sums, intervals, ends, went_down=went_down)
-    long = np.flatnonzero(ends.stop > ends.first)
-    pace = delta[:, long] / ends.length[long]
-    spans = Spans(intervals.batch[long], ends.first[long], ends.stop[long], pace)
+    long = np.flatnonzero(ends.high > ends.low + 1)
+    first, stop = ends.left[long] + 1, ends.right[long]
+    spans = Spans(intervals.batch[long], first, stop, delta[:, long] / ends.length[long])
     if len(long):
         processed = (delta[0] + delta[1])[long]
         bucket_length = np.diff(edges)[layout.buckets()]
@@ -221,107 +130,108 @@ def spread(
 
 @dataclass(frozen=True)
 class _Ends:
-    """First and last buckets of intervals, side by side; in a place that is not there the share is zero.
-
-    Where only one of the two is there, both stand in its place.
+    """First and last buckets of intervals; arrays of one length.
 
     Attributes
     ----------
-    place : int64 array, shape (n, 2)
-    share : float64 array, shape (n, 2)
-    is_there : bool array, shape (n, 2)
-    is_short : bool array, shape (n, 2)
-        The bucket is shorter than the interval, which crosses its edge.
-    crosses : bool array, shape (n,)
-    length : int64 array, shape (n,)
+    low, high : int64
+        Buckets.
+    left, right : int64
+        Their places.
+    crosses : bool
+        They differ.
+    length : int64
         Of the interval; 1 if it lies in one bucket.
-    first, stop : int64 arrays, shape (n,)
-        Places that are covered whole.
+    left_share, right_share : float64
+        Of its work; 0 for the last bucket if that is the first.
+    left_is_short, right_is_short : bool
+        The bucket is shorter than the interval, which crosses its edge.
     """
 
-    place: Ints
-    share: Floats
-    is_there: Flags
-    is_short: Flags
+    low: Ints
+    high: Ints
+    left: Ints
+    right: Ints
     crosses: Flags
     length: Ints
-    first: Ints
-    stop: Ints
+    left_share: Floats
+    right_share: Floats
+    left_is_short: Flags
+    right_is_short: Flags
 
 
-def _ends_of(intervals: Intervals, edges: Ints, layout: Layout, within: tuple[Ints, Ints] | None) -> _Ends:
+def _ends_of(intervals: Intervals, edges: Ints, layout: Layout) -> _Ends:
     start, end = intervals.start, intervals.end
-    low, high = touched(intervals, edges)
+    low = first_bucket(edges, start)
+    # An instant at an edge ends before it and begins after it: it belongs after.
+    high = np.maximum(last_bucket(edges, end), low)
     crosses = high > low
     length = np.where(crosses, end - start, 1)
-    bucket_end, bucket_start = edges[low + 1], edges[high]
-    n = len(start)
-    share, place = np.empty((n, 2)), np.empty((n, 2), dtype=np.int64)
-    is_there, is_short = np.empty((n, 2), dtype=np.bool_), np.empty((n, 2), dtype=np.bool_)
-    share[:, 0] = np.where(crosses, bucket_end - start, 1) / length
-    share[:, 1] = np.where(crosses, end - bucket_start, 0) / length
-    is_there[:, 0], is_there[:, 1] = True, crosses
-    is_short[:, 0] = crosses & (length > bucket_end - edges[low])
-    is_short[:, 1] = crosses & (length > edges[high + 1] - bucket_start)
-    base = layout.base(intervals.group)
-    place[:, 0], place[:, 1] = base + low, base + high
-    first, stop = low + 1, high
-    if within is not None:
-        begun, over = low < within[0], high >= within[1]
-        first, stop = np.maximum(first, within[0]), np.minimum(stop, within[1])
-        share[begun, 0], is_there[begun, 0], place[begun, 0] = 0.0, False, place[begun, 1]
-        share[over, 1], is_there[over, 1], place[over, 1] = 0.0, False, place[over, 0]
-        neither = begun & over
-        place[neither] = (base + first)[neither, None]
-    return _Ends(place, share, is_there, is_short, crosses, length, base + first, base + stop)
+    width, base = np.diff(edges), layout.base(intervals.group)
+    return _Ends(
+        low=low,
+        high=high,
+        left=base + low,
+        right=base + high,
+        crosses=crosses,
+        length=length,
+        left_share=np.where(crosses, edges[1:][low] - start, 1) / length,
+        right_share=np.where(crosses, end - edges[high], 0) / length,
+        left_is_short=crosses & (length > width[low]),
+        right_is_short=crosses & (length > width[high]),
+    )
 
 
 def _cells(intervals: Intervals, ends: _Ends) -> Cells:
     """Add up what falls into the same bucket one after the other."""
-    place, batch = ends.place, intervals.batch
-    is_start = np.ones(place.shape, dtype=np.bool_)
-    is_start[:, 1] = place[:, 1] != place[:, 0]
-    is_start[1:, 0] = (place[1:, 0] != place[:-1, 1]) | (batch[1:] != batch[:-1])
-    begins = np.flatnonzero(is_start)
-    run = np.cumsum(is_start) - 1
-    work = np.zeros((3, len(begins)))
+    batch, crosses = intervals.batch, ends.crosses
+    if not len(batch):
+        return no_cells()
+    # An interval begins a cell unless the one before it ended in its first bucket; if it crosses, its last
+    # bucket is the next cell.
+    is_new = run_starts(batch)
+    is_new[1:] |= ends.left[1:] != ends.right[:-1]
+    steps = is_new.astype(np.int64)
+    steps[1:] += crosses[:-1]
+    left: Ints = np.cumsum(steps)
+    left -= 1
+    right = left + crosses
+    n = int(right[-1]) + 1
+    place, owner = np.empty(n, dtype=np.int64), np.empty(n, dtype=batch.dtype)
+    place[left], place[right] = ends.left, ends.right
+    owner[left] = owner[right] = batch
+    work = np.zeros((3, n))
     for row, delta in enumerate(intervals.delta):
         if delta.any():
-            work[row] = np.bincount(run, weights=(delta[:, None] * ends.share).ravel())
-    cells = Cells(batch[begins >> 1], place.ravel()[begins], work)
-    if not ends.is_there.any(axis=1).all():
-        # What stands for the ends of an interval that covers all that is wanted is no cell.
-        cells = cells.take(np.bincount(run, weights=ends.is_there.ravel()) > 0)
-    return cells
+            work[row] = np.bincount(left, weights=delta * ends.left_share, minlength=n)
+            work[row] += np.bincount(right, weights=delta * ends.right_share, minlength=n)
+    return Cells(owner, place, work)
 
 
 def _measure(sums: Floats, intervals: Intervals, ends: _Ends, *, went_down: bool) -> None:
     """Fill in the bounds, what is smeared, and the absolute work where a counter went down."""
-    delta, places = intervals.delta, ends.place.ravel()
+    delta, size = intervals.delta, sums.shape[1]
     processed = delta[0] + delta[1]
+    distance = np.abs(processed) if went_down else processed
 
-    def total(values: Any) -> Any:
-        return np.bincount(places, weights=values.ravel(), minlength=sums.shape[1])
+    def total(place: Ints, weights: Any) -> Any:
+        return np.bincount(place, weights=weights, minlength=size)
 
     inside = np.flatnonzero(~ends.crosses)
-    sums[LOW : HIGH + 1] = np.bincount(
-        ends.place[inside, 0], weights=processed[inside], minlength=sums.shape[1]
-    )
-    across = np.where(ends.crosses, processed, 0)[:, None] * ends.is_there
-    sums[HIGH] += total(np.maximum(across, 0))
-    sums[SMEARED] = total(np.abs(processed)[:, None] * (ends.share * ends.is_short))
-    if went_down:
-        sums[LOW] += total(np.minimum(across, 0))
-        sums[ABSOLUTE] = total((np.abs(delta[0]) + np.abs(delta[1]))[:, None] * ends.share)
-        sums[MOVED] = total(np.abs(processed)[:, None] * ends.share)
-        sums[REPROCESSED] = total(np.maximum(-delta, 0).sum(axis=0)[:, None] * ends.share)
-
-
-def touched(intervals: Intervals, edges: Ints) -> tuple[Ints, Ints]:
-    """Give the first and the last bucket that each interval touches."""
-    low = first_bucket(edges, intervals.start)
-    # An instant at an edge ends before it and begins after it: it belongs after.
-    return low, np.maximum(last_bucket(edges, intervals.end), low)
+    sums[LOW : HIGH + 1] = total(ends.left[inside], processed[inside])
+    across = np.where(ends.crosses, processed, 0)
+    for place, share, is_short in (
+        (ends.left, ends.left_share, ends.left_is_short),
+        (ends.right, ends.right_share, ends.right_is_short),
+    ):
+        sums[HIGH] += total(place, np.maximum(across, 0) if went_down else across)
+        short = np.flatnonzero(is_short)
+        sums[SMEARED] += total(place[short], distance[short] * share[short])
+        if went_down:
+            sums[LOW] += total(place, np.minimum(across, 0))
+            sums[ABSOLUTE] += total(place, (np.abs(delta[0]) + np.abs(delta[1])) * share)
+            sums[MOVED] += total(place, distance * share)
+            sums[REPROCESSED] += total(place, np.maximum(-delta, 0).sum(axis=0) * share)
 
 
 def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Ints, bucket_length: Ints) -> None:
@@ -344,83 +254,6 @@ def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Ints, bucket
     sums[LOW : HIGH + 1] += add_ranges(bounds, spans.first, spans.stop, len(bucket_length))
 
 
-def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:
-    """Sum values over ranges of places, by additions only.
-
-    Parameters
-    ----------
-    values : float64 array, shape (r, k)
-    first, stop : int64 arrays, shape (k,)
-        Values j are added to all places first[j] ≤ i < stop[j].
-    size : int
-        How many places there are.
-
-    Returns
-    -------
-    float64 array, shape (r, size)
-
-    Notes
-    -----
-    A range is put together from aligned blocks of 1, 2, 4, ... places, at most two of each size; then blocks
-    are added to their halves. Cost: the ranges times the logarithm of their length, plus `size`. A running
-    sum of differences would be a little cheaper, and would leave rounding noise where there is nothing.
-    """
-    levels = []
-    width = size
-    while True:
-        level = np.zeros((len(values), width))
-        for bound, inner in ((first, first), (stop, stop - 1)):
-            odd = np.flatnonzero((bound & 1 == 1) & (first < stop))
-            if len(odd):
-                for row, numbers in enumerate(values):
-                    level[row] += np.bincount(inner[odd], weights=numbers[odd], minlength=width)
-            if bound is first:
-                first = first + (first & 1)
-        first, stop, width = first >> 1, stop >> 1, (width + 1) >> 1
-        levels.append(level)
-        left = first < stop
-        if not left.any():
-            break
-        first, stop, values = first[left], stop[left], values[:, left]
-    total = levels.pop()
-    while levels:
-        level = levels.pop()
-        level += np.repeat(total, 2, axis=1)[:, : level.shape[1]]
-        total = level
-    return total
-
-
-def add_time(start: Ints, stop: Ints, group: Ints, edges: Ints, layout: Layout) -> Ints:
-    """Sum microseconds of time spans per group and bucket, exactly; what is outside the layout is left out.
-
-    Returns
-    -------
-    int64 array, shape (places,)
-    """
-    total = np.zeros(layout.size, dtype=np.int64)
-    counts = np.diff(layout.offset)[group]
-    lowest = edges[layout.first[group]]
-    highest = edges[layout.first[group] + counts]
-    start, stop = np.maximum(start, lowest), np.minimum(stop, highest)
-    kept = stop > start
-    start, stop, group = start[kept], stop[kept], group[kept]
-    low, high = first_bucket(edges, start), last_bucket(edges, stop)
-    base = layout.base(group)
-    same = low == high
-    np.add.at(total, base + low, np.where(same, stop, edges[low + 1]) - start)
-    cross = ~same
-    np.add.at(total, (base + high)[cross], (stop - edges[high])[cross])
-    long = high - low > 1
-    if long.any():
-        change = np.zeros(layout.size + 1, dtype=np.int64)
-        np.add.at(change, (base + low)[long] + 1, 1)
-        np.add.at(change, (base + high)[long], -1)
-        covering = np.cumsum(change[:-1])
-        bucket = layout.buckets()
-        total += np.where(covering > 0, covering * (edges[bucket + 1] - edges[bucket]), 0)
-    return total
-
-
 def merge(cells: Cells, n_places: int) -> Cells:
     """Add up the cells of the same batch and place, in a fixed order."""
     key = cells.batch.astype(np.int64) * n_places + cells.place
@@ -433,3 +266,70 @@ def merge(cells: Cells, n_places: int) -> Cells:
     kept = order[is_start]
     work: Floats = np.array([np.bincount(row, weights=values) for values in cells.work])
     return Cells(cells.batch[kept], cells.place[kept], work)
+
+
+def clusters(cells: Cells, spans: Spans, wanted: Flags, bucket_length: Ints) -> Cells:
+    """Give the work of each batch at the wanted places, spans written out.
+
+    Parameters
+    ----------
+    cells : Cells
+    spans : Spans
+    wanted : bool array, shape (places,)
+    bucket_length : int64 array, shape (places,)
+        Microseconds.
+
+    Returns
+    -------
+    Cells
+        Of wanted places; `place` counts these only.
+    """
+    before = np.append(0, np.cumsum(wanted))
+    if not wanted.all():
+        cells = cells.take(np.flatnonzero(wanted[cells.place]))
+        cells = Cells(cells.batch, before[cells.place], cells.work)
+    owner, step = expand(before[spans.stop] - before[spans.first])
+    if not len(owner):
+        return cells
+    row = before[spans.first][owner] + step
+    covered = spans.pace[:, owner] * bucket_length[wanted][row]
+    return join([cells, Cells(spans.batch[owner], row, covered)])
+
+
+def covering(spans: Spans, n_places: int) -> Ints:
+    """Count the spans over each place."""
+    begun = np.bincount(spans.first, minlength=n_places + 1)
+    over = np.bincount(spans.stop, minlength=n_places + 1)
+    count: Ints = np.cumsum(begun - over)[:-1]
+    return count
+
+
+def no_cells() -> Cells:
+    """Give an empty collection of cells."""
+    none = np.zeros(0, dtype=np.int64)
+    return Cells(none, none, np.zeros((3, 0)))
+
+
+def no_spans() -> Spans:
+    """Give an empty collection of spans."""
+    none = np.zeros(0, dtype=np.int64)
+    return Spans(none, none, none, np.zeros((3, 0)))
+
+
+def join(some: list[Cells]) -> Cells:
+    """Put cells end to end."""
+    return Cells(
+        np.concatenate([cells.batch for cells in some]),
+        np.concatenate([cells.place for cells in some]),
+        np.concatenate([cells.work for cells in some], axis=1),
+    )
+
+
+def join_spans(some: list[Spans]) -> Spans:
+    """Put spans end to end."""
+    return Spans(
+        np.concatenate([spans.batch for spans in some]),
+        np.concatenate([spans.first for spans in some]),
+        np.concatenate([spans.stop for spans in some]),
+        np.concatenate([spans.pace for spans in some], axis=1),
+    )

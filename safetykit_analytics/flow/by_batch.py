@@ -5,14 +5,16 @@ Place in the flow: work → **by_batch** → compare, report.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.calendar import parse_instant, zone
+from safetykit_analytics.flow.allocate import Cells, clusters
+from safetykit_analytics.flow.calendar import parse_instant, same_edges, zone
 from safetykit_analytics.flow.observations import LABELS
-from safetykit_analytics.flow.work import Work, clusters, join, open_source, work_of
+from safetykit_analytics.flow.work import open_source, work_of
 from safetykit_analytics.frame import frame_from_table
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     import pandas as pd
-
-    from safetykit_analytics.flow.allocate import Cells, Spans
-    from safetykit_analytics.flow.arrays import Flags
 
 
 def batch_work(
@@ -62,15 +61,11 @@ def batch_work(
         raise ValueError(f"edges: expected two or more ascending times, found {list(edges)!r}")
     until = None if as_of is None else parse_instant(as_of, "as_of", zone("UTC"))
     source = open_source(observations, labels=LABELS, as_of=until, executor=executor)
-    found: list[Cells] = []
-
-    def consume(work: Work, final: Flags, cells: Cells, spans: Spans) -> None:
-        bucket = work.layout.buckets()
-        found.append(clusters(work, final & (bucket > 0) & (bucket < len(work.edges) - 2), cells, spans))
-
-    work = work_of(source, instants, consume)
+    work = work_of(source, partial(same_edges, instants), keep_batches=True)
     bucket = work.layout.buckets()
-    cells = join(*found)
+    is_inside = (bucket > 0) & (bucket < len(work.edges) - 2)
+    cells = clusters(work.cells, work.spans, is_inside, np.diff(work.edges)[bucket])
+    cells = Cells(cells.batch, np.flatnonzero(is_inside)[cells.place], cells.work)
     cells = cells.take((cells.work != 0).any(axis=0))
     group = work.layout.groups()[cells.place]
     ids = source.stitched.ids

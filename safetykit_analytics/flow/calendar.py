@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import numpy as np
 
 from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.flow.places import with_guards
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.arrays import Ints
@@ -190,6 +191,19 @@ def overlapping(edges: Ints, start: int | None, end: int | None) -> Ints:
         len(edges) - 1 if end is None else min(int(np.searchsorted(edges, end, side="left")), len(edges) - 1)
     )
     return edges[first : last + 1] if first < last else edges[:0]
+
+
+def edges_over(
+    freq: Frequency, tz: ZoneInfo, start: int | None, end: int | None, first_us: int, last_us: int
+) -> Ints:
+    """Give the edges, with guards, of all buckets that hold a time between two and overlap [start, end)."""
+    edges = bucket_edges(freq, tz, first_us, last_us) if first_us <= last_us else np.zeros(0, dtype=np.int64)
+    return with_guards(overlapping(edges, start, end))
+
+
+def same_edges(edges: Ints, first_us: int, last_us: int) -> Ints:  # noqa: ARG001 -- whatever the times
+    """Give the edges that are given, with guards."""
+    return with_guards(edges)
 
 
 def _clock_edges(length: int, tz: ZoneInfo, first_us: int, last_us: int) -> Ints:

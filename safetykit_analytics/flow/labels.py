@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.flow.arrays import last_valid, next_valid, run_bounds, run_starts
 from safetykit_analytics.flow.observations import LABELS, Label
 
 if TYPE_CHECKING:
-    from safetykit_analytics.flow.arrays import Ints
+    from safetykit_analytics.flow.arrays import Flags, Ints
+
+# So many combinations of labels are looked at without a thought.
+_FEW = 4096
 
 _DIGITS = re.compile(r"([0-9]+)")
 
@@ -87,7 +91,14 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
         # None sorts last within each column.
         codes = np.where(label.codes < 0, len(label.names), label.codes)
         combined = combined * (len(label.names) + 1) + codes
-    found, codes = np.unique(combined, return_inverse=True)
+    size = int(np.prod([len(label.names) + 1 for label in labels], dtype=np.int64))
+    if size <= _FEW + n:
+        # Counting all that could occur is quicker than sorting what does.
+        occurs = np.zeros(size, dtype=np.bool_)
+        occurs[combined] = True
+        found, codes = np.flatnonzero(occurs), (np.cumsum(occurs) - 1)[combined]
+    else:
+        found, codes = np.unique(combined, return_inverse=True)
     groups = []
     for number in found.tolist():
         names: list[str | None] = []
@@ -97,3 +108,27 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
             names.append(label.names[code] if code < len(label.names) else None)
         groups.append(tuple(reversed(names)))
     return codes.astype(np.int32), groups
+
+
+def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
+    """Give nulls the label before them in their batch, leading nulls the first one after.
+
+    Parameters
+    ----------
+    codes : integer array, shape (n,)
+        -1 for none.
+    batch : integer array, shape (n,)
+        Those of one batch side by side, in time.
+
+    Returns
+    -------
+    codes : integer array, shape (n,)
+    leads : bool array, shape (n,)
+        Nulls with no label before them.
+    """
+    begin, end = run_bounds(run_starts(batch))
+    valid = codes >= 0
+    source = last_valid(valid, np.repeat(begin, end - begin))
+    leads = source < 0
+    source[leads] = next_valid(valid, np.repeat(end, end - begin))[leads]
+    return np.where(source >= 0, codes[source], -1).astype(codes.dtype), leads

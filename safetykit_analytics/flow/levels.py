@@ -14,25 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.flow.allocate import (
-    Intervals,
-    Layout,
-    first_bucket,
-    last_bucket,
-    layout_of,
-    spread,
-    with_guards,
-)
+from safetykit_analytics.flow.allocate import Intervals, spread
 from safetykit_analytics.flow.arrays import NEVER, Floats, Ints
 from safetykit_analytics.flow.ends import state_of
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import Partition, ordered_map
-from safetykit_analytics.flow.work import Source, places_in
+from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket, layout_of, with_guards
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from safetykit_analytics.flow.stitch import Stitched
+    from safetykit_analytics.flow.work import Source
 
 _PENDING, _OPEN = 0, 1
 # Of the highest level, far above rounding and far below a decision.
@@ -80,8 +73,8 @@ def levels_of(source: Source, edges: Ints) -> Levels:
         (layout.base(events.group) + first_bucket(edges, events.start))[events.delta[_OPEN] > 0],
         minlength=layout.size,
     )
-    for work, base in ordered_map(_read_changes, _tasks(source, edges), source.executor):
-        changes[_PENDING, places_in(base[0], base[1], layout)] += work
+    for work, groups, part in ordered_map(_read_changes, _tasks(source, edges), source.executor):
+        changes[_PENDING, layout.base(groups[part.groups()]) + part.buckets()] += work
     starts = layout.offset[:-1]
     level = np.cumsum(changes, axis=1)
     if n_groups:
@@ -178,7 +171,7 @@ def _group_at_end(known: Stitched, group: Ints) -> Ints:
 
 def _read_changes(
     source: Partition | Rows, as_of: int | None, runs: tuple[Ints, Ints], settled: Any, edges: Ints
-) -> tuple[Floats, tuple[Ints, Layout]]:
+) -> tuple[Floats, Ints, Layout]:
     """Read one partition and spread how pending changed between its observations."""
     if not isinstance(source, Rows):
         table = source.read((*EDGE_COLUMNS, "pending_count"))
@@ -206,7 +199,7 @@ def _read_changes(
         len(groups),
     )
     sums, _, _ = spread(intervals, edges, layout)
-    return sums[_PENDING], (groups, layout)
+    return sums[_PENDING], groups, layout
 
 
 def _tasks(source: Source, edges: Ints) -> Iterable[tuple[Any, ...]]:

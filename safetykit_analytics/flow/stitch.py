@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, next_valid, run_bounds, run_starts
+from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, run_bounds, run_starts
 from safetykit_analytics.flow.calendar import DAY_US
-from safetykit_analytics.flow.labels import groups_of, unify
+from safetykit_analytics.flow.labels import fill, groups_of, unify
 from safetykit_analytics.flow.numbering import number_batches
 
 if TYPE_CHECKING:
@@ -200,18 +200,5 @@ def _labels(labels: dict[str, list[Label]], edge: Ints, batch: Ints) -> dict[str
         # Runs come by day, batch and row, so that a stable sort by batch keeps them in time.
         along = np.argsort(owner, kind="stable")
         for label in columns.values():
-            label.codes[runs] = _filled(label.codes[runs], along, owner)
+            label.codes[runs[along]], _ = fill(label.codes[runs[along]], owner[along])
     return columns
-
-
-def _filled(codes: Ints, along: Ints, batch: Ints) -> Ints:
-    """Give nulls the label before them in their batch, leading nulls the first one after."""
-    codes = codes[along]
-    begin, end = run_bounds(run_starts(batch[along]))
-    valid = codes >= 0
-    source = last_valid(valid, np.repeat(begin, end - begin))
-    leading = source < 0
-    source[leading] = next_valid(valid, np.repeat(end, end - begin))[leading]
-    filled = np.empty_like(codes)
-    filled[along] = np.where(source >= 0, codes[source], -1)
-    return filled

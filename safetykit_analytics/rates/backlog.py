@@ -5,6 +5,7 @@ Place in the flow: flow → **backlog** → plots, report.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from safetykit_analytics.flow.calendar import (
     overlapping,
     parse_freq,
     parse_instant,
+    same_edges,
     zone,
 )
 from safetykit_analytics.flow.labels import parse_by
@@ -116,7 +118,7 @@ def backlog(
     paced = edges if not len(edges) else np.unique(np.append(edges[0] - DAY_US * np.arange(1, 8), edges))
     since = np.full(len(known.groups), np.iinfo(np.int64).max)
     np.minimum.at(since, known.run_group, known.run_start)
-    return _table(levels, work_of(source, paced), since, by=names, now=now, tz=str(tz))
+    return _table(levels, work_of(source, partial(same_edges, paced)), since, by=names, now=now, tz=str(tz))
 
 
 def _table(

@@ -5,29 +5,29 @@ Place in the flow: flow → **rates** → plots, control chart, report.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED, Cells, Spans
+from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED, Cells
 from safetykit_analytics.flow.calendar import (
     HOUR_US,
     Frequency,
-    bucket_edges,
-    overlapping,
+    edges_over,
     parse_freq,
     parse_instant,
     zone,
 )
 from safetykit_analytics.flow.labels import parse_by
-from safetykit_analytics.flow.work import Source, Work, clusters, open_source, work_of
+from safetykit_analytics.flow.work import Source, Work, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.stats import cluster_rates
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from concurrent.futures import Executor
     from zoneinfo import ZoneInfo
 
@@ -149,12 +149,17 @@ def rates(
     until = None if as_of is None else parse_instant(as_of, "as_of", calendar)
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, such as 0.95; found {confidence!r}")
-    lengths = () if frequency else tuple(parse_freq(name).length_us for name in AUTO_FREQS)
-    source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
-    frequency = frequency or _finest(source)
-    edges = edges_between(source, frequency, calendar, first, stop)
-    intervals = _Intervals(confidence)
-    return _table(work_of(source, edges, intervals.add), intervals, names, source.as_of or 0, str(tz))
+    settle = partial(error_rate_intervals, confidence=confidence)
+    if frequency is None:
+        lengths = tuple(parse_freq(name).length_us for name in AUTO_FREQS)
+        source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
+        buckets = partial(edges_over, _finest(source), calendar, first, stop)
+    else:
+        buckets = partial(edges_over, frequency, calendar, first, stop)
+        source = open_source(
+            observations, labels=names, as_of=until, executor=executor, calendar=buckets, settle=settle
+        )
+    return _table(work_of(source, buckets, settle=settle), names, source.as_of or 0, str(tz))
 
 
 def parse_window(start: Any, end: Any, tz: ZoneInfo) -> tuple[int | None, int | None]:
@@ -164,15 +169,6 @@ def parse_window(start: Any, end: Any, tz: ZoneInfo) -> tuple[int | None, int | 
     if first is not None and stop is not None and first >= stop:
         raise ValueError(f"start={start!r} is not before end={end!r}; expected start < end")
     return first, stop
-
-
-def edges_between(source: Source, freq: Frequency, tz: ZoneInfo, start: int | None, end: int | None) -> Ints:
-    """Give the edges of all buckets that have observed time and overlap [start, end)."""
-    known = source.stitched
-    if not len(known.run_start):
-        return np.zeros(0, dtype=np.int64)
-    edges = bucket_edges(freq, tz, int(known.run_start.min()), int(known.run_end.max()))
-    return overlapping(edges, start, end)
 
 
 def _finest(source: Source) -> Frequency:
@@ -187,7 +183,7 @@ def _finest(source: Source) -> Frequency:
     return options[int(enough[0]) if len(enough) else -1]
 
 
-def _table(work: Work, intervals: _Intervals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
+def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
     """Turn sums into the table that people read."""
     place = active_places(work)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
@@ -199,7 +195,13 @@ def _table(work: Work, intervals: _Intervals, by: tuple[str, ...], as_of: int, t
     noise = _ZERO_WORK * sums[ABSOLUTE]
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
-    low, high, note = intervals.at(place, work.layout.size)
+    coverage = _coverage(work)[place]
+    low, high, note = (work.settled[name][place] for name in ("low", "high", "note"))
+    uncovered = coverage < _ENOUGH_COVERAGE
+    low[uncovered] = high[uncovered] = np.nan
+    note[uncovered] = np.where(
+        note[uncovered] == "mostly_smeared", "low_coverage;mostly_smeared", "low_coverage"
+    )
     columns = {
         "bucket_start": pa.array(start, type=pa.timestamp("us", tz=str(tz))),
         "bucket_end": pa.array(stop, type=pa.timestamp("us", tz=str(tz))),
@@ -215,8 +217,8 @@ def _table(work: Work, intervals: _Intervals, by: tuple[str, ...], as_of: int, t
         "n_batches": work.n_batches[place],
         "processed_low": sums[LOW],
         "processed_high": sums[HIGH],
-        "coverage": _coverage(work)[place],
-        "smeared_share": _smeared(work)[place],
+        "coverage": coverage,
+        "smeared_share": _smeared(sums),
         "reprocessed": sums[REPROCESSED],
         "partial": stop > as_of,
         "note": pa.array(note, type=pa.string()),
@@ -247,63 +249,32 @@ def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], gro
     }
 
 
-class _Intervals:
-    """The intervals of the error rates, made as buckets become final."""
-
-    def __init__(self, confidence: float) -> None:
-        self.confidence = confidence
-        self.places: list[Ints] = []
-        self.lows: list[Floats] = []
-        self.highs: list[Floats] = []
-        self.notes: list[Any] = []
-
-    def add(self, work: Work, final: Flags, cells: Cells, spans: Spans) -> None:
-        """Take the places that have become final."""
-        place = np.flatnonzero(final)
-        uncovered = _coverage(work, place) < _ENOUGH_COVERAGE
-        guessed = _smeared(work, place) > _TOO_SMEARED
-        told = ~(uncovered | guessed)
-        wanted = final.copy()
-        wanted[place] = told
-        row = np.cumsum(wanted) - 1
-        cells = clusters(work, wanted, cells, spans)
-        found = cluster_rates(
-            row[cells.place],
-            cells.work[1],
-            cells.work[0] + cells.work[1],
-            n_groups=int(np.count_nonzero(told)),
-            confidence=self.confidence,
-        )
-        low, high = np.full(len(place), np.nan), np.full(len(place), np.nan)
-        low[told], high[told] = found.low, found.high
-        note = np.where(uncovered & guessed, "low_coverage;mostly_smeared", "").astype(object)
-        note[uncovered & ~guessed] = "low_coverage"
-        note[guessed & ~uncovered] = "mostly_smeared"
-        note[told] = found.note
-        self.places.append(place)
-        self.lows.append(low)
-        self.highs.append(high)
-        self.notes.append(note)
-
-    def at(self, place: Ints, n_places: int) -> tuple[Floats, Floats, list[str]]:
-        """Give the ends of the intervals, and why there is none or a weak one."""
-        row = np.empty(n_places, dtype=np.int64)
-        row[np.concatenate(self.places)] = np.arange(n_places)
-        row = row[place]
-        return (
-            np.concatenate(self.lows)[row],
-            np.concatenate(self.highs)[row],
-            np.concatenate(self.notes)[row].tolist(),
-        )
+def error_rate_intervals(
+    sums: Floats, batches: Callable[[Flags], Cells], *, confidence: float
+) -> dict[str, Any]:
+    """Give the intervals of the error rates of some places, and why there is none or a weak one."""
+    told = ~(_smeared(sums) > _TOO_SMEARED)
+    cells = batches(told)
+    found = cluster_rates(
+        cells.place,
+        cells.work[1],
+        cells.work[0] + cells.work[1],
+        n_groups=int(np.count_nonzero(told)),
+        confidence=confidence,
+    )
+    low, high = np.full(len(told), np.nan), np.full(len(told), np.nan)
+    note = np.full(len(told), "mostly_smeared", dtype=object)
+    low[told], high[told], note[told] = found.low, found.high, found.note
+    return {"low": low, "high": high, "note": note}
 
 
-def _coverage(work: Work, place: Ints | slice = slice(None)) -> Floats:
-    observed = work.observed[place].astype(np.float64)
-    return _ratio(observed, observed + work.unobserved[place])
+def _coverage(work: Work) -> Floats:
+    observed = work.observed.astype(np.float64)
+    return _ratio(observed, observed + work.unobserved)
 
 
-def _smeared(work: Work, place: Ints | slice = slice(None)) -> Floats:
-    return np.minimum(_ratio(work.sums[SMEARED, place], work.sums[MOVED, place]), 1.0)
+def _smeared(sums: Floats) -> Floats:
+    return np.minimum(_ratio(sums[SMEARED], sums[MOVED]), 1.0)
 
 
 def _ratio(numerator: Any, denominator: Any) -> Floats:

@@ -1,0 +1,114 @@
+"""What happens between the observations of different partitions, and which guesses about a day it proves wrong.
+
+Place in the flow: stitch, day → **between** → work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from safetykit_analytics.flow.allocate import Intervals
+from safetykit_analytics.flow.arrays import NEVER, Flags, Ints
+from safetykit_analytics.flow.day import bounds_of
+from safetykit_analytics.flow.places import BEYOND
+
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.work import Source
+
+
+@dataclass(frozen=True)
+class Between:
+    """Intervals that lead from one partition into another; arrays of one length.
+
+    Attributes
+    ----------
+    intervals : Intervals
+        In which a counter moved.
+    to_day : int64
+        The partition that each leads into.
+    from_day : int64
+        The last partition that begins at or before its start; -1 for none.
+    starts_inside : bool
+        It starts while that partition lasts, rather than after it.
+    """
+
+    intervals: Intervals
+    to_day: Ints
+    from_day: Ints
+    starts_inside: Flags
+
+
+def between_days(source: Source) -> tuple[Flags, Between]:
+    """Say which edge rows are a batch's first with all before it in the same partition, and list the rest.
+
+    Returns
+    -------
+    claimed : bool array, one per edge row
+    between : Between
+    """
+    known = source.stitched
+    bounds = np.array([bounds_of(piece) for piece in source.pieces], dtype=np.int64)
+    day = np.repeat(np.arange(len(bounds)), np.diff(known.offset))
+    claimed = known.is_first & (known.created != NEVER) & (known.start >= bounds[day, 0])
+    rows = np.flatnonzero(~claimed & (known.delta != 0).any(axis=0))
+    start = known.start[rows]
+    # An edge row's first run has the label of the observation that ended the interval.
+    group = known.run_group[np.searchsorted(known.run_edge, rows)]
+    intervals = Intervals(start, known.end[rows], known.delta[:, rows], known.batch[rows], group)
+    from_day = np.searchsorted(bounds[:, 0], start, side="right") - 1
+    return claimed, Between(intervals, day[rows], from_day, start < bounds[from_day, 1])
+
+
+def wrong_guesses(source: Source, claimed: Flags, between: Between) -> list[int]:
+    """List the partitions that must be read again, in order: all of them if nothing was guessed."""
+    known = source.stitched
+    if not source.days:
+        return list(range(len(source.pieces)))
+    number = {names: group for group, names in enumerate(known.groups)}
+    shape = (len(source.days), len(number))
+    wrong = np.zeros(len(source.days), dtype=np.bool_)
+    closed_from, closed_until = np.full(shape, BEYOND), np.full(shape, -BEYOND)
+    for day, part in enumerate(source.days):
+        wrong[day] = (part.claimed != claimed[known.offset[day] : known.offset[day + 1]]).any()
+        truth = known.run_group[known.day_runs(day).start + part.unsure_run]
+        for group, names in enumerate(part.groups):
+            wrong[day] |= (truth[part.unsure_group == group] != number.get(names, -1)).any()
+            if names in number:
+                closed_from[day, number[names]] = part.closed_from[group]
+                closed_until[day, number[names]] = part.closed_until[group]
+    group, some = between.intervals.group, between.starts_inside
+    late = between.intervals.end > closed_from[between.to_day, group]
+    wrong[between.to_day[late]] = True
+    early = between.intervals.start[some] < closed_until[between.from_day[some], group[some]]
+    wrong[between.from_day[some][early]] = True
+    wrong |= (_passing(between, shape) & (closed_from < closed_until)).any(axis=1)
+    return np.flatnonzero(wrong).tolist()
+
+
+def untouched(source: Source, between: Between) -> tuple[Ints, Ints]:
+    """Say between which instants no interval from or into another partition touches one.
+
+    Returns
+    -------
+    free_from, free_until : int64 arrays, shape (partitions, groups)
+    """
+    shape = (len(source.pieces), len(source.stitched.groups))
+    free_from, free_until = np.full(shape, -BEYOND), np.full(shape, BEYOND)
+    group, some = between.intervals.group, between.starts_inside
+    np.maximum.at(free_from, (between.to_day, group), between.intervals.end)
+    np.minimum.at(free_until, (between.from_day[some], group[some]), between.intervals.start[some])
+    free_from[_passing(between, shape)] = BEYOND
+    return free_from, free_until
+
+
+def _passing(between: Between, shape: tuple[int, int]) -> Flags:
+    """Say through which partitions and groups an interval passes from beginning to end."""
+    n_days, n_groups = shape
+    group = between.intervals.group
+    begun = np.bincount((between.from_day + 1) * n_groups + group, minlength=(n_days + 1) * n_groups)
+    over = np.bincount(between.to_day * n_groups + group, minlength=(n_days + 1) * n_groups)
+    passing: Flags = (np.cumsum((begun - over).reshape(n_days + 1, n_groups), axis=0) > 0)[:-1]
+    return passing

@@ -1,0 +1,128 @@
+"""Where buckets and groups stand in long arrays: one place for each pair of group and bucket.
+
+Place in the flow: calendar → **places** → allocate, work. Knows arrays only.
+
+Bucket i is [edges[i], edges[i + 1]). Outermost edges are guards, so that whatever happens outside of the
+calendar falls into the first or the last bucket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from safetykit_analytics.flow.arrays import Ints, expand
+
+#: Edges beyond all real times: what happens outside the buckets of interest falls between them.
+BEYOND = 2**61
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each group's buckets stand in one long array.
+
+    Attributes
+    ----------
+    first : int64 array, shape (groups,)
+        First bucket of each group.
+    offset : int64 array, shape (groups + 1,)
+        Where the buckets of each group start.
+    """
+
+    first: Ints
+    offset: Ints
+
+    @property
+    def size(self) -> int:
+        """How many pairs of group and bucket there are."""
+        return int(self.offset[-1])
+
+    def base(self, group: Ints) -> Ints:
+        """Give what to add to a bucket to have its place."""
+        return (self.offset[:-1] - self.first)[group]
+
+    def groups(self) -> Ints:
+        """Group of each place."""
+        return np.repeat(np.arange(len(self.first)), np.diff(self.offset))
+
+    def buckets(self) -> Ints:
+        """Bucket of each place."""
+        owner, step = expand(np.diff(self.offset))
+        return self.first[owner] + step
+
+
+def with_guards(edges: Ints) -> Ints:
+    """Add a bucket before the first edge and one after the last, for what happens outside."""
+    return np.concatenate([[-BEYOND], edges, [BEYOND]])
+
+
+def first_bucket(edges: Ints, start: Ints) -> Ints:
+    """Give the bucket in which something begins: work at an edge belongs to the bucket that begins there."""
+    return _bucket(edges, start, 0)
+
+
+def last_bucket(edges: Ints, end: Ints) -> Ints:
+    """Give the bucket in which something ends: what ends on an edge stays before it."""
+    return _bucket(edges, end, 1)
+
+
+def _bucket(edges: Ints, t: Ints, before: int) -> Ints:
+    """Give the last bucket whose edge is at or before t - `before`."""
+    if not len(t):
+        return np.zeros(0, dtype=np.int64)
+    t = t - before if before else t
+    first = int(np.searchsorted(edges, t.min(), side="right")) - 1
+    stop = int(np.searchsorted(edges, t.max(), side="right"))
+    near = edges[first:stop]
+    inner = near[1:]
+    if len(inner) < 2 or (np.diff(inner, n=2) != 0).any():
+        found: Ints = first + np.searchsorted(near, t, side="right") - 1
+        return found
+    # Equal lengths, but for the first and the last bucket: a division instead of a search.
+    length = int(inner[1] - inner[0])
+    found = (t - (inner[0] - length)) // length + first
+    np.clip(found, first, stop - 1, out=found)
+    return found
+
+
+def layout_of(group: Ints, first: Ints, last: Ints, n_groups: int) -> Layout:
+    """Lay out each group's buckets from its first to its last."""
+    lowest = np.full(n_groups, np.iinfo(np.int64).max)
+    highest = np.full(n_groups, -1)
+    np.minimum.at(lowest, group, first)
+    np.maximum.at(highest, group, last)
+    empty = highest < 0
+    lowest[empty] = 0
+    return Layout(lowest, np.cumsum(np.append(0, highest - lowest + 1)))
+
+
+def add_time(start: Ints, stop: Ints, group: Ints, edges: Ints, layout: Layout) -> Ints:
+    """Sum microseconds of time spans per group and bucket, exactly; what is outside the layout is left out.
+
+    Returns
+    -------
+    int64 array, shape (places,)
+    """
+    total = np.zeros(layout.size, dtype=np.int64)
+    counts = np.diff(layout.offset)[group]
+    lowest = edges[layout.first[group]]
+    highest = edges[layout.first[group] + counts]
+    start, stop = np.maximum(start, lowest), np.minimum(stop, highest)
+    kept = stop > start
+    start, stop, group = start[kept], stop[kept], group[kept]
+    low, high = first_bucket(edges, start), last_bucket(edges, stop)
+    base = layout.base(group)
+    same = low == high
+    np.add.at(total, base + low, np.where(same, stop, edges[low + 1]) - start)
+    cross = ~same
+    np.add.at(total, (base + high)[cross], (stop - edges[high])[cross])
+    long = high - low > 1
+    if long.any():
+        change = np.zeros(layout.size + 1, dtype=np.int64)
+        np.add.at(change, (base + low)[long] + 1, 1)
+        np.add.at(change, (base + high)[long], -1)
+        covering = np.cumsum(change[:-1])
+        bucket = layout.buckets()
+        total += np.where(covering > 0, covering * (edges[bucket + 1] - edges[bucket]), 0)
+    return total
