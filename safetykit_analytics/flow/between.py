@@ -1,6 +1,6 @@
-"""What happens between the observations of different partitions, and which guesses about a day it proves wrong.
+"""What happens between the observations of different days, and which guesses about a day it proves wrong.
 
-Place in the flow: stitch, day → **between** → work.
+Place in the flow: stitch, day → **between** → window.
 """
 
 from __future__ import annotations
@@ -12,11 +12,37 @@ import numpy as np
 
 from safetykit_analytics.flow.allocate import Intervals
 from safetykit_analytics.flow.arrays import NEVER, Flags, Ints
-from safetykit_analytics.flow.day import bounds_of
+from safetykit_analytics.flow.day import DayWork, bounds_of
 from safetykit_analytics.flow.places import BEYOND
 
 if TYPE_CHECKING:
-    from safetykit_analytics.flow.work import Source
+    from safetykit_analytics.flow.observations import Rows
+    from safetykit_analytics.flow.partitions import Partition
+    from safetykit_analytics.flow.stitch import Stitched
+
+
+@dataclass(frozen=True)
+class Window:
+    """Partitions that follow one another, put together.
+
+    Attributes
+    ----------
+    known : Stitched
+    pieces : list of Partition, Rows or None
+        None stands for all that came before, of which `known` has one edge row for each batch.
+    days : list of DayWork or None
+        The work of each piece by a guess, if there was one.
+    """
+
+    known: Stitched
+    pieces: list[Partition | Rows | None]
+    days: list[DayWork | None]
+
+    def bounds(self) -> Ints:
+        """Give the instants between which each piece has all observations, shape (pieces, 2)."""
+        before = (-BEYOND, -BEYOND)
+        bounds = [before if piece is None else bounds_of(piece) for piece in self.pieces]
+        return np.array(bounds, dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -41,7 +67,7 @@ class Between:
     starts_inside: Flags
 
 
-def between_days(source: Source) -> tuple[Flags, Between]:
+def between_days(window: Window) -> tuple[Flags, Between]:
     """Say which edge rows are a batch's first with all before it in the same partition, and list the rest.
 
     Returns
@@ -49,8 +75,7 @@ def between_days(source: Source) -> tuple[Flags, Between]:
     claimed : bool array, one per edge row
     between : Between
     """
-    known = source.stitched
-    bounds = np.array([bounds_of(piece) for piece in source.pieces], dtype=np.int64)
+    known, bounds = window.known, window.bounds()
     day = np.repeat(np.arange(len(bounds)), np.diff(known.offset))
     claimed = known.is_first & (known.created != NEVER) & (known.start >= bounds[day, 0])
     rows = np.flatnonzero(~claimed & (known.delta != 0).any(axis=0))
@@ -59,43 +84,43 @@ def between_days(source: Source) -> tuple[Flags, Between]:
     group = known.run_group[np.searchsorted(known.run_edge, rows)]
     intervals = Intervals(start, known.end[rows], known.delta[:, rows], known.batch[rows], group)
     from_day = np.searchsorted(bounds[:, 0], start, side="right") - 1
-    return claimed, Between(intervals, day[rows], from_day, start < bounds[from_day, 1])
+    return claimed, Between(intervals, day[rows], from_day, (from_day >= 0) & (start < bounds[from_day, 1]))
 
 
-def wrong_guesses(source: Source, claimed: Flags, between: Between) -> list[int]:
-    """List the partitions that must be read again, in order: all of them if nothing was guessed."""
-    known = source.stitched
-    if not source.days:
-        return list(range(len(source.pieces)))
+def wrong_guesses(window: Window, claimed: Flags, between: Between) -> Flags:
+    """Say which partitions must be read again: those of which there was no guess, or a wrong one."""
+    known = window.known
     number = {names: group for group, names in enumerate(known.groups)}
-    shape = (len(source.days), len(number))
-    wrong = np.zeros(len(source.days), dtype=np.bool_)
+    shape = (len(window.days), len(number))
+    wrong = np.array([day is None for day in window.days], dtype=np.bool_)
     closed_from, closed_until = np.full(shape, BEYOND), np.full(shape, -BEYOND)
-    for day, part in enumerate(source.days):
+    for day, part in enumerate(window.days):
+        if part is None:
+            continue
         wrong[day] = (part.claimed != claimed[known.offset[day] : known.offset[day + 1]]).any()
         truth = known.run_group[known.day_runs(day).start + part.unsure_run]
-        for group, names in enumerate(part.groups):
-            wrong[day] |= (truth[part.unsure_group == group] != number.get(names, -1)).any()
+        for own, names in enumerate(part.groups):
+            wrong[day] |= (truth[part.unsure_group == own] != number.get(names, -1)).any()
             if names in number:
-                closed_from[day, number[names]] = part.closed_from[group]
-                closed_until[day, number[names]] = part.closed_until[group]
+                closed_from[day, number[names]] = part.closed_from[own]
+                closed_until[day, number[names]] = part.closed_until[own]
     group, some = between.intervals.group, between.starts_inside
     late = between.intervals.end > closed_from[between.to_day, group]
     wrong[between.to_day[late]] = True
     early = between.intervals.start[some] < closed_until[between.from_day[some], group[some]]
     wrong[between.from_day[some][early]] = True
     wrong |= (_passing(between, shape) & (closed_from < closed_until)).any(axis=1)
-    return np.flatnonzero(wrong).tolist()
+    return wrong
 
 
-def untouched(source: Source, between: Between) -> tuple[Ints, Ints]:
+def untouched(window: Window, between: Between) -> tuple[Ints, Ints]:
     """Say between which instants no interval from or into another partition touches one.
 
     Returns
     -------
     free_from, free_until : int64 arrays, shape (partitions, groups)
     """
-    shape = (len(source.pieces), len(source.stitched.groups))
+    shape = (len(window.pieces), len(window.known.groups))
     free_from, free_until = np.full(shape, -BEYOND), np.full(shape, BEYOND)
     group, some = between.intervals.group, between.starts_inside
     np.maximum.at(free_from, (between.to_day, group), between.intervals.end)

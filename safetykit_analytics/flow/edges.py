@@ -67,6 +67,27 @@ class Edges:
     state: dict[str, Any] = field(default_factory=dict)
 
 
+def no_edges(labels: tuple[str, ...]) -> Edges:
+    """Give the edges of nothing."""
+    none, narrow_none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    return Edges(
+        ids=pa.array([], type=pa.string()),
+        hashes=np.zeros(0, dtype=np.uint64),
+        n_rows=0,
+        first_t=none,
+        last_t=none,
+        first_counts=np.zeros((3, 0), dtype=np.int32),
+        last_counts=np.zeros((3, 0), dtype=np.int32),
+        created=none,
+        first_terminal=none,
+        run_batch=narrow_none,
+        run_row=narrow_none,
+        run_start=none,
+        run_labels={name: Label(narrow_none, ()) for name in labels},
+        weights=np.zeros(1),
+    )
+
+
 def read_edges(
     source: Partition | Rows,
     as_of: int | None,

@@ -61,15 +61,15 @@ def hash_ids(ids: Any) -> Hashes:
     return hashes
 
 
-def number_batches(ids: list[Any], hashes: list[Hashes]) -> tuple[Ints, Any]:
+def number_batches(ids: list[Any], hashes: Hashes) -> tuple[Ints, Any]:
     """Assign numbers to the batches of several days, in the order in which they first appear.
 
     Parameters
     ----------
     ids : list of pyarrow string arrays
         Of each day, every batch once.
-    hashes : list of uint64 arrays
-        By `hash_ids`.
+    hashes : uint64 array
+        By `hash_ids`, of all days end to end.
 
     Returns
     -------
@@ -80,9 +80,8 @@ def number_batches(ids: list[Any], hashes: list[Hashes]) -> tuple[Ints, Any]:
     """
     if len(ids) == 1:
         return np.arange(len(ids[0]), dtype=np.int32), ids[0]
-    joined = np.concatenate(hashes)
-    order = np.argsort(joined, kind="stable").astype(np.int32)
-    is_new = run_starts(joined[order])
+    order = np.argsort(hashes, kind="stable").astype(np.int32)
+    is_new = run_starts(hashes[order])
     first_row = order[is_new]
     is_first = np.zeros(len(order), dtype=np.bool_)
     is_first[first_row] = True

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
+from safetykit_analytics.flow.calendar import from_us
 from safetykit_analytics.frame import table_from_frame
 
 if TYPE_CHECKING:
@@ -79,6 +80,13 @@ def list_partitions(observations: Any, as_of_date: dt.date | None = None) -> lis
     raise TypeError(
         f"expected a DataFrame of observations or a SnapshotStore, found {type(observations).__name__}"
     )
+
+
+def stored_days(observations: Any, as_of_us: int | None) -> Sequence[Partition]:
+    """List the partitions of what is not in memory, without the days after `as_of_us`; none of a DataFrame."""
+    if isinstance(observations, pd.DataFrame) or not isinstance(observations, Partitioned):
+        return []
+    return list_partitions(observations, None if as_of_us is None else from_us(as_of_us).date())
 
 
 def ordered_map(

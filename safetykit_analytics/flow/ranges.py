@@ -5,9 +5,12 @@ Place in the flow: below allocate. NumPy only.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from safetykit_analytics.flow.arrays import Floats, Ints
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.arrays import Floats, Ints
 
 
 def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:

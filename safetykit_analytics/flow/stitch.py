@@ -17,6 +17,7 @@ from safetykit_analytics.flow.numbering import number_batches
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.edges import Edges
+    from safetykit_analytics.flow.numbering import Hashes
     from safetykit_analytics.flow.observations import Label
 
 
@@ -45,6 +46,8 @@ class Stitched:
     ----------
     ids : pyarrow string array, shape (b,)
         Every batch.
+    hashes : uint64, shape (e,)
+        Of the id of each edge row.
     offset : int64, shape (days + 1,)
         Where the edge rows of each day start.
     batch : int32, shape (e,)
@@ -80,6 +83,7 @@ class Stitched:
     """
 
     ids: Any
+    hashes: Hashes
     offset: Ints
     batch: Ints
     start: Ints
@@ -120,7 +124,8 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
         return np.concatenate(columns.pop(name), axis=-1)
 
     offset = np.cumsum([0, *(len(some) for some in columns["ids"])])
-    batch, ids = number_batches(columns.pop("ids"), columns.pop("hashes"))
+    hashes = joined("hashes")
+    batch, ids = number_batches(columns.pop("ids"), hashes)
     order: Any = np.argsort(batch, kind="stable").astype(np.int32)
     is_new = run_starts(batch[order])
     begin, stop = run_bounds(is_new)
@@ -163,6 +168,7 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
     run_group, groups = groups_of([runs[name] for name in labels], len(run_edge))
     return Stitched(
         ids=ids,
+        hashes=hashes,
         offset=offset,
         batch=batch,
         start=start,

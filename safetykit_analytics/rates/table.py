@@ -21,6 +21,8 @@ from safetykit_analytics.flow.calendar import (
     zone,
 )
 from safetykit_analytics.flow.labels import parse_by
+from safetykit_analytics.flow.moving import work_of_store
+from safetykit_analytics.flow.partitions import stored_days
 from safetykit_analytics.flow.work import Source, Work, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.stats import cluster_rates
@@ -150,15 +152,16 @@ def rates(
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, such as 0.95; found {confidence!r}")
     settle = partial(error_rate_intervals, confidence=confidence)
-    if frequency is None:
-        lengths = tuple(parse_freq(name).length_us for name in AUTO_FREQS)
-        source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
-        buckets = partial(edges_over, _finest(source), calendar, first, stop)
-    else:
+    partitions = None if frequency is None else stored_days(observations, until)
+    if frequency and partitions:
         buckets = partial(edges_over, frequency, calendar, first, stop)
-        source = open_source(
-            observations, labels=names, as_of=until, executor=executor, calendar=buckets, settle=settle
+        work, now = work_of_store(
+            partitions, labels=names, as_of=until, calendar=buckets, settle=settle, executor=executor
         )
+        return _table(work, names, now, str(tz))
+    lengths = () if frequency else tuple(parse_freq(name).length_us for name in AUTO_FREQS)
+    source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
+    buckets = partial(edges_over, frequency or _finest(source), calendar, first, stop)
     return _table(work_of(source, buckets, settle=settle), names, source.as_of or 0, str(tz))
 
 

@@ -1,0 +1,316 @@
+"""The work of a whole store in the memory of some days of it, each file read once.
+
+Place in the flow: window → **moving** → rates.
+
+A window of days moves along. Days leave it when those that follow are known well ahead; of what left, only
+batches that may go on are remembered, and work in buckets that may still grow. Should something happen that
+this was wrong about, such as work on a batch of which nothing was seen for longer than the window, all is done
+once more with a window that is as long as the store: the result is always the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetykit_analytics.flow.allocate import Cells, Spans, no_cells, no_spans
+from safetykit_analytics.flow.arrays import NEVER, Floats, Ints
+from safetykit_analytics.flow.between import Between, Window, between_days
+from safetykit_analytics.flow.calendar import DAY_US
+from safetykit_analytics.flow.day import Calendar, DayWork, Settle, bounds_of, read_day
+from safetykit_analytics.flow.edges import Edges, no_edges
+from safetykit_analytics.flow.labels import natural_key
+from safetykit_analytics.flow.observations import Label
+from safetykit_analytics.flow.partitions import Partition, ordered_map
+from safetykit_analytics.flow.places import BEYOND, layout_of
+from safetykit_analytics.flow.stitch import Stitched, stitch
+from safetykit_analytics.flow.window import How, Part, by_place, settle_at, unobserved_time, work_in
+from safetykit_analytics.flow.work import Work
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
+
+# Days that leave the window at a time, and those that must be known beyond them. More of the first, and less
+# is stitched twice; more of the second, and a batch may go unseen for longer.
+STEP, AHEAD = 24, 8
+
+
+class _Surprise(Exception):  # noqa: N818 -- nothing is wrong with the data, only with what was expected
+    """Something happened to what had left the window."""
+
+
+@dataclass
+class _Total:
+    """All that has left the window: rows of group, bucket and what is known of it."""
+
+    groups: dict[tuple[str | None, ...], int]
+    group: list[Ints]
+    start: list[Ints]
+    sums: list[Floats]
+    n_batches: list[Ints]
+    observed: list[Ints]
+    settled: list[tuple[Ints, Ints, dict[str, Any]]]
+    forgotten: list[tuple[int, Any]]
+    n_lost: int = 0
+
+
+def work_of_store(
+    partitions: Sequence[Partition],
+    *,
+    labels: tuple[str, ...],
+    as_of: int | None,
+    calendar: Calendar,
+    settle: Settle,
+    executor: Executor | None,
+) -> tuple[Work, int]:
+    """Put all work together.
+
+    Returns
+    -------
+    work : Work
+        Without the work of each batch.
+    as_of : int
+        The last observation, unless one was given.
+    """
+    how = How(as_of, executor, calendar, settle)
+    try:
+        return _move(partitions, labels, how, STEP)
+    except _Surprise:
+        return _move(partitions, labels, how, len(partitions))
+
+
+def _move(partitions: Sequence[Partition], labels: tuple[str, ...], how: How, step: int) -> tuple[Work, int]:
+    tasks = ((piece, how.as_of, labels, how.calendar, how.settle) for piece in partitions)
+    visits = zip(partitions, ordered_map(read_day, tasks, how.executor), strict=True)
+    total = _Total({}, [], [], [], [], [], [], [])
+    queue: list[tuple[Partition, Edges, DayWork]] = []
+    past, waiting = no_edges(labels), None
+    since, left, as_of, is_last = -BEYOND, -BEYOND, -BEYOND, False
+    while not is_last:
+        n_old = len(queue)
+        queue += [(piece, *visit) for piece, visit in islice(visits, step + AHEAD - n_old)]
+        is_last = len(queue) < step + AHEAD
+        n_final = len(queue) if is_last else step
+        parts = [past, *(edges for _, edges, _ in queue)]
+        as_of = max([as_of, *(int(part.last_t.max(initial=-BEYOND)) for part in parts)])
+        known = stitch(list(parts), labels)
+        pieces, days = [piece for piece, _, _ in queue], [day for _, _, day in queue]
+        window = Window(known, [None, *pieces], [None, *days])
+        links = between_days(window)
+        _check(window, links[1], past, 1 + n_old, left, total)
+        part = work_in(window, links, range(1, 1 + n_final), how, waiting)
+        until = 2 * BEYOND if is_last else left
+        _let_go(part, since, until, how.settle, total)
+        since = until
+        if not is_last:
+            past, number, gone = _past(known, parts, 1 + n_final)
+            total.forgotten.append((left, gone))
+            waiting = _renumbered(_remaining(part, until), number, total)
+            left = bounds_of(queue[step][0])[0]
+            queue = queue[step:]
+    if how.as_of is not None:
+        as_of = how.as_of
+    return _whole(total, known, how, as_of), as_of
+
+
+def _check(window: Window, between: Between, past: Edges, n_known: int, left: int, total: _Total) -> None:
+    """Raise if something new concerns what has left the window.
+
+    Parameters
+    ----------
+    window : Window
+    between : Between
+    past : Edges
+    n_known : int
+        Pieces of the window that have been in it before.
+    left : int
+        Instant before which all days have left.
+    total : _Total
+    """
+    known = window.known
+    late = (between.to_day >= n_known) & (between.intervals.start < left)
+    if late.any():
+        raise _Surprise
+    for name, label in known.run_labels.items():
+        # Its work was added as that of a batch without label.
+        named = (past.run_labels[name].codes < 0) & (label.codes[: len(past.ids)] >= 0)
+        if (past.last_counts[:, named] != 0).any():
+            raise _Surprise
+    new = np.flatnonzero(known.is_first[known.offset[n_known] :]) + known.offset[n_known]
+    created, hashes = known.created[new], known.hashes[new]
+    for until, gone in total.forgotten:
+        # Nobody observes a batch more than a day before it is created.
+        may = (created == NEVER) | (created < until + DAY_US)
+        if may.any() and np.isin(hashes[may], gone).any():
+            raise _Surprise
+
+
+def _let_go(part: Part, since: int, until: int, settle: Settle, total: _Total) -> None:
+    """Move what cannot grow any more into the total.
+
+    Parameters
+    ----------
+    part : Part
+    since, until : int
+        Buckets that end after the one and by the other become final; those that ended earlier are.
+    settle : Settle
+    total : _Total
+    """
+    bucket = part.layout.buckets()
+    start, end = part.edges[bucket], part.edges[bucket + 1]
+    group = np.array([total.groups.setdefault(names, len(total.groups)) for names in part.groups])
+    group = group[part.layout.groups()]
+    is_inside = (bucket > 0) & (bucket < len(part.edges) - 2)
+    final = np.flatnonzero(is_inside & ~part.closed & (end > since) & (end <= until))
+    for places, values in [*part.settled, settle_at(part, final, settle)]:
+        total.settled.append((group[places], start[places], values))
+    n_batches = part.n_batches + np.bincount(part.cells.place, minlength=part.layout.size)
+    places = np.flatnonzero((end <= until) & ((n_batches > 0) | (part.observed > 0)))
+    total.group.append(group[places])
+    total.start.append(start[places])
+    total.sums.append(part.sums[:, places])
+    total.n_batches.append(n_batches[places])
+    total.observed.append(part.observed[places])
+
+
+def _remaining(part: Part, until: int) -> Part:
+    """Give what may still grow: buckets that end after `until`."""
+    cut = int(np.searchsorted(part.edges[1:], until, side="right"))
+    bucket, group = part.layout.buckets(), part.layout.groups()
+    kept = bucket >= cut
+    place = np.flatnonzero(kept)
+    before = np.append(0, np.cumsum(kept))
+    # The bucket before the cut becomes the guard.
+    shift = max(cut - 1, 0)
+    cells = part.cells.take(np.flatnonzero(kept[part.cells.place]))
+    first, stop = before[part.spans.first], before[part.spans.stop]
+    spans = Spans(part.spans.batch, first, stop, part.spans.pace).take(stop > first)
+    return replace(
+        part,
+        edges=np.append(-BEYOND, part.edges[shift + 1 :]),
+        layout=layout_of(group[place], bucket[place] - shift, bucket[place] - shift, len(part.groups)),
+        sums=part.sums[:, place],
+        n_batches=part.n_batches[place],
+        observed=part.observed[place],
+        closed=part.closed[place],
+        settled=[],
+        cells=Cells(cells.batch, before[cells.place], cells.work),
+        spans=spans,
+    )
+
+
+def _renumbered(part: Part, number: Ints, total: _Total) -> Part:
+    """Give batches the numbers that they will have; those that are forgotten some that nobody will have."""
+    lost = -1 - np.arange(len(number)) - total.n_lost
+
+    def renumber(batch: Ints) -> Ints:
+        known = np.maximum(batch, 0)
+        found = np.where(number[known] >= 0, number[known], lost[known])
+        return np.where(batch >= 0, found, batch)
+
+    total.n_lost += len(number)
+    return replace(
+        part,
+        cells=replace(part.cells, batch=renumber(part.cells.batch)),
+        spans=replace(part.spans, batch=renumber(part.spans.batch)),
+    )
+
+
+def _past(known: Stitched, parts: list[Edges], n_left: int) -> tuple[Edges, Ints, Any]:
+    """Reduce the first pieces of a window to one edge row for each batch that may go on.
+
+    Returns
+    -------
+    past : Edges
+    number : int64 array, one per batch of the window
+        Its row there; -1 for those that have ended and were not seen in the rest of the window.
+    gone : uint64 array
+        The hashes of those.
+    """
+    cut = known.offset[n_left]
+    is_before = known.order < cut
+    batch = known.batch[known.order]
+    goes_on = np.append(batch[1:] == batch[:-1], [False])
+    follows = np.append(is_before[1:], [False])
+    last = is_before & ~(goes_on & follows)
+    rows, seen_later = known.order[last], (goes_on & ~follows)[last]
+    ended = known.settled[rows] | (known.first_terminal[rows] != NEVER)
+    kept = ~ended | seen_later
+    gone = np.sort(known.hashes[rows[~kept]])
+    rows, ended = rows[kept], ended[kept]
+    owner = known.batch[rows]
+    number = np.full(len(known.ids), -1, dtype=np.int64)
+    number[owner] = np.arange(len(rows))
+    run = np.searchsorted(known.run_edge, rows, side="right") - 1
+    last_t = known.last_t[rows]
+    counts = np.concatenate([part.last_counts for part in parts[:n_left]], axis=1)[:, rows]
+    past = Edges(
+        ids=known.ids.take(owner),
+        hashes=known.hashes[rows],
+        n_rows=len(rows),
+        first_t=last_t,
+        last_t=last_t,
+        first_counts=counts,
+        last_counts=counts,
+        created=known.created[known.first_row[owner]],
+        first_terminal=np.where(ended, last_t, NEVER),
+        run_batch=np.arange(len(rows), dtype=np.int32),
+        run_row=np.arange(len(rows), dtype=np.int32),
+        run_start=np.full(len(rows), NEVER),
+        run_labels={name: Label(label.codes[run], label.names) for name, label in known.run_labels.items()},
+        weights=np.zeros(1),
+    )
+    return past, number, gone
+
+
+def _whole(total: _Total, known: Stitched, how: How, as_of: int) -> Work:
+    """Put all that has left the window into one layout."""
+    names = sorted(total.groups, key=lambda group: [natural_key(name) for name in group])
+    rank = np.empty(len(names), dtype=np.int64)
+    for place, name in enumerate(names):
+        rank[total.groups[name]] = place
+    group, start = rank[np.concatenate(total.group)], np.concatenate(total.start)
+    inner = start[start > -BEYOND]
+    edges = how.calendar(int(inner.min(initial=BEYOND)), int(inner.max(initial=-BEYOND)))
+    bucket = np.searchsorted(edges, start, side="right") - 1
+    layout = layout_of(group, bucket, bucket, len(names))
+    places = layout.base(group) + bucket
+    n_batches, observed = np.zeros(layout.size, dtype=np.int64), np.zeros(layout.size, dtype=np.int64)
+    np.add.at(n_batches, places, np.concatenate(total.n_batches))
+    np.add.at(observed, places, np.concatenate(total.observed))
+    sums = np.array(
+        [
+            np.bincount(places, weights=row, minlength=layout.size)
+            for row in np.concatenate(total.sums, axis=1)
+        ]
+    )
+    number = {name: place for place, name in enumerate(names)}
+    own = np.array([number.get(name, -1) for name in known.groups], dtype=np.int64)
+    work = Work(
+        groups=names,
+        edges=edges,
+        layout=layout,
+        sums=sums,
+        n_batches=n_batches,
+        observed=observed,
+        unobserved=unobserved_time(known, edges, layout, as_of, own),
+        settled={},
+        cells=no_cells(),
+        spans=no_spans(),
+    )
+    settled = []
+    is_open = np.ones(layout.size, dtype=np.bool_)
+    for own_group, starts, values in total.settled:
+        at = rank[own_group]
+        step = np.searchsorted(edges, starts, side="right") - 1 - layout.first[at]
+        there = (step >= 0) & (step < np.diff(layout.offset)[at])
+        places = (layout.offset[:-1][at] + step)[there]
+        is_open[places] = False
+        settled.append((places, {name: some[there] for name, some in values.items()}))
+    # Nothing happened there.
+    settled.append(settle_at(work, np.flatnonzero(is_open), how.settle))
+    return replace(work, settled=by_place(settled, layout.size))

@@ -1,0 +1,279 @@
+"""The work of partitions that follow one another, each by its own work and by what leads into it.
+
+Place in the flow: day, between → **window** → work, moving.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetykit_analytics.flow.allocate import (
+    Cells,
+    Intervals,
+    Spans,
+    clusters,
+    covering,
+    join,
+    join_spans,
+    merge,
+    spread,
+)
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
+from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
+from safetykit_analytics.flow.day import Calendar, DayWork, Plan, Settle, bounds_of, read_again
+from safetykit_analytics.flow.partitions import ordered_map
+from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Executor
+
+    from safetykit_analytics.flow.stitch import Stitched
+    from safetykit_analytics.flow.work import Work
+
+
+@dataclass(frozen=True)
+class Part:
+    """Work by group and bucket, some of which may still grow; arrays have one element per place.
+
+    Attributes
+    ----------
+    groups : list of tuples
+    edges : int64 array
+        With guards.
+    layout : Layout
+    sums : float64 array, shape (9, places)
+    n_batches : int64 array
+        Without those of `cells`.
+    observed : int64 array
+        Microseconds in which batches were active, up to their last observation.
+    closed : bool array
+        Nothing more can happen there, and it is settled.
+    settled : list of pairs of places and dict of arrays
+        What was made of the batches of places that have just been closed.
+    cells, spans : Cells, Spans
+        Of places that are not closed.
+    """
+
+    groups: list[tuple[str | None, ...]]
+    edges: Ints
+    layout: Layout
+    sums: Floats
+    n_batches: Ints
+    observed: Ints
+    closed: Flags
+    settled: list[tuple[Ints, dict[str, Any]]]
+    cells: Cells
+    spans: Spans
+
+
+@dataclass(frozen=True)
+class How:
+    """What is the same for every partition."""
+
+    as_of: int | None
+    executor: Executor | None
+    calendar: Calendar
+    settle: Settle | None
+    keep_batches: bool = False
+
+
+def work_in(
+    window: Window, links: tuple[Flags, Between], days: range, how: How, waiting: Part | None = None
+) -> Part:
+    """Put together the work that ends with an observation of some of the days.
+
+    Parameters
+    ----------
+    window : Window
+    links : tuple
+        Of `between_days`.
+    days : range
+        Those that are to be added. What happened before them is in `waiting`, as far as it can still grow.
+    how : How
+    waiting : Part, optional
+        Its batches have the numbers that they have in the window.
+    """
+    known, (claimed, between) = window.known, links
+    groups = list(known.groups)
+    if waiting is not None:
+        groups += [names for names in waiting.groups if names not in set(groups)]
+    edges, layout = _layout(known, days, how.calendar, groups, waiting)
+    mine = np.flatnonzero((between.to_day >= days.start) & (between.to_day < days.stop))
+    sums, cells, spans = spread(_take(between.intervals, mine), edges, layout)
+    n_batches, closed = covering(spans, layout.size), np.zeros(layout.size, dtype=np.bool_)
+    all_cells, all_spans = [cells], [spans]
+    settled: list[tuple[Ints, dict[str, Any]]] = []
+
+    def add(part: DayWork | Part, batch: Ints | None) -> Ints:
+        places = places_in(part, groups, edges, layout)
+        sums[:, places] += part.sums
+        n_batches[places] += part.n_batches
+        closed[places] |= part.closed
+        own = part.cells.batch if batch is None else batch[part.cells.batch]
+        all_cells.append(Cells(own, places[part.cells.place], part.cells.work))
+        if len(part.spans.first):
+            # A group's buckets stand side by side in both layouts: a range stays a range.
+            first = places[part.spans.first]
+            stop = first + part.spans.stop - part.spans.first
+            own = part.spans.batch if batch is None else batch[part.spans.batch]
+            all_spans.append(Spans(own, first, stop, part.spans.pace))
+        return places
+
+    observed = _observed(known, days, edges, layout)
+    if waiting is not None:
+        observed[add(waiting, None)] += waiting.observed
+    for day, part in _days(window, days, how, claimed, between):
+        places = add(part, known.batch[known.offset[day] : known.offset[day + 1]])
+        settled.append((places[part.closed], part.settled))
+    cells = merge(join(all_cells), layout.size)
+    return Part(
+        groups=groups,
+        edges=edges,
+        layout=layout,
+        sums=sums,
+        n_batches=n_batches,
+        observed=observed,
+        closed=closed,
+        settled=settled,
+        cells=cells,
+        spans=join_spans(all_spans),
+    )
+
+
+def settle_at(part: Part | Work, places: Ints, settle: Settle) -> tuple[Ints, dict[str, Any]]:
+    """Settle some places of which all is known."""
+    length = np.diff(part.edges)[part.layout.buckets()]
+
+    def batches(wanted: Flags) -> Cells:
+        chosen = np.zeros(part.layout.size, dtype=np.bool_)
+        chosen[places[wanted]] = True
+        return clusters(part.cells, part.spans, chosen, length)
+
+    return places, settle(part.sums[:, places], batches)
+
+
+def places_in(
+    part: DayWork | Part, groups: list[tuple[str | None, ...]], edges: Ints, layout: Layout
+) -> Ints:
+    """Give where the places of one layout stand in another that holds them."""
+    number = {names: group for group, names in enumerate(groups)}
+    # A group of which nobody knows has no work, and no place.
+    group = np.array([number.get(names, 0) for names in part.groups], dtype=np.int64)
+    bucket = np.searchsorted(edges, part.edges[:-1], side="right") - 1
+    return layout.base(group[part.layout.groups()]) + bucket[part.layout.buckets()]
+
+
+def _take(intervals: Intervals, which: Ints) -> Intervals:
+    return Intervals(
+        intervals.start[which],
+        intervals.end[which],
+        intervals.delta[:, which],
+        intervals.batch[which],
+        intervals.group[which],
+    )
+
+
+def _runs(known: Stitched, days: range) -> slice:
+    return slice(known.day_runs(days.start).start, known.day_runs(days.stop - 1).stop)
+
+
+def _layout(
+    known: Stitched,
+    days: range,
+    calendar: Calendar,
+    groups: list[tuple[str | None, ...]],
+    waiting: Part | None,
+) -> tuple[Ints, Layout]:
+    """Lay out all that the label runs of some days touch, and what waits."""
+    runs = _runs(known, days)
+    start, end, group = known.run_start[runs], known.run_end[runs], known.run_group[runs]
+    first, last = int(start.min(initial=BEYOND)), int(end.max(initial=-BEYOND))
+    if waiting is not None:
+        inner = waiting.edges[1:-1]
+        first, last = min(first, int(inner.min(initial=first))), max(last, int(inner.max(initial=last)))
+    edges = calendar(first, last)
+    low = first_bucket(edges, start)
+    high = np.maximum(last_bucket(edges, end), low)
+    if waiting is not None:
+        number = {names: at for at, names in enumerate(groups)}
+        own = np.array([number[names] for names in waiting.groups], dtype=np.int64)
+        bucket = np.searchsorted(edges, waiting.edges[:-1], side="right") - 1
+        place = bucket[waiting.layout.buckets()]
+        group = np.append(group, own[waiting.layout.groups()])
+        low, high = np.append(low, place), np.append(high, place)
+    return edges, layout_of(group, low, high, len(groups))
+
+
+def _days(
+    window: Window, days: range, how: How, claimed: Flags, between: Between
+) -> Iterator[tuple[int, DayWork]]:
+    """Give the work of each day: as guessed where the guess was right, else from a second visit."""
+    wrong = wrong_guesses(window, claimed, between)
+    again = [day for day in days if wrong[day]]
+    free_from, free_until = untouched(window, between)
+    if how.keep_batches:
+        free_from[:] = BEYOND
+    tasks = []
+    for day in again:
+        piece = window.pieces[day]
+        assert piece is not None
+        plan = _plan(window.known, day, claimed, free_from[day], free_until[day])
+        tasks.append((piece, how.as_of, plan, how.calendar, how.settle, bounds_of(piece)))
+    results = ordered_map(read_again, tasks, how.executor)
+    for day in days:
+        part = next(results) if wrong[day] else window.days[day]
+        assert part is not None
+        yield day, part
+
+
+def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until: Ints) -> Plan:
+    """Say what is known of a partition."""
+    runs, here = known.day_runs(day), slice(known.offset[day], known.offset[day + 1])
+    occurs = np.zeros(len(known.groups), dtype=np.bool_)
+    occurs[known.run_group[runs]] = True
+    group = np.flatnonzero(occurs)
+    return Plan(
+        groups=[known.groups[number] for number in group.tolist()],
+        run_row=known.run_row[runs],
+        run_group=(np.cumsum(occurs) - 1)[known.run_group[runs]],
+        claimed=claimed[here],
+        start=np.where(claimed, known.start, known.end)[here],
+        free_from=free_from[group],
+        free_until=free_until[group],
+    )
+
+
+def _observed(known: Stitched, days: range, edges: Ints, layout: Layout) -> Ints:
+    """Sum the time in which batches were active, up to their last observation."""
+    runs = _runs(known, days)
+    edge, start, stop = known.run_edge[runs], known.run_start[runs], known.run_end[runs]
+    ended = known.first_terminal[edge]
+    stop = np.where(ended == NEVER, stop, np.minimum(stop, ended))
+    stop = np.where(known.settled[edge], start, stop)
+    return add_time(start, stop, known.run_group[runs], edges, layout)
+
+
+def unobserved_time(
+    known: Stitched, edges: Ints, layout: Layout, as_of: int | None, number: Ints | None = None
+) -> Ints:
+    """Sum the time in which batches were active after their last observation.
+
+    Groups have the numbers of `known` in the layout, or those in `number`, -1 for none.
+    """
+    last_group = np.zeros(len(known.batch), dtype=np.int64)
+    last_group[known.run_edge] = known.run_group if number is None else number[known.run_group]
+    still = known.last_row[~known.is_terminal]
+    still = still[last_group[still] >= 0]
+    stop = np.full(len(still), as_of or 0)
+    return add_time(known.last_t[still], stop, last_group[still], edges, layout)
+
+
+def by_place(settled: list[tuple[Ints, dict[str, Any]]], n_places: int) -> dict[str, Any]:
+    """Put what was settled here and there into the order of the places."""
+    order = np.empty(n_places, dtype=np.int64)
+    order[np.concatenate([places for places, _ in settled])] = np.arange(n_places)
+    return {name: np.concatenate([values[name] for _, values in settled])[order] for name in settled[-1][1]}
