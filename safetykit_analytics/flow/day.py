@@ -117,7 +117,7 @@ def read_day(
     piece: Partition, as_of: int | None, labels: tuple[str, ...], calendar: Calendar, settle: Settle
 ) -> tuple[Edges, DayWork]:
     """Read one partition and reduce it to its edges and, by a guess, to its work."""
-    rows = rows_of(piece.read((*EDGE_COLUMNS, *labels)), as_of=as_of, labels=labels)
+    rows = rows_of(piece.read((*EDGE_COLUMNS, *labels)), as_of=as_of, labels=labels, is_sorted=True)
     edges = edges_of(rows)
     bounds = bounds_of(piece)
     plan, guessed = _guess(rows, edges, labels, bounds[0])
@@ -134,7 +134,7 @@ def read_again(
 ) -> DayWork:
     """Read one partition and reduce it to its work by what is known of it."""
     if not isinstance(source, Rows):
-        source = rows_of(source.read(BARE_COLUMNS), as_of=as_of, labels=())
+        source = rows_of(source.read(BARE_COLUMNS), as_of=as_of, labels=(), is_sorted=True)
     return _work(source, plan, calendar, settle, bounds, np.zeros(0, dtype=np.int64))
 
 

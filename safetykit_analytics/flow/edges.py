@@ -98,7 +98,7 @@ def read_edges(
     """Read one partition and reduce it to its edges."""
     if not isinstance(source, Rows):
         columns = (*EDGE_COLUMNS, *labels, *(STATE_COLUMNS if state else ()))
-        source = rows_of(source.read(columns), as_of=as_of, labels=labels)
+        source = rows_of(source.read(columns), as_of=as_of, labels=labels, is_sorted=True)
     return edges_of(source, lengths, state=state)
 
 
@@ -106,7 +106,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     """Reduce sorted observations to their edges."""
     n = len(rows.t)
     first, last = rows.first[:-1], rows.first[1:] - 1
-    terminal_row = _first_row(rows.terminal, first, n)
+    terminal_row = _first_row(np.flatnonzero(rows.terminal), rows.first, n)
     is_start = np.zeros(n, dtype=np.bool_)
     is_start[first] = True
     is_run = is_start.copy()
@@ -137,9 +137,12 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     )
 
 
-def _first_row(flags: Flags, first: Ints, n: int) -> Ints:
-    """Give the first flagged row of each batch, n where there is none."""
-    return np.minimum.reduceat(np.where(flags, np.arange(n), n), first)
+def _first_row(flagged: Ints, first: Ints, n: int) -> Ints:
+    """Give the first of the flagged rows of each batch, n where there is none."""
+    row = np.full(len(first) - 1, n)
+    # Of several values for one place the last is kept.
+    row[np.searchsorted(first, flagged[::-1], side="right") - 1] = flagged[::-1]
+    return row
 
 
 def _last_row(flags: Flags, first: Ints) -> Ints:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.flow.allocate import Cells, Spans, no_cells, no_spans
+from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no_spans
 from safetykit_analytics.flow.arrays import NEVER, Floats, Ints
 from safetykit_analytics.flow.between import Between, Window, between_days
 from safetykit_analytics.flow.calendar import DAY_US
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor
 
-# Days that leave the window at a time, and those that must be known beyond them. More of the first, and less
-# is stitched twice; more of the second, and a batch may go unseen for longer.
+# Days that leave the window at a time, and those that must be known beyond them, no more than the first. More
+# of the first, and less is stitched twice; more of the second, and a batch may go unseen for longer.
 STEP, AHEAD = 24, 8
 
 
@@ -90,6 +90,7 @@ def _move(partitions: Sequence[Partition], labels: tuple[str, ...], how: How, st
     queue: list[tuple[Partition, Edges, DayWork]] = []
     past, waiting = no_edges(labels), None
     since, left, as_of, is_last = -BEYOND, -BEYOND, -BEYOND, False
+    first, last = BEYOND, -BEYOND
     while not is_last:
         n_old = len(queue)
         queue += [(piece, *visit) for piece, visit in islice(visits, step + AHEAD - n_old)]
@@ -102,19 +103,23 @@ def _move(partitions: Sequence[Partition], labels: tuple[str, ...], how: How, st
         window = Window(known, [None, *pieces], [None, *days])
         links = between_days(window)
         _check(window, links[1], past, 1 + n_old, left, total)
+        first, last = (
+            min(first, int(known.run_start.min(initial=BEYOND))),
+            max(last, int(known.run_end.max(initial=-BEYOND))),
+        )
         part = work_in(window, links, range(1, 1 + n_final), how, waiting)
         until = 2 * BEYOND if is_last else left
         _let_go(part, since, until, how.settle, total)
         since = until
         if not is_last:
             past, number, gone = _past(known, parts, 1 + n_final)
-            total.forgotten.append((left, gone))
             waiting = _renumbered(_remaining(part, until), number, total)
             left = bounds_of(queue[step][0])[0]
+            total.forgotten.append((left, gone))
             queue = queue[step:]
     if how.as_of is not None:
         as_of = how.as_of
-    return _whole(total, known, how, as_of), as_of
+    return _whole(total, how.calendar(first, last), known, how, as_of), as_of
 
 
 def _check(window: Window, between: Between, past: Edges, n_known: int, left: int, total: _Total) -> None:
@@ -136,9 +141,8 @@ def _check(window: Window, between: Between, past: Edges, n_known: int, left: in
     if late.any():
         raise _Surprise
     for name, label in known.run_labels.items():
-        # Its work was added as that of a batch without label.
-        named = (past.run_labels[name].codes < 0) & (label.codes[: len(past.ids)] >= 0)
-        if (past.last_counts[:, named] != 0).any():
+        # What it did was added as that of a batch without label.
+        if ((past.run_labels[name].codes < 0) & (label.codes[: len(past.ids)] >= 0)).any():
             raise _Surprise
     new = np.flatnonzero(known.is_first[known.offset[n_known] :]) + known.offset[n_known]
     created, hashes = known.created[new], known.hashes[new]
@@ -162,8 +166,8 @@ def _let_go(part: Part, since: int, until: int, settle: Settle, total: _Total) -
     """
     bucket = part.layout.buckets()
     start, end = part.edges[bucket], part.edges[bucket + 1]
-    group = np.array([total.groups.setdefault(names, len(total.groups)) for names in part.groups])
-    group = group[part.layout.groups()]
+    numbers = [total.groups.setdefault(names, len(total.groups)) for names in part.groups]
+    group = np.array(numbers, dtype=np.int64)[part.layout.groups()]
     is_inside = (bucket > 0) & (bucket < len(part.edges) - 2)
     final = np.flatnonzero(is_inside & ~part.closed & (end > since) & (end <= until))
     for places, values in [*part.settled, settle_at(part, final, settle)]:
@@ -267,27 +271,25 @@ def _past(known: Stitched, parts: list[Edges], n_left: int) -> tuple[Edges, Ints
     return past, number, gone
 
 
-def _whole(total: _Total, known: Stitched, how: How, as_of: int) -> Work:
+def _whole(total: _Total, edges: Ints, known: Stitched, how: How, as_of: int) -> Work:
     """Put all that has left the window into one layout."""
-    names = sorted(total.groups, key=lambda group: [natural_key(name) for name in group])
-    rank = np.empty(len(names), dtype=np.int64)
+    group, start = np.concatenate(total.group), np.concatenate(total.start)
+    shown = set(group.tolist())
+    names = [name for name, own in total.groups.items() if own in shown]
+    names.sort(key=lambda group: [natural_key(name) for name in group])
+    rank = np.full(len(total.groups), -1)
     for place, name in enumerate(names):
         rank[total.groups[name]] = place
-    group, start = rank[np.concatenate(total.group)], np.concatenate(total.start)
-    inner = start[start > -BEYOND]
-    edges = how.calendar(int(inner.min(initial=BEYOND)), int(inner.max(initial=-BEYOND)))
+    group = rank[group]
     bucket = np.searchsorted(edges, start, side="right") - 1
     layout = layout_of(group, bucket, bucket, len(names))
     places = layout.base(group) + bucket
     n_batches, observed = np.zeros(layout.size, dtype=np.int64), np.zeros(layout.size, dtype=np.int64)
     np.add.at(n_batches, places, np.concatenate(total.n_batches))
     np.add.at(observed, places, np.concatenate(total.observed))
-    sums = np.array(
-        [
-            np.bincount(places, weights=row, minlength=layout.size)
-            for row in np.concatenate(total.sums, axis=1)
-        ]
-    )
+    sums = np.zeros((N_SUMS, layout.size))
+    for row, some in zip(sums, np.concatenate(total.sums, axis=1), strict=True):
+        row += np.bincount(places, weights=some, minlength=layout.size)
     number = {name: place for place, name in enumerate(names)}
     own = np.array([number.get(name, -1) for name in known.groups], dtype=np.int64)
     work = Work(
@@ -305,10 +307,13 @@ def _whole(total: _Total, known: Stitched, how: How, as_of: int) -> Work:
     settled = []
     is_open = np.ones(layout.size, dtype=np.bool_)
     for own_group, starts, values in total.settled:
-        at = rank[own_group]
-        step = np.searchsorted(edges, starts, side="right") - 1 - layout.first[at]
-        there = (step >= 0) & (step < np.diff(layout.offset)[at])
-        places = (layout.offset[:-1][at] + step)[there]
+        at, bucket = rank[own_group], np.searchsorted(edges, starts, side="right") - 1
+        # Places without any work or time have no row.
+        there = np.flatnonzero((at >= 0) & (bucket > 0) & (bucket < len(edges) - 2))
+        step = bucket[there] - layout.first[at[there]]
+        has_row = (step >= 0) & (step < np.diff(layout.offset)[at[there]])
+        there = there[has_row]
+        places = layout.offset[:-1][at[there]] + step[has_row]
         is_open[places] = False
         settled.append((places, {name: some[there] for name, some in values.items()}))
     # Nothing happened there.

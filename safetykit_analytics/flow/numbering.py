@@ -46,19 +46,26 @@ def hash_ids(ids: Any) -> Hashes:
     ends = np.frombuffer(offsets, dtype=np.int32)[ids.offset : ids.offset + len(ids) + 1].astype(np.int64)
     text = np.frombuffer(data or b"", dtype=np.uint8)
     lengths = np.diff(ends)
+    if (lengths == lengths[0]).all():
+        return _hash(text[ends[0] : ends[-1]].reshape(len(ids), int(lengths[0])))
     for length in np.unique(lengths).tolist():
         rows = np.flatnonzero(lengths == length)
-        padded = np.zeros((len(rows), -(-length // 8) * 8), dtype=np.uint8)
-        if len(rows) == len(ids):
-            padded[:, :length] = text[ends[0] : ends[-1]].reshape(len(rows), length)
-        else:
-            padded[:, :length] = text[ends[rows][:, None] + np.arange(length)]
-        mixed = np.full(len(rows), length, dtype=np.uint64)
-        for word in padded.view("<u8").T:
-            mixed = (mixed ^ word) * _FACTOR
-            mixed ^= mixed >> _SHIFT
-        hashes[rows] = mixed
+        hashes[rows] = _hash(text[ends[rows][:, None] + np.arange(length)])
     return hashes
+
+
+def _hash(texts: Any) -> Hashes:
+    """Hash texts of one length, given as bytes, shape (n, length)."""
+    n, length = texts.shape
+    if length % 8:
+        padded = np.zeros((n, -(-length // 8) * 8), dtype=np.uint8)
+        padded[:, :length] = texts
+        texts = padded
+    mixed = np.full(n, length, dtype=np.uint64)
+    for word in np.ascontiguousarray(texts).view("<u8").T:
+        mixed = (mixed ^ word) * _FACTOR
+        mixed ^= mixed >> _SHIFT
+    return mixed
 
 
 def number_batches(ids: list[Any], hashes: Hashes) -> tuple[Ints, Any]:

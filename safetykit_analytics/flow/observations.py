@@ -90,7 +90,9 @@ class Rows:
         return one_array(self.table.column(column)).take(pa.array(ordered_rows(rows, self.order)))
 
 
-def rows_of(table: Any, *, as_of: int | None = None, labels: Sequence[str] = LABELS) -> Rows:
+def rows_of(
+    table: Any, *, as_of: int | None = None, labels: Sequence[str] = LABELS, is_sorted: bool = False
+) -> Rows:
     """Sort observations if they are not, drop duplicate keys, leave out what is later than `as_of`.
 
     Parameters
@@ -101,10 +103,12 @@ def rows_of(table: Any, *, as_of: int | None = None, labels: Sequence[str] = LAB
         Microseconds since 1970, UTC.
     labels : sequence of str
         Label columns to read.
+    is_sorted : bool
+        The table is known to be sorted, each key once.
     """
     batch, ids = _encode(table.column("batch_id"))
     t = instants(table.column("observed_at"))
-    order = _order(batch, t, as_of, table)
+    order = _until(t, as_of) if is_sorted else _order(batch, t, as_of, table)
 
     def ordered(values: Any) -> Any:
         return values if order is None else values[order]
@@ -124,8 +128,11 @@ def rows_of(table: Any, *, as_of: int | None = None, labels: Sequence[str] = LAB
     if "created_at" in table.column_names:
         rows = pa.array(ordered_rows(start, order))
         created = instants(one_array(table.column("created_at")).take(rows))
+    own = batch[start]
+    if len(own) != len(ids) or (own != np.arange(len(ids))).any():
+        ids = ids.take(pa.array(own))
     return Rows(
-        ids=ids.take(pa.array(batch[start])),
+        ids=ids,
         first=np.append(start, len(t)),
         t=t,
         counts=counts,
@@ -176,11 +183,15 @@ def _label(codes: Ints, names: Any) -> Label:
     return Label(codes, tuple(texts))
 
 
+def _until(t: Ints, as_of: int | None) -> Ints | None:
+    """Give the rows that are not later than `as_of`; None where none is."""
+    return np.flatnonzero(t <= as_of) if as_of is not None and len(t) and int(t.max()) > as_of else None
+
+
 def _order(batch: Ints, t: Ints, as_of: int | None, table: Any) -> Ints | None:
     """Give the rows of the table in order, each key once; None where all of them are so already."""
-    kept = None
-    if as_of is not None and len(t) and int(t.max()) > as_of:
-        kept = np.flatnonzero(t <= as_of)
+    kept = _until(t, as_of)
+    if kept is not None:
         batch, t = batch[kept], t[kept]
     if _is_sorted(batch, t):
         return kept

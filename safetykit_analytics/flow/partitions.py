@@ -27,6 +27,8 @@ _Result = TypeVar("_Result")
 # Tasks handed to an executor ahead of the one whose result is due: enough to keep a few dozen workers
 # busy, few enough that finished results cannot pile up.
 _AHEAD = 64
+# Results that a thread may be ahead of the one that is due, while whoever takes them is busy.
+_PER_THREAD = 6
 # More threads than this wait for one another.
 _THREADS = 4
 
@@ -106,7 +108,7 @@ def ordered_map(
     else:
         threads = min(_THREADS, os.cpu_count() or 1)
         with ThreadPoolExecutor(threads) as pool:
-            yield from _in_order(function, tasks, pool, threads + 1)
+            yield from _in_order(function, tasks, pool, _PER_THREAD * threads)
 
 
 def _in_order(

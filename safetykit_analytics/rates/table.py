@@ -154,14 +154,14 @@ def rates(
     settle = partial(error_rate_intervals, confidence=confidence)
     partitions = None if frequency is None else stored_days(observations, until)
     if frequency and partitions:
-        buckets = partial(edges_over, frequency, calendar, first, stop)
+        buckets = partial(edges_over, frequency, calendar, (first, stop))
         work, now = work_of_store(
             partitions, labels=names, as_of=until, calendar=buckets, settle=settle, executor=executor
         )
         return _table(work, names, now, str(tz))
     lengths = () if frequency else tuple(parse_freq(name).length_us for name in AUTO_FREQS)
     source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
-    buckets = partial(edges_over, frequency or _finest(source), calendar, first, stop)
+    buckets = partial(edges_over, frequency or _finest(source), calendar, (first, stop))
     return _table(work_of(source, buckets, settle=settle), names, source.as_of or 0, str(tz))
 
 

@@ -29,7 +29,7 @@ def test_the_same_id_has_the_same_number_on_every_day_and_no_other_id_has_it(
 ) -> None:
     ids = [pa.array(sorted(day), type=pa.string()) for day in days]
     hashes = [hash_ids(day) % np.uint64(2 if collide else 2**63) for day in ids]
-    numbers, names = number_batches(ids, hashes)
+    numbers, names = number_batches(ids, np.concatenate(hashes))
     assert names.take(pa.array(numbers)).to_pylist() == [name for day in ids for name in day.to_pylist()]
     assert len(set(names.to_pylist())) == len(names)
 

@@ -1,0 +1,133 @@
+"""A store is reduced in the memory of some of its days; the result is that of all at once."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest import mock
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import safetykit_analytics as ska
+from safetykit_analytics.flow import moving
+from tests.rates.helpers import HOUR, MONDAY, Day, Days, days_of, frame_of, histories, row
+
+BY = [(), ("policy_id",), ("policy_id", "policy_version"), ("policy_version", "policy_id")]
+DAY = 24 * HOUR
+
+
+def window(step: int, ahead: int) -> Any:
+    """Let `step` days leave the window at a time, `ahead` more being known."""
+    return mock.patch.multiple(moving, STEP=step, AHEAD=ahead)
+
+
+def assert_same(cut: pd.DataFrame, whole: pd.DataFrame) -> None:
+    pd.testing.assert_frame_equal(cut, whole, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=histories() | histories(span=12 * DAY),
+    freq=st.sampled_from(["15min", "1h", "6h", "D", "W", "MS"]),
+    tz=st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
+    by=st.sampled_from(BY),
+    ahead=st.integers(1, 2),
+    more=st.integers(0, 2),
+    bounds=st.none() | st.tuples(st.integers(-20, 80), st.integers(1, 60)),
+    as_of=st.none() | st.integers(0, 80 * HOUR),
+)
+def test_a_window_of_any_length_gives_what_one_frame_gives(
+    rows: Any, freq: str, tz: str, by: Any, ahead: int, more: int, bounds: Any, as_of: Any
+) -> None:
+    frame = frame_of(rows)
+    options: dict[str, Any] = {"freq": freq, "by": by, "tz": tz}
+    if bounds is not None:
+        start = pd.Timestamp(MONDAY, unit="us", tz="UTC") + pd.Timedelta(hours=bounds[0])
+        options |= {"start": start, "end": start + pd.Timedelta(hours=bounds[1])}
+    if as_of is not None:
+        options["as_of"] = pd.Timestamp(MONDAY + as_of, unit="us", tz="UTC")
+    with window(ahead + more, ahead):
+        cut = ska.rates(days_of(frame), **options)
+    assert_same(cut, ska.rates(frame, **options))
+
+
+def reads_of(frame: pd.DataFrame, **options: Any) -> list[int]:
+    """How often each day was read, by a window of two days that leave and two ahead."""
+    reads = []
+
+    def read(day: Day, columns: Any = None) -> Any:
+        reads.append(day.date)
+        return day.table if columns is None else day.table.select(list(columns))
+
+    days = days_of(frame)
+    with window(2, 2), mock.patch.object(Day, "read", read):
+        cut = ska.rates(days, **options)
+    assert_same(cut, ska.rates(frame, **options))
+    return [reads.count(day.date) for day in days.days]
+
+
+def fleet(n_days: int) -> list[dict[str, Any]]:
+    """Batches polled every hour from creation to end, most of them across a midnight."""
+    rows = []
+    for number in range(3 * n_days):
+        begin = MONDAY + number * 8 * HOUR - HOUR // 2
+        for poll in range(1, 12):
+            at = begin + poll * HOUR
+            if at < MONDAY + n_days * DAY:
+                end = {"batch_status": "SUCCESS"} if poll == 11 else {}
+                rows.append(row(f"batch_{number:03}", at, 9 * poll, poll, created_at=begin, **end))
+    return rows
+
+
+def test_every_day_of_an_ordinary_store_is_read_once() -> None:
+    assert reads_of(frame_of(fleet(12))) == [1] * 12
+    assert reads_of(frame_of(fleet(12)), freq="D", by=()) == [1] * 12
+    assert reads_of(frame_of(fleet(12)), freq="W", tz="Asia/Kolkata") == [1] * 12
+
+
+def test_a_batch_that_waits_without_a_label_costs_no_second_reading() -> None:
+    waits = [
+        row("batch_x", MONDAY + day * DAY + DAY - HOUR, created_at=MONDAY + 4 * DAY, policy_version=None)
+        for day in (4, 5)
+    ]
+    works = [row("batch_x", MONDAY + 6 * DAY + HOUR, 5, created_at=MONDAY + 4 * DAY)]
+    assert reads_of(frame_of(fleet(8) + waits + works)) == [1] * 8
+
+
+def test_a_batch_unseen_for_a_day_has_only_that_day_read_again() -> None:
+    unseen = [
+        row("batch_x", MONDAY + 3 * DAY + HOUR, 5, created_at=MONDAY + 3 * DAY),
+        row("batch_x", MONDAY + 5 * DAY + HOUR, 9, created_at=MONDAY + 3 * DAY),
+    ]
+    assert reads_of(frame_of(fleet(8) + unseen)) == [1, 1, 1, 1, 2, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        pytest.param(row("batch_x", MONDAY + 9 * DAY, 7, created_at=MONDAY), id="work after days unseen"),
+        pytest.param(
+            row("batch_y", MONDAY + 9 * DAY, 7, created_at=MONDAY, policy_version="v2"),
+            id="a label that comes late",
+        ),
+        pytest.param(
+            row("batch_z", MONDAY + 9 * DAY, 7, created_at=MONDAY, batch_status="SUCCESS"),
+            id="seen long after its end",
+        ),
+        pytest.param(
+            row("batch_z", MONDAY + 9 * DAY, 9, batch_status="SUCCESS"),
+            id="work after its end, no creation time",
+        ),
+    ],
+)
+def test_what_the_window_has_forgotten_has_all_read_once_more(later: dict[str, Any]) -> None:
+    early = [
+        row("batch_x", MONDAY + HOUR, 5, created_at=MONDAY),
+        row("batch_y", MONDAY + HOUR, 7, created_at=MONDAY, policy_version=None),
+        row("batch_z", MONDAY + HOUR, 7, created_at=MONDAY, batch_status="SUCCESS"),
+    ]
+    reads = reads_of(frame_of(fleet(12) + early + [later]))
+    assert len(reads) == 12
+    assert min(reads) > 1
