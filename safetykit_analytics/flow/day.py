@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,8 @@ from safetykit_analytics.flow.allocate import (
     Spans,
     clusters,
     covering,
+    join,
+    join_spans,
     merge,
     spread,
 )
@@ -38,11 +40,34 @@ from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_b
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
 
+# Rows that are spread at a time: their arrays stay in the cache of one core.
+_BLOCK = 1 << 15
+
 #: From the first and the last instant of interest to bucket edges, with guards.
 Calendar = Callable[[int, int], Ints]
 #: What is made of the work of single batches once all that falls into a bucket is known: from sums of shape
 #: (9, k), and a function that gives the batches of some of these k places, to arrays of length k.
 Settle = Callable[[Floats, Callable[[Flags], Cells]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class How:
+    """What is the same for every partition; an executor carries it along.
+
+    Attributes
+    ----------
+    as_of : int or None
+        Later observations are left out.
+    labels : tuple of str
+        Columns to split by.
+    calendar : Calendar
+    settle : Settle
+    """
+
+    as_of: int | None
+    labels: tuple[str, ...]
+    calendar: Calendar
+    settle: Settle
 
 
 @dataclass(frozen=True)
@@ -113,29 +138,30 @@ class DayWork:
     closed_until: Ints
 
 
-def read_day(
-    piece: Partition, as_of: int | None, labels: tuple[str, ...], calendar: Calendar, settle: Settle
-) -> tuple[Edges, DayWork]:
+def settle_nothing(sums: Floats, batches: Callable[[Flags], Cells]) -> dict[str, Any]:  # noqa: ARG001 -- a Settle
+    """Make nothing of the work of single batches."""
+    return {}
+
+
+def read_day(piece: Partition, how: How) -> tuple[Edges, DayWork]:
     """Read one partition and reduce it to its edges and, by a guess, to its work."""
-    rows = rows_of(piece.read((*EDGE_COLUMNS, *labels)), as_of=as_of, labels=labels, is_sorted=True)
+    table = piece.read((*EDGE_COLUMNS, *how.labels))
+    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True)
     edges = edges_of(rows)
+    # What was decoded is not needed any more, and takes more room than the rest.
+    del table
+    rows = replace(rows, table=None)
     bounds = bounds_of(piece)
-    plan, guessed = _guess(rows, edges, labels, bounds[0])
-    return edges, _work(rows, plan, calendar, settle, bounds, guessed)
+    plan, guessed = _guess(rows, edges, how.labels, bounds[0])
+    return edges, _work(rows, plan, how, bounds, guessed)
 
 
-def read_again(
-    source: Partition | Rows,
-    as_of: int | None,
-    plan: Plan,
-    calendar: Calendar,
-    settle: Settle | None,
-    bounds: tuple[int, int],
-) -> DayWork:
+def read_again(source: Partition | Rows, plan: Plan, how: How) -> DayWork:
     """Read one partition and reduce it to its work by what is known of it."""
+    bounds = bounds_of(source)
     if not isinstance(source, Rows):
-        source = rows_of(source.read(BARE_COLUMNS), as_of=as_of, labels=(), is_sorted=True)
-    return _work(source, plan, calendar, settle, bounds, np.zeros(0, dtype=np.int64))
+        source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), is_sorted=True)
+    return _work(source, plan, how, bounds, np.zeros(0, dtype=np.int64))
 
 
 def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
@@ -183,18 +209,16 @@ def _guess(rows: Rows, edges: Edges, labels: tuple[str, ...], midnight: int) -> 
     return plan, np.flatnonzero(is_guess)
 
 
-def _work(
-    rows: Rows, plan: Plan, calendar: Calendar, settle: Settle | None, bounds: tuple[int, int], guessed: Ints
-) -> DayWork:
-    n = len(rows.t)
-    run_stop = np.append(plan.run_row, n)[1:]
-    intervals, has_work = _intervals(rows, plan, run_stop)
+def _work(rows: Rows, plan: Plan, how: How, bounds: tuple[int, int], guessed: Ints) -> DayWork:
+    run_stop = np.append(plan.run_row, len(rows.t))[1:]
+    moved = _moved(rows, plan)
+    has_work = np.diff(np.searchsorted(moved, np.append(plan.run_row, len(rows.t)))) > 0
     unsure = guessed[has_work[guessed]]
 
-    edges = calendar(int(plan.start.min(initial=BEYOND)), int(rows.t.max(initial=-BEYOND)))
+    edges = how.calendar(int(plan.start.min(initial=BEYOND)), int(rows.t.max(initial=-BEYOND)))
     layout = _layout(rows, plan, run_stop, edges, has_work)
     bucket, group = layout.buckets(), layout.groups()
-    sums, cells, spans = spread(intervals, edges, layout)
+    sums, cells, spans = _spread(rows, plan, moved, edges, layout)
     if len(plan.run_row) > len(plan.start):
         cells = merge(cells, layout.size)
 
@@ -205,16 +229,13 @@ def _work(
     n_batches = np.bincount(cells.place, minlength=layout.size)
     n_batches[is_open] = 0
     n_batches += covering(spans, layout.size)
-    settled = {}
-    if settle is not None:
-        place = np.flatnonzero(closed)
+    place = np.flatnonzero(closed)
 
-        def batches(wanted: Flags) -> Cells:
-            chosen = np.zeros(layout.size, dtype=np.bool_)
-            chosen[place[wanted]] = True
-            return clusters(cells, spans, chosen, np.diff(edges)[bucket])
+    def batches(wanted: Flags) -> Cells:
+        chosen = np.zeros(layout.size, dtype=np.bool_)
+        chosen[place[wanted]] = True
+        return clusters(cells, spans, chosen, np.diff(edges)[bucket])
 
-        settled = settle(sums[:, place], batches)
     before = np.append(0, np.cumsum(is_open))
     return DayWork(
         groups=plan.groups,
@@ -223,7 +244,7 @@ def _work(
         sums=sums,
         n_batches=n_batches,
         closed=closed,
-        settled=settled,
+        settled=how.settle(sums[:, place], batches),
         cells=cells.take(np.flatnonzero(is_open[cells.place])),
         spans=spans.take(before[spans.stop] > before[spans.first]),
         claimed=plan.claimed,
@@ -234,23 +255,42 @@ def _work(
     )
 
 
-def _intervals(rows: Rows, plan: Plan, run_stop: Ints) -> tuple[Intervals, Flags]:
-    """Give the intervals in which a counter moved, and the label runs that have any."""
+def _moved(rows: Rows, plan: Plan) -> Ints:
+    """Give the rows at which a counter differs from the row before; a batch's first if it is claimed."""
     first = rows.first[:-1]
-    start = np.empty(len(rows.t), dtype=np.int64)
-    start[1:] = rows.t[:-1]
-    start[first] = plan.start
-    delta = np.empty_like(rows.counts)
-    np.subtract(rows.counts[:, 1:], rows.counts[:, :-1], out=delta[:, 1:])
-    delta[:, first] = np.where(plan.claimed, rows.counts[:, first], 0)
-    is_moved = (delta[0] | delta[1] | delta[2]) != 0
-    moved = np.flatnonzero(is_moved)
-    batch = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(rows.first))
-    group = np.repeat(plan.run_group, run_stop - plan.run_row)
-    found = Intervals(
-        start.take(moved), rows.t.take(moved), delta.take(moved, axis=1), batch.take(moved), group.take(moved)
+    differs = np.zeros(len(rows.t), dtype=np.bool_)
+    for counts in rows.counts:
+        differs[1:] |= counts[1:] != counts[:-1]
+    differs[first] = plan.claimed & (rows.counts[:, first] != 0).any(axis=0)
+    return np.flatnonzero(differs)
+
+
+def _spread(rows: Rows, plan: Plan, moved: Ints, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
+    """Spread what happened up to each of some rows, some batches at a time."""
+    first = rows.first[:-1]
+    is_first = np.zeros(len(rows.t), dtype=np.bool_)
+    is_first[first] = True
+    batch: Ints = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(rows.first))
+    run = np.repeat(
+        np.arange(len(plan.run_row), dtype=np.int32), np.diff(np.append(plan.run_row, len(rows.t)))
     )
-    return found, np.logical_or.reduceat(is_moved, plan.run_row) if len(plan.run_row) else is_moved
+    # Between two blocks a batch ends.
+    cuts = rows.first[np.searchsorted(rows.first, np.arange(_BLOCK, len(rows.t), _BLOCK))]
+    sums, all_cells, all_spans = None, [], []
+    for block in np.split(moved, np.searchsorted(moved, np.unique(cuts))):
+        start, delta = rows.t[block - 1], rows.counts[:, block] - rows.counts[:, block - 1]
+        leads = np.flatnonzero(is_first[block])
+        start[leads] = plan.start[batch[block[leads]]]
+        delta[:, leads] = rows.counts[:, block[leads]]
+        intervals = Intervals(start, rows.t[block], delta, batch[block], plan.run_group[run[block]])
+        some, cells, spans = spread(intervals, edges, layout)
+        sums = some if sums is None else sums + some
+        all_cells.append(cells)
+        all_spans.append(spans)
+    assert sums is not None
+    if len(all_cells) == 1:
+        return sums, all_cells[0], all_spans[0]
+    return sums, join(all_cells), join_spans(all_spans)
 
 
 def _layout(rows: Rows, plan: Plan, run_stop: Ints, edges: Ints, has_work: Flags) -> Layout:

@@ -69,7 +69,7 @@ class Edges:
 
 def no_edges(labels: tuple[str, ...]) -> Edges:
     """Give the edges of nothing."""
-    none, narrow_none = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int32)
+    none: Ints = np.zeros(0, dtype=np.int64)
     return Edges(
         ids=pa.array([], type=pa.string()),
         hashes=np.zeros(0, dtype=np.uint64),
@@ -80,10 +80,10 @@ def no_edges(labels: tuple[str, ...]) -> Edges:
         last_counts=np.zeros((3, 0), dtype=np.int32),
         created=none,
         first_terminal=none,
-        run_batch=narrow_none,
-        run_row=narrow_none,
+        run_batch=none,
+        run_row=none,
         run_start=none,
-        run_labels={name: Label(narrow_none, ()) for name in labels},
+        run_labels={name: Label(none, ()) for name in labels},
         weights=np.zeros(1),
     )
 

@@ -3,15 +3,15 @@
 Place in the flow: window → **moving** → rates.
 
 A window of days moves along. Days leave it when those that follow are known well ahead; of what left, only
-batches that may go on are remembered, and work in buckets that may still grow. Should something happen that
-this was wrong about, such as work on a batch of which nothing was seen for longer than the window, all is done
-once more with a window that is as long as the store: the result is always the same.
+batches that may go on are remembered, and work in buckets that may still grow. Should something happen to
+what was forgotten, such as work on a batch of which nothing was seen for longer than the window, all is done
+once more with a window as long as the store: the result is always the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import islice
+import math
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,23 +20,27 @@ from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no
 from safetykit_analytics.flow.arrays import NEVER, Floats, Ints
 from safetykit_analytics.flow.between import Between, Window, between_days
 from safetykit_analytics.flow.calendar import DAY_US
-from safetykit_analytics.flow.day import Calendar, DayWork, Settle, bounds_of, read_day
+from safetykit_analytics.flow.day import Calendar, DayWork, How, Settle, bounds_of, read_day
 from safetykit_analytics.flow.edges import Edges, no_edges
 from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.flow.observations import Label
 from safetykit_analytics.flow.partitions import Partition, ordered_map
 from safetykit_analytics.flow.places import BEYOND, layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
-from safetykit_analytics.flow.window import How, Part, by_place, settle_at, unobserved_time, work_in
+from safetykit_analytics.flow.window import Part, by_place, settle_at, unobserved_time, work_in
 from safetykit_analytics.flow.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from concurrent.futures import Executor
 
-# Days that leave the window at a time, and those that must be known beyond them, no more than the first. More
-# of the first, and less is stitched twice; more of the second, and a batch may go unseen for longer.
-STEP, AHEAD = 24, 8
+    from safetykit_analytics.flow.numbering import Hashes
+
+# Days that the window holds at the most, and those of them that must be known beyond what leaves it: what is
+# stitched twice against how long a batch may go unseen.
+LONGEST, AHEAD = 32, 8
+# It moves on earlier, with at least so many days, where there are more batches and days than these.
+MANY, SHORTEST = 250_000, 8
 
 
 class _Surprise(Exception):  # noqa: N818 -- nothing is wrong with the data, only with what was expected
@@ -45,16 +49,31 @@ class _Surprise(Exception):  # noqa: N818 -- nothing is wrong with the data, onl
 
 @dataclass
 class _Total:
-    """All that has left the window: rows of group, bucket and what is known of it."""
+    """All that has left the window; lists grow by one with every move.
 
-    groups: dict[tuple[str | None, ...], int]
-    group: list[Ints]
-    start: list[Ints]
-    sums: list[Floats]
-    n_batches: list[Ints]
-    observed: list[Ints]
-    settled: list[tuple[Ints, Ints, dict[str, Any]]]
-    forgotten: list[tuple[int, Any]]
+    Attributes
+    ----------
+    groups : dict of names to number
+    group, start : lists of int64 arrays
+        Group and start of buckets with work or active time.
+    sums, n_batches, observed : lists of arrays
+        Of these; those of one group and bucket add up.
+    settled : list of tuples of group, start and dict of arrays
+        What was made of the batches of a bucket.
+    forgotten : list of tuples of int and uint64 array
+        An instant, and the hashes of batches that had ended by then.
+    n_lost : int
+        Numbers of batches that nobody will have again.
+    """
+
+    groups: dict[tuple[str | None, ...], int] = field(default_factory=dict)
+    group: list[Ints] = field(default_factory=list)
+    start: list[Ints] = field(default_factory=list)
+    sums: list[Floats] = field(default_factory=list)
+    n_batches: list[Ints] = field(default_factory=list)
+    observed: list[Ints] = field(default_factory=list)
+    settled: list[tuple[Ints, Ints, dict[str, Any]]] = field(default_factory=list)
+    forgotten: list[tuple[int, Hashes]] = field(default_factory=list)
     n_lost: int = 0
 
 
@@ -76,53 +95,79 @@ def work_of_store(
     as_of : int
         The last observation, unless one was given.
     """
-    how = How(as_of, executor, calendar, settle)
+    how = How(as_of, labels, calendar, settle)
     try:
-        return _move(partitions, labels, how, STEP)
+        return _move(partitions, how, executor, LONGEST, MANY)
     except _Surprise:
-        return _move(partitions, labels, how, len(partitions))
+        return _move(partitions, how, executor, len(partitions) + 1, math.inf)
 
 
-def _move(partitions: Sequence[Partition], labels: tuple[str, ...], how: How, step: int) -> tuple[Work, int]:
-    tasks = ((piece, how.as_of, labels, how.calendar, how.settle) for piece in partitions)
-    visits = zip(partitions, ordered_map(read_day, tasks, how.executor), strict=True)
-    total = _Total({}, [], [], [], [], [], [], [])
-    queue: list[tuple[Partition, Edges, DayWork]] = []
-    past, waiting = no_edges(labels), None
-    since, left, as_of, is_last = -BEYOND, -BEYOND, -BEYOND, False
-    first, last = BEYOND, -BEYOND
-    while not is_last:
+def _move(
+    partitions: Sequence[Partition], how: How, executor: Executor | None, longest: int, most: float
+) -> tuple[Work, int]:
+    results = ordered_map(read_day, ((piece, how) for piece in partitions), executor)
+    visits = zip(partitions, results, strict=True)
+    total, queue = _Total(), list[_Visited]()
+    past, waiting, ahead = no_edges(how.labels), None, 0
+    first, last, as_of = BEYOND, -BEYOND, -BEYOND
+    # Instants before which all days have left, and before which all buckets are final.
+    left = until = -BEYOND
+    while True:
         n_old = len(queue)
-        queue += [(piece, *visit) for piece, visit in islice(visits, step + AHEAD - n_old)]
-        is_last = len(queue) < step + AHEAD
-        n_final = len(queue) if is_last else step
-        parts = [past, *(edges for _, edges, _ in queue)]
-        as_of = max([as_of, *(int(part.last_t.max(initial=-BEYOND)) for part in parts)])
-        known = stitch(list(parts), labels)
-        pieces, days = [piece for piece, _, _ in queue], [day for _, _, day in queue]
-        window = Window(known, [None, *pieces], [None, *days])
+        is_last = not _fill(queue, visits, longest, max(SHORTEST, 2 * ahead), most)
+        ahead = 0 if is_last else min(AHEAD, len(queue) // 2)
+        n_leave = len(queue) - ahead
+        parts = [past, *(day.edges for day in queue)]
+        known = stitch(list(parts), how.labels)
+        window = Window(known, [None, *(day.piece for day in queue)], [None, *(day.work for day in queue)])
         links = between_days(window)
         _check(window, links[1], past, 1 + n_old, left, total)
-        first, last = (
-            min(first, int(known.run_start.min(initial=BEYOND))),
-            max(last, int(known.run_end.max(initial=-BEYOND))),
-        )
-        part = work_in(window, links, range(1, 1 + n_final), how, waiting)
-        until = 2 * BEYOND if is_last else left
+        first = min(first, int(known.run_start.min(initial=BEYOND)))
+        last = max(last, int(known.run_end.max(initial=-BEYOND)))
+        as_of = max(as_of, int(known.last_t.max(initial=-BEYOND)))
+        leaving = range(1, 1 + n_leave)
+        part = work_in(window, leaving, how, executor=executor, links=links, waiting=waiting)
+        # What led into the days that were known beyond `left` is in by now.
+        since, until = until, 2 * BEYOND if is_last else left
         _let_go(part, since, until, how.settle, total)
-        since = until
-        if not is_last:
-            past, number, gone = _past(known, parts, 1 + n_final)
-            waiting = _renumbered(_remaining(part, until), number, total)
-            left = bounds_of(queue[step][0])[0]
-            total.forgotten.append((left, gone))
-            queue = queue[step:]
-    if how.as_of is not None:
-        as_of = how.as_of
+        if is_last:
+            break
+        past, number, gone = _past(known, parts, 1 + n_leave)
+        waiting = _renumbered(_remaining(part, until), number, total)
+        left = bounds_of(queue[n_leave].piece)[0]
+        total.forgotten.append((left, gone))
+        queue = queue[n_leave:]
+    as_of = as_of if how.as_of is None else how.as_of
     return _whole(total, how.calendar(first, last), known, how, as_of), as_of
 
 
-def _check(window: Window, between: Between, past: Edges, n_known: int, left: int, total: _Total) -> None:
+@dataclass(frozen=True)
+class _Visited:
+    piece: Partition
+    edges: Edges
+    work: DayWork
+
+
+def _fill(
+    queue: list[_Visited],
+    visits: Iterator[tuple[Partition, tuple[Edges, DayWork]]],
+    longest: int,
+    shortest: int,
+    most: float,
+) -> bool:
+    """Visit days until the window is long enough; say whether there may be more of them."""
+    n_rows = sum(len(day.edges.ids) for day in queue)
+    for piece, (edges, work) in visits:
+        queue.append(_Visited(piece, edges, work))
+        n_rows += len(edges.ids)
+        if len(queue) >= longest or (len(queue) >= shortest and n_rows > most):
+            return True
+    return False
+
+
+def _check(  # noqa: PLR0917 -- called once, in this order
+    window: Window, between: Between, past: Edges, n_known: int, left: int, total: _Total
+) -> None:
     """Raise if something new concerns what has left the window.
 
     Parameters
@@ -288,8 +333,8 @@ def _whole(total: _Total, edges: Ints, known: Stitched, how: How, as_of: int) ->
     np.add.at(n_batches, places, np.concatenate(total.n_batches))
     np.add.at(observed, places, np.concatenate(total.observed))
     sums = np.zeros((N_SUMS, layout.size))
-    for row, some in zip(sums, np.concatenate(total.sums, axis=1), strict=True):
-        row += np.bincount(places, weights=some, minlength=layout.size)
+    for row, some in enumerate(np.concatenate(total.sums, axis=1)):
+        sums[row] = np.bincount(places, weights=some, minlength=layout.size)
     number = {name: place for place, name in enumerate(names)}
     own = np.array([number.get(name, -1) for name in known.groups], dtype=np.int64)
     work = Work(

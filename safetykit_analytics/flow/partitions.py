@@ -85,7 +85,7 @@ def list_partitions(observations: Any, as_of_date: dt.date | None = None) -> lis
 
 
 def stored_days(observations: Any, as_of_us: int | None) -> Sequence[Partition]:
-    """List the partitions of what is not in memory, without the days after `as_of_us`; none of a DataFrame."""
+    """List the partitions of what is not in memory, without days after `as_of_us`; none of a DataFrame."""
     if isinstance(observations, pd.DataFrame) or not isinstance(observations, Partitioned):
         return []
     return list_partitions(observations, None if as_of_us is None else from_us(as_of_us).date())

@@ -126,7 +126,10 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
     offset = np.cumsum([0, *(len(some) for some in columns["ids"])])
     hashes = joined("hashes")
     batch, ids = number_batches(columns.pop("ids"), hashes)
-    order: Any = np.argsort(batch, kind="stable").astype(np.int32)
+    # Sorting numbers that hold both is many times quicker than a stable sort of the one.
+    order: Any = (
+        np.sort(batch.astype(np.int64) << 32 | np.arange(len(batch))).astype(np.uint32).view(np.int32)
+    )
     is_new = run_starts(batch[order])
     begin, stop = run_bounds(is_new)
 

@@ -23,12 +23,11 @@ from safetykit_analytics.flow.allocate import (
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
 from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
-from safetykit_analytics.flow.day import Calendar, DayWork, Plan, Settle, bounds_of, read_again
+from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again
 from safetykit_analytics.flow.partitions import ordered_map
 from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from concurrent.futures import Executor
 
     from safetykit_analytics.flow.stitch import Stitched
@@ -70,32 +69,32 @@ class Part:
     spans: Spans
 
 
-@dataclass(frozen=True)
-class How:
-    """What is the same for every partition."""
-
-    as_of: int | None
-    executor: Executor | None
-    calendar: Calendar
-    settle: Settle | None
-    keep_batches: bool = False
-
-
 def work_in(
-    window: Window, links: tuple[Flags, Between], days: range, how: How, waiting: Part | None = None
+    window: Window,
+    days: range,
+    how: How,
+    *,
+    executor: Executor | None,
+    links: tuple[Flags, Between],
+    waiting: Part | None = None,
+    keep_batches: bool = False,
 ) -> Part:
     """Put together the work that ends with an observation of some of the days.
 
     Parameters
     ----------
     window : Window
-    links : tuple
-        Of `between_days`.
     days : range
         Those that are to be added. What happened before them is in `waiting`, as far as it can still grow.
     how : How
+    executor : Executor or None
+        Where days are read again of which the guess was wrong.
+    links : tuple
+        Of `between_days`.
     waiting : Part, optional
         Its batches have the numbers that they have in the window.
+    keep_batches : bool
+        Give the work of each batch, also where nothing more can happen.
     """
     known, (claimed, between) = window.known, links
     groups = list(known.groups)
@@ -126,7 +125,15 @@ def work_in(
     observed = _observed(known, days, edges, layout)
     if waiting is not None:
         observed[add(waiting, None)] += waiting.observed
-    for day, part in _days(window, days, how, claimed, between):
+    plans = _plans(window, days, claimed, between)
+    if keep_batches:
+        for plan in plans.values():
+            plan.free_from[:] = BEYOND
+    tasks = ((window.pieces[day], plan, how) for day, plan in plans.items())
+    again = ordered_map(read_again, tasks, executor)
+    for day in days:
+        part = next(again) if day in plans else window.days[day]
+        assert part is not None
         places = add(part, known.batch[known.offset[day] : known.offset[day + 1]])
         settled.append((places[part.closed], part.settled))
     cells = merge(join(all_cells), layout.size)
@@ -208,26 +215,13 @@ def _layout(
     return edges, layout_of(group, low, high, len(groups))
 
 
-def _days(
-    window: Window, days: range, how: How, claimed: Flags, between: Between
-) -> Iterator[tuple[int, DayWork]]:
-    """Give the work of each day: as guessed where the guess was right, else from a second visit."""
+def _plans(window: Window, days: range, claimed: Flags, between: Between) -> dict[int, Plan]:
+    """Say what is known of the days that must be read again."""
     wrong = wrong_guesses(window, claimed, between)
-    again = [day for day in days if wrong[day]]
     free_from, free_until = untouched(window, between)
-    if how.keep_batches:
-        free_from[:] = BEYOND
-    tasks = []
-    for day in again:
-        piece = window.pieces[day]
-        assert piece is not None
-        plan = _plan(window.known, day, claimed, free_from[day], free_until[day])
-        tasks.append((piece, how.as_of, plan, how.calendar, how.settle, bounds_of(piece)))
-    results = ordered_map(read_again, tasks, how.executor)
-    for day in days:
-        part = next(results) if wrong[day] else window.days[day]
-        assert part is not None
-        yield day, part
+    return {
+        day: _plan(window.known, day, claimed, free_from[day], free_until[day]) for day in days if wrong[day]
+    }
 
 
 def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until: Ints) -> Plan:

@@ -12,11 +12,12 @@ import numpy as np
 
 from safetykit_analytics.flow.between import Window, between_days
 from safetykit_analytics.flow.calendar import from_us
+from safetykit_analytics.flow.day import How, settle_nothing
 from safetykit_analytics.flow.edges import Edges, read_edges
 from safetykit_analytics.flow.observations import Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition, Partition, list_partitions, ordered_map
 from safetykit_analytics.flow.stitch import Stitched, stitch
-from safetykit_analytics.flow.window import How, by_place, settle_at, unobserved_time, work_in
+from safetykit_analytics.flow.window import by_place, settle_at, unobserved_time, work_in
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ def open_source(
 
 
 def work_of(
-    source: Source, calendar: Calendar, *, settle: Settle | None = None, keep_batches: bool = False
+    source: Source, calendar: Calendar, *, settle: Settle = settle_nothing, keep_batches: bool = False
 ) -> Work:
     """Put all work together, at a second visit.
 
@@ -131,12 +132,15 @@ def work_of(
     """
     known = source.stitched
     window = Window(known, list(source.pieces), [None] * len(source.pieces))
-    how = How(source.as_of, source.executor, calendar, settle, keep_batches)
-    part = work_in(window, between_days(window), range(len(source.pieces)), how)
-    settled = {}
-    if settle is not None:
-        rest = settle_at(part, np.flatnonzero(~part.closed), settle)
-        settled = by_place([*part.settled, rest], part.layout.size)
+    part = work_in(
+        window,
+        range(len(source.pieces)),
+        How(source.as_of, (), calendar, settle),
+        executor=source.executor,
+        links=between_days(window),
+        keep_batches=keep_batches,
+    )
+    rest = settle_at(part, np.flatnonzero(~part.closed), settle)
     return Work(
         groups=part.groups,
         edges=part.edges,
@@ -145,7 +149,7 @@ def work_of(
         n_batches=part.n_batches + np.bincount(part.cells.place, minlength=part.layout.size),
         observed=part.observed,
         unobserved=unobserved_time(known, part.edges, part.layout, source.as_of),
-        settled=settled,
+        settled=by_place([*part.settled, rest], part.layout.size),
         cells=part.cells,
         spans=part.spans,
     )

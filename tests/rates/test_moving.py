@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import moving
-from tests.rates.helpers import HOUR, MONDAY, Day, Days, days_of, frame_of, histories, row
+from tests.rates.helpers import HOUR, MONDAY, Day, days_of, frame_of, histories, row
 
 BY = [(), ("policy_id",), ("policy_id", "policy_version"), ("policy_version", "policy_id")]
 DAY = 24 * HOUR
 
 
-def window(step: int, ahead: int) -> Any:
-    """Let `step` days leave the window at a time, `ahead` more being known."""
-    return mock.patch.multiple(moving, STEP=step, AHEAD=ahead)
+def window(longest: int, ahead: int, shortest: int = 99) -> Any:
+    """Let the window hold `longest` days, or `shortest`, `ahead` of which do not leave it yet."""
+    return mock.patch.multiple(moving, LONGEST=longest, AHEAD=ahead, SHORTEST=shortest, MANY=0)
 
 
 def assert_same(cut: pd.DataFrame, whole: pd.DataFrame) -> None:
@@ -30,25 +30,27 @@ def assert_same(cut: pd.DataFrame, whole: pd.DataFrame) -> None:
 @settings(max_examples=150, deadline=None)
 @given(
     rows=histories() | histories(span=12 * DAY),
-    freq=st.sampled_from(["15min", "1h", "6h", "D", "W", "MS"]),
-    tz=st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
-    by=st.sampled_from(BY),
-    ahead=st.integers(1, 2),
-    more=st.integers(0, 2),
+    options=st.fixed_dictionaries(
+        {
+            "freq": st.sampled_from(["15min", "1h", "6h", "D", "W", "MS"]),
+            "tz": st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
+            "by": st.sampled_from(BY),
+        }
+    ),
+    length=st.tuples(st.integers(4, 6), st.integers(1, 2), st.integers(2, 5)),
     bounds=st.none() | st.tuples(st.integers(-20, 80), st.integers(1, 60)),
     as_of=st.none() | st.integers(0, 80 * HOUR),
 )
 def test_a_window_of_any_length_gives_what_one_frame_gives(
-    rows: Any, freq: str, tz: str, by: Any, ahead: int, more: int, bounds: Any, as_of: Any
+    rows: Any, options: dict[str, Any], length: Any, bounds: Any, as_of: Any
 ) -> None:
     frame = frame_of(rows)
-    options: dict[str, Any] = {"freq": freq, "by": by, "tz": tz}
     if bounds is not None:
         start = pd.Timestamp(MONDAY, unit="us", tz="UTC") + pd.Timedelta(hours=bounds[0])
         options |= {"start": start, "end": start + pd.Timedelta(hours=bounds[1])}
     if as_of is not None:
         options["as_of"] = pd.Timestamp(MONDAY + as_of, unit="us", tz="UTC")
-    with window(ahead + more, ahead):
+    with window(*length):
         cut = ska.rates(days_of(frame), **options)
     assert_same(cut, ska.rates(frame, **options))
 
@@ -62,7 +64,7 @@ def reads_of(frame: pd.DataFrame, **options: Any) -> list[int]:
         return day.table if columns is None else day.table.select(list(columns))
 
     days = days_of(frame)
-    with window(2, 2), mock.patch.object(Day, "read", read):
+    with window(4, 2), mock.patch.object(Day, "read", read):
         cut = ska.rates(days, **options)
     assert_same(cut, ska.rates(frame, **options))
     return [reads.count(day.date) for day in days.days]
