@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, run_starts
-from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
+from safetykit_analytics.schema import TIE_BREAKERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,14 +24,6 @@ LABELS = ("policy_id", "policy_version")
 BARE_COLUMNS = ("batch_id", "observed_at", *COUNTERS)
 #: What its edges need besides; label columns come on top.
 EDGE_COLUMNS = (*BARE_COLUMNS, "created_at", "is_terminal")
-
-# Of observations with one key the greatest is kept, compared by these, one after the other (null is least):
-# the rule by which a store drops duplicates.
-_ADVANCE = ("is_terminal", *COUNTERS, "batch_count")
-_TIES = (
-    *_ADVANCE,
-    *(name for name in OBSERVATION_SCHEMA.names if name not in (*_ADVANCE, *KEY_COLUMNS)),
-)
 
 
 @dataclass(frozen=True)
@@ -227,7 +219,7 @@ def _most_advanced(table: Any, order: Ints, is_new: Flags) -> Ints:
     key = np.cumsum(is_new) - 1
     repeated = np.bincount(key)[key] > 1
     rows = order[repeated]
-    some = table.select([name for name in _TIES if name in table.column_names]).take(pa.array(rows))
+    some = table.select([name for name in TIE_BREAKERS if name in table.column_names]).take(pa.array(rows))
     values = {name: _comparable(some.column(name)) for name in some.column_names}
     finished = sum(values[name].astype(np.float64) for name in COUNTERS)
     by_rank = np.lexsort((*reversed(values.values()), finished, key[repeated]))

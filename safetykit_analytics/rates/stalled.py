@@ -70,6 +70,10 @@ def stalled_batches(
       batch_id   idle_at_least    idle_at_most    state
     0  batch_1 0 days 01:00:00 0 days 02:00:00  stalled
     """
+    if isinstance(idle, (int, float)):
+        raise ValueError(  # noqa: TRY004 -- what `idle` may be is one kind of mistake
+            f"idle={idle!r} has no unit, so that it is no length of time; expected such as '30min' or '2h'"
+        )
     try:
         least = pd.Timedelta(idle)
     except (ValueError, TypeError) as error:

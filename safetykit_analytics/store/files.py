@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safetykit_analytics.errors import SafetyKitAnalyticsError, StoreFailed
@@ -58,6 +59,9 @@ def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
         raise TypeError(f"a store is a path or a URL as text, found {type(text).__name__}")
     if not text:
         raise ValueError("the path of a store is empty; '.' is the current folder")
+    if re.match(r"[a-z0-9+]{2,}:/(?!/)", text):
+        # Else a slash too few would make a folder with a colon in its name, and the bucket would stay empty.
+        raise ValueError(f"{text!r} is a URL with one slash too few, or a folder: then write ./{text}")
     scheme, separator, rest = text.partition("://")
     if separator and scheme != "file":
         if not rest.strip("/"):

@@ -205,7 +205,16 @@ class SnapshotStore:
         -------
         list of Partition
             In date order; each has ``.date`` and ``.read(columns=None) -> pyarrow.Table``, and pickles.
+
+        Raises
+        ------
+        TypeError
+            A bound is no date.
+        NotAStore, StoreFailed
         """
+        for name, day in (("start", start), ("end", end)):
+            if day is not None and (isinstance(day, dt.datetime) or not isinstance(day, dt.date)):
+                raise TypeError(f"{name}: expected a datetime.date, found {type(day).__name__}")
         with typed_errors(f"list {self._files.locate()}"):
             days = list_days(self._files, start=start, end=end)
         return [Partition(date, paths, self._files) for date, paths in days.items()]

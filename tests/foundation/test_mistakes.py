@@ -125,6 +125,20 @@ def test_a_store_at_what_is_no_path_says_what_was_found(path):
     assert f"found {type(path).__name__}" in said(TypeError, ska.SnapshotStore, path)
 
 
+def test_a_url_with_a_slash_too_few_makes_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "one slash too few" in said(ValueError, ska.SnapshotStore, "s3:/bucket/snapshots")
+    assert ska.SnapshotStore("./s3:/bucket").name == "bucket"
+    assert ska.SnapshotStore("file:///tmp/snapshots").name == "snapshots"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bound", ["2026-11-09", pd.Timestamp("2026-11-09", tz="UTC"), 5])
+def test_partitions_are_bounded_by_dates_alone(store, bound):
+    assert "expected a datetime.date, found" in said(TypeError, store.partitions, start=bound)
+    assert "expected a datetime.date, found" in said(TypeError, store.partitions, end=bound)
+
+
 def test_a_store_at_an_unknown_protocol_is_refused_at_once():
     assert "s3://bucket/snapshots" in said(ValueError, ska.SnapshotStore, "foo://bucket/snapshots")
     assert "foo://" in said(ValueError, ska.SnapshotStore, "simplecache::foo://bucket")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from typing import Any
 
@@ -164,3 +165,22 @@ def test_a_bad_argument_is_a_value_error_that_says_what_was_expected(arguments: 
 def test_something_else_than_observations_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="DataFrame of observations or a SnapshotStore"):
         ska.rates([1, 2])
+
+
+def test_an_empty_label_is_no_label() -> None:
+    rows = [
+        row("batch_1", MONDAY + HOUR, 5, created_at=MONDAY, policy_id="", policy_version=""),
+        row("batch_2", MONDAY + HOUR, 5, created_at=MONDAY, policy_id="", policy_version="v1"),
+    ]
+    for observations in (frame_of(rows), days_of(frame_of(rows))):
+        table = ska.rates(observations)
+        assert table["policy_id"].isna().all()
+        assert table["policy_version"].fillna("(none)").tolist() == ["v1", "(none)"]
+
+
+def test_a_date_is_its_midnight_in_the_zone_of_the_calendar() -> None:
+    rows = [row("batch_1", MONDAY + 48 * HOUR, 48, created_at=MONDAY)]
+    table = ska.rates(frame_of(rows), by=(), tz="Asia/Tokyo", start=dt.date(2026, 3, 3), end="2026-03-04")
+    assert table["bucket_start"].tolist() == list(
+        pd.date_range("2026-03-03", periods=24, freq="h", tz="Asia/Tokyo")
+    )
