@@ -99,7 +99,9 @@ def work_of_store(
     try:
         return _move(partitions, how, executor, LONGEST, MANY)
     except _Surprise:
-        return _move(partitions, how, executor, len(partitions) + 1, math.inf)
+        # Once this is left, so is what the first attempt held.
+        pass
+    return _move(partitions, how, executor, len(partitions) + 1, math.inf)
 
 
 def _move(
