@@ -89,6 +89,11 @@ def test_every_day_of_an_ordinary_store_is_read_once() -> None:
     assert reads_of(frame_of(fleet(12)), freq="W", tz="Asia/Kolkata") == [1] * 12
 
 
+def test_a_window_of_the_usual_length_gives_what_one_frame_gives() -> None:
+    frame = frame_of(fleet(3 * moving.LONGEST // 2))
+    assert_same(ska.rates(days_of(frame)), ska.rates(frame))
+
+
 def test_a_batch_that_waits_without_a_label_costs_no_second_reading() -> None:
     waits = [
         row("batch_x", MONDAY + day * DAY + DAY - HOUR, created_at=MONDAY + 4 * DAY, policy_version=None)
