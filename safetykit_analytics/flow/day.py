@@ -5,7 +5,7 @@ Place in the flow: observations, edges → **day** → work. Runs wherever an ex
 A day alone cannot tell everything: which label a batch had before or gets later, whether a batch was seen
 before, and what happens across midnight. So it is reduced by a *guess* while its observations are in memory
 anyhow: labels as the day itself tells them, batches created on the day seen for the first time, and nothing
-settled that an interval into another day may touch. When its neighbours are known, `between` checks the guess,
+settled that an interval into another day may touch. When its neighbours are known, `between` checks all that,
 and only a day of which it was wrong is read again, by what is then *known*.
 """
 
