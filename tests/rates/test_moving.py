@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -138,3 +139,24 @@ def test_what_the_window_has_forgotten_has_all_read_once_more(later: dict[str, A
     reads = reads_of(frame_of(fleet(12) + early + [later]))
     assert len(reads) == 12
     assert min(reads) > 1
+
+
+class Counting(ThreadPoolExecutor):
+    """An executor that counts what it is given."""
+
+    n_tasks = 0
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        self.n_tasks += 1
+        return super().submit(*args, **options)
+
+
+def test_all_readings_are_left_to_the_executor() -> None:
+    ordinary, late = fleet(8), row("batch_x", MONDAY + 7 * DAY + HOUR, 9, created_at=MONDAY + HOUR)
+    early = row("batch_x", MONDAY + 2 * HOUR, 5, created_at=MONDAY + HOUR)
+    with window(4, 2), Counting(1) as executor:
+        ska.rates(days_of(frame_of(ordinary)), executor=executor)
+        assert executor.n_tasks == 8
+        ska.rates(days_of(frame_of([*ordinary, early, late])), executor=executor)
+        # The first attempt ends early, the second reads all days, and those between the two once more.
+        assert executor.n_tasks > 8 + 8 + 6
