@@ -31,7 +31,7 @@ from safetykit_analytics.flow.allocate import (
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
 from safetykit_analytics.flow.calendar import DAY_US
-from safetykit_analytics.flow.edges import Edges, edges_of
+from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
 from safetykit_analytics.flow.observations import BARE_COLUMNS, EDGE_COLUMNS, Label, Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition
@@ -143,6 +143,19 @@ def settle_nothing(sums: Floats, batches: Callable[[Flags], Cells]) -> dict[str,
     return {}
 
 
+def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
+    settle: Settle, places: Ints, sums: Floats, cells: Cells, spans: Spans, bucket_length: Ints
+) -> dict[str, Any]:
+    """Settle some places of which all is known."""
+
+    def batches(wanted: Flags) -> Cells:
+        chosen = np.zeros(len(bucket_length), dtype=np.bool_)
+        chosen[places[wanted]] = True
+        return clusters(cells, spans, chosen, bucket_length)
+
+    return settle(sums[:, places], batches)
+
+
 def read_day(piece: Partition, how: How) -> tuple[Edges, DayWork]:
     """Read one partition and reduce it to its edges and, by a guess, to its work."""
     table = piece.read((*EDGE_COLUMNS, *how.labels))
@@ -172,19 +185,11 @@ def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
     return midnight, midnight + DAY_US
 
 
-def lead_start(created: Ints, first_t: Ints) -> Ints:
-    """Give when the work up to a batch's first observation began; NEVER where nobody knows.
-
-    Clocks differ by seconds: a creation more than a day ahead is no creation time at all.
-    """
-    known = (created != NEVER) & (created - first_t <= DAY_US)
-    return np.where(known, np.minimum(created, first_t), NEVER)
-
-
 def _guess(rows: Rows, edges: Edges, labels: tuple[str, ...], midnight: int) -> tuple[Plan, Ints]:
     """Plan by what the partition tells of itself; and list the label runs whose label is a guess."""
-    begin = lead_start(edges.created, edges.first_t)
-    claimed = begin >= midnight
+    created = creation(edges.created, edges.first_t)
+    begin = np.minimum(created, edges.first_t)
+    claimed = (created != NEVER) & (begin >= midnight)
     batch = edges.run_batch
     is_guess = np.zeros(len(batch), dtype=np.bool_)
     filled = []
@@ -229,13 +234,6 @@ def _work(rows: Rows, plan: Plan, how: How, bounds: tuple[int, int], guessed: In
     n_batches = np.bincount(cells.place, minlength=layout.size)
     n_batches[is_open] = 0
     n_batches += covering(spans, layout.size)
-    place = np.flatnonzero(closed)
-
-    def batches(wanted: Flags) -> Cells:
-        chosen = np.zeros(layout.size, dtype=np.bool_)
-        chosen[place[wanted]] = True
-        return clusters(cells, spans, chosen, np.diff(edges)[bucket])
-
     before = np.append(0, np.cumsum(is_open))
     return DayWork(
         groups=plan.groups,
@@ -244,7 +242,7 @@ def _work(rows: Rows, plan: Plan, how: How, bounds: tuple[int, int], guessed: In
         sums=sums,
         n_batches=n_batches,
         closed=closed,
-        settled=how.settle(sums[:, place], batches),
+        settled=settled_at(how.settle, np.flatnonzero(closed), sums, cells, spans, np.diff(edges)[bucket]),
         cells=cells.take(np.flatnonzero(is_open[cells.place])),
         spans=spans.take(before[spans.stop] > before[spans.first]),
         claimed=plan.claimed,

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, narrow
+from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.numbering import Hashes, hash_ids
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
 
@@ -32,7 +33,6 @@ class Edges:
     ids : pyarrow string array
     hashes : uint64
         Of the ids.
-    n_rows : int
     first_t, last_t : int64
         Microseconds since 1970, UTC.
     first_counts, last_counts : int32 or int64, shape (3, m)
@@ -52,7 +52,6 @@ class Edges:
 
     ids: Any
     hashes: Hashes
-    n_rows: int
     first_t: Ints
     last_t: Ints
     first_counts: Ints
@@ -73,7 +72,6 @@ def no_edges(labels: tuple[str, ...]) -> Edges:
     return Edges(
         ids=pa.array([], type=pa.string()),
         hashes=np.zeros(0, dtype=np.uint64),
-        n_rows=0,
         first_t=none,
         last_t=none,
         first_counts=np.zeros((3, 0), dtype=np.int32),
@@ -86,6 +84,14 @@ def no_edges(labels: tuple[str, ...]) -> Edges:
         run_labels={name: Label(none, ()) for name in labels},
         weights=np.zeros(1),
     )
+
+
+def creation(created: Ints, first_t: Ints) -> Ints:
+    """Give when batches were created, by their first observations; NEVER where nobody knows.
+
+    Clocks differ by seconds: a creation more than a day ahead is no creation time at all.
+    """
+    return np.where(created - first_t > DAY_US, NEVER, created)
 
 
 def read_edges(
@@ -118,7 +124,6 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     return Edges(
         ids=rows.ids,
         hashes=hash_ids(rows.ids),
-        n_rows=n,
         first_t=rows.t[first],
         last_t=rows.t[last],
         first_counts=narrow(rows.counts[:, first]),

@@ -302,7 +302,6 @@ def _past(known: Stitched, parts: list[Edges], n_left: int) -> tuple[Edges, Ints
     past = Edges(
         ids=known.ids.take(owner),
         hashes=known.hashes[rows],
-        n_rows=len(rows),
         first_t=last_t,
         last_t=last_t,
         first_counts=counts,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, run_bounds, run_starts
-from safetykit_analytics.flow.calendar import DAY_US
+from safetykit_analytics.flow.edges import creation
 from safetykit_analytics.flow.labels import fill, groups_of, unify
 from safetykit_analytics.flow.numbering import number_batches
 
@@ -137,9 +137,7 @@ def stitch(parts: list[Edges], labels: tuple[str, ...], *, keep: bool = True) ->
     before[order[1:]] = np.where(is_new[1:], -1, order[:-1])
     is_first = before < 0
     first_t, last_t = joined("first_t"), joined("last_t")
-    created = np.where(is_first, joined("created"), NEVER)
-    # Clocks differ by seconds: a creation more than a day ahead is no creation time at all.
-    created[(created != NEVER) & (created - first_t > DAY_US)] = NEVER
+    created = np.where(is_first, creation(joined("created"), first_t), NEVER)
     start = np.where(
         is_first, np.where(created == NEVER, first_t, np.minimum(created, first_t)), last_t[before]
     )

@@ -14,7 +14,6 @@ from safetykit_analytics.flow.allocate import (
     Cells,
     Intervals,
     Spans,
-    clusters,
     covering,
     join,
     join_spans,
@@ -23,7 +22,7 @@ from safetykit_analytics.flow.allocate import (
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
 from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
-from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again
+from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
 from safetykit_analytics.flow.partitions import ordered_map
 from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
@@ -154,24 +153,26 @@ def work_in(
 def settle_at(part: Part | Work, places: Ints, settle: Settle) -> tuple[Ints, dict[str, Any]]:
     """Settle some places of which all is known."""
     length = np.diff(part.edges)[part.layout.buckets()]
-
-    def batches(wanted: Flags) -> Cells:
-        chosen = np.zeros(part.layout.size, dtype=np.bool_)
-        chosen[places[wanted]] = True
-        return clusters(part.cells, part.spans, chosen, length)
-
-    return places, settle(part.sums[:, places], batches)
+    return places, settled_at(settle, places, part.sums, part.cells, part.spans, length)
 
 
 def places_in(
     part: DayWork | Part, groups: list[tuple[str | None, ...]], edges: Ints, layout: Layout
 ) -> Ints:
     """Give where the places of one layout stand in another that holds them."""
+    group, bucket = _groups_and_buckets(part, groups, edges)
+    return layout.base(group) + bucket
+
+
+def _groups_and_buckets(
+    part: DayWork | Part, groups: list[tuple[str | None, ...]], edges: Ints
+) -> tuple[Ints, Ints]:
+    """Say of the places of a layout which group and bucket they are among others."""
     number = {names: group for group, names in enumerate(groups)}
     # A group of which nobody knows has no work, and no place.
     group = np.array([number.get(names, 0) for names in part.groups], dtype=np.int64)
     bucket = np.searchsorted(edges, part.edges[:-1], side="right") - 1
-    return layout.base(group[part.layout.groups()]) + bucket[part.layout.buckets()]
+    return group[part.layout.groups()], bucket[part.layout.buckets()]
 
 
 def _take(intervals: Intervals, which: Ints) -> Intervals:
@@ -206,18 +207,16 @@ def _layout(
     low = first_bucket(edges, start)
     high = np.maximum(last_bucket(edges, end), low)
     if waiting is not None:
-        number = {names: at for at, names in enumerate(groups)}
-        own = np.array([number[names] for names in waiting.groups], dtype=np.int64)
-        bucket = np.searchsorted(edges, waiting.edges[:-1], side="right") - 1
-        place = bucket[waiting.layout.buckets()]
-        group = np.append(group, own[waiting.layout.groups()])
-        low, high = np.append(low, place), np.append(high, place)
+        own, bucket = _groups_and_buckets(waiting, groups, edges)
+        group, low, high = np.append(group, own), np.append(low, bucket), np.append(high, bucket)
     return edges, layout_of(group, low, high, len(groups))
 
 
 def _plans(window: Window, days: range, claimed: Flags, between: Between) -> dict[int, Plan]:
     """Say what is known of the days that must be read again."""
     wrong = wrong_guesses(window, claimed, between)
+    if not wrong[days.start : days.stop].any():
+        return {}
     free_from, free_until = untouched(window, between)
     return {
         day: _plan(window.known, day, claimed, free_from[day], free_until[day]) for day in days if wrong[day]
