@@ -26,11 +26,13 @@ from safetykit_analytics.plots.panel import (
     Panel,
     Plot,
     draw_marks,
+    grow,
+    letters_in,
     set_limits,
     write_title,
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, names_in, shown_name
-from safetykit_analytics.plots.text import put
+from safetykit_analytics.plots.text import put, wrap
 from safetykit_analytics.plots.throughput import STACKED, THROUGHPUT, plot_throughput
 from safetykit_analytics.wording import NONE
 
@@ -105,13 +107,16 @@ def plot_grid(plot: Callable[..., Axes], table: Any, *, by: str = POLICY) -> Fig
     panels = [kind.draw(groups[name], ax, names) for name, ax in zip(ordered, axes, strict=True)]
     _share(axes, panels, share_y=kind.share_y)
     _share_labels(figure, axes)
-    put(figure.suptitle("", x=0.01, ha="left", weight="bold"), f"{panels[0].title} by {_BY[by]}")
+    beyond = 0
     for ax, name, panel in zip(axes, ordered, panels, strict=True):
         rows_above = draw_marks(ax, panel.marks)
-        write_title(ax, shown_name(name), _detail(panel), rows_above=rows_above, size="medium")
+        lines = write_title(ax, shown_name(name), _detail(panel), rows_above=rows_above, size="medium")
+        beyond = max(beyond, lines)
         if panel.is_empty:
             no_data(ax)
+    grow(figure, beyond * math.ceil(len(axes) / _columns(axes)))
     _legend(figure, axes, panels)
+    _write_headline(figure, f"{panels[0].title} by {_BY[by]}")
     return figure
 
 
@@ -174,6 +179,14 @@ def _share_labels(figure: Figure, axes: list[Axes]) -> None:
             label.set_text("")
         if longest:
             put(write("", size="medium"), longest)
+
+
+def _write_headline(figure: Figure, title: str) -> None:
+    """Put a title over all panels, beside the legend."""
+    headline = figure.suptitle("", x=0.01, ha="left", weight="bold")
+    lines = wrap(title, width=letters_in(figure.get_figwidth() - _LEGEND_INCHES, headline))
+    put(headline, lines)
+    grow(figure, lines.count("\n"))
 
 
 def _detail(panel: Panel) -> str:

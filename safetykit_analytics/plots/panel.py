@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _ROW = 11.0  # points between rows of roll-out labels
 _LONGEST_MARK = 16
 _ROOM_FOR_DETAIL = 1.5  # inches
+_LINE_INCHES = 0.2
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,9 @@ def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
         no_data(ax)
         ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     set_limits(ax, [panel])
-    write_title(ax, panel.title, panel.detail, rows_above=draw_marks(ax, panel.marks))
+    beyond = write_title(ax, panel.title, panel.detail, rows_above=draw_marks(ax, panel.marks))
+    if is_ours:
+        grow(ax.get_figure(), beyond)
     draw_legend(ax, [*panel.entries, *panel.key], below=panel.words_right, may_grow=is_ours)
     make_room(ax)
     return ax
@@ -123,9 +126,16 @@ def draw_marks(ax: Axes, marks: Sequence[Mark]) -> int:
     return len(ends)
 
 
-def write_title(ax: Axes, title: str, detail: str, *, rows_above: int = 0, size: str | None = None) -> None:
-    """Put a title and, smaller, what the picture rests on above whatever else stands above the Axes."""
+def write_title(ax: Axes, title: str, detail: str, *, rows_above: int = 0, size: str | None = None) -> int:
+    """Put a title and, smaller, what the picture rests on above whatever else stands above the Axes.
+
+    Returns
+    -------
+    int
+        How many lines that takes beyond one each.
+    """
     above = _ROW * rows_above + 5
+    beyond = 0
     if detail and height_inches(ax) > _ROOM_FOR_DETAIL:
         note = ax.annotate(
             "",
@@ -136,17 +146,35 @@ def write_title(ax: Axes, title: str, detail: str, *, rows_above: int = 0, size:
             color=GREY,
             size="small",
         )
-        lines = wrap(detail, width=_characters(ax, note))
+        lines = wrap(detail, width=letters_in(_room_above(ax), note))
         put(note, lines)
-        above += 12 * (1 + lines.count("\n")) + 1
+        beyond = lines.count("\n")
+        above += 12 * (1 + beyond) + 1
     name = ax.set_title("", loc="left", pad=above, size=size, weight="bold")
-    put(name, wrap(title, width=_characters(ax, name)))
+    lines = wrap(title, width=letters_in(_room_above(ax), name))
+    put(name, lines)
+    return beyond + lines.count("\n")
 
 
-def _characters(ax: Axes, text: Text) -> int:
-    """Return how many characters of a text go beside each other over an Axes."""
-    per_character = 0.7 if text.get_fontweight() == "bold" else 0.6
-    return max(12, int(width_inches(ax) * 72 / (per_character * float(text.get_fontsize()))))
+def grow(figure: Any, lines: int) -> None:
+    """Make a figure of ours taller by lines that no plan foresaw, so that they cost the data no room."""
+    figure.set_figheight(figure.get_figheight() + _LINE_INCHES * lines)
+
+
+def _room_above(ax: Axes) -> float:
+    """Return how many inches a text may take that begins over the left end of an Axes.
+
+    A layout engine takes the room for long names on the left from the Axes later.
+    """
+    figure: Any = ax.get_figure()
+    names = ax.yaxis.get_tightbbox()
+    return width_inches(ax) - (0.0 if names is None else names.width / figure.dpi)
+
+
+def letters_in(inches: float, text: Text) -> int:
+    """Return how many letters of a text go beside each other in so many inches."""
+    per_letter = 0.7 if text.get_fontweight() == "bold" else 0.6
+    return max(12, int(inches * 72 / (per_letter * float(text.get_fontsize()))))
 
 
 def make_room(ax: Axes) -> None:

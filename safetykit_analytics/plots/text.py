@@ -9,7 +9,6 @@ Place in the flow: below every plot. Knows fonts, not tables.
 from __future__ import annotations
 
 import functools
-import textwrap
 import unicodedata
 from typing import TYPE_CHECKING
 
@@ -77,16 +76,27 @@ def put(artist: Text, text: str) -> None:
 
 
 def wrap(text: str, *, width: int) -> str:
-    r"""Break a drawn name into lines of at most `width` characters, losing nothing but spaces at the breaks.
+    r"""Break a drawn text into lines as wide as `width` letters, losing nothing but spaces at the breaks.
 
     >>> wrap("spam and scams in marketplace listings", width=24)
     'spam and scams in\nmarketplace listings'
     """
-    # Boxes, CJK and capitals are wider than the letters that most names are made of.
-    room = sum(1.6 if ord(c) > 0x2500 or c in _WIDE else 1.2 if c.isupper() else 1.0 for c in text)
-    fitting = max(1, int(width * len(text) / room)) if text else width
-    lines = textwrap.wrap(text, fitting, break_on_hyphens=False, tabsize=1)
+    lines: list[str] = []
+    for word in text.split(" "):
+        if lines and _width(f"{lines[-1]} {word}") <= width:
+            lines[-1] += f" {word}"
+            continue
+        lines.append("")
+        for character in word:
+            if lines[-1] and _width(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
     return "\n".join(lines) or text
+
+
+def _width(text: str) -> float:
+    """Return about how wide a text is, in the letters that most names are made of."""
+    return sum(1.75 if ord(c) > 0x2500 or c in _WIDE else 1.2 if c.isupper() else 1.0 for c in text)
 
 
 def _piece(character: str, glyphs: frozenset[int]) -> str:

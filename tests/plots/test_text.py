@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
@@ -123,6 +123,7 @@ def test_all_known_trouble_in_one_picture_makes_no_warning():
 
 @relaxed
 @given(st.none() | NASTY, st.none() | NASTY)
+@example(policy=None, version="00U" + "W" * 57)
 def test_no_name_makes_matplotlib_warn_in_rows(policy, version):
     comparison = comparison_table("v7", [("v8", 9, 900, 0.01, 0.0, 0.02, "higher")])
     completion = completion_table([("spam", "v7", 4, 1, (1.0, 2.0, 3.0, None))])
