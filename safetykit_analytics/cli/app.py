@@ -137,8 +137,8 @@ def _explain(error: Exception) -> int:
         say(f"error: {visible(str(error))}")
         return 2
     if isinstance(error, ModuleNotFoundError):
-        missing = f"{error.name} is not installed; install it with: pip install 'safetykit-analytics[demo]'"
-        say(f"error: {visible(missing if error.name else str(error))}")
+        # The message names the extra.
+        say(f"error: {visible(str(error))}")
         return 1
     say(f"error: unexpected {type(error).__name__}: {visible(str(error))} (--debug shows where)")
     return 1

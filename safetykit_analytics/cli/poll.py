@@ -273,12 +273,13 @@ def _ids_in(lines: list[str]) -> list[str]:
 
 
 def _lines(source: str) -> list[str]:
-    if source == "-":
-        return sys.stdin.read().split("\n")
+    content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
     try:
-        return Path(source).read_text(encoding="utf-8-sig").split("\n")
+        # Not splitlines: JSON may hold characters that it takes for ends of lines.
+        return re.split(r"\r\n?|\n", content.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{source} is not a text file: byte {error.start} is not UTF-8") from None
+        name = "standard input" if source == "-" else source
+        raise typer.BadParameter(f"{name} is not text: byte {error.start} is not UTF-8") from None
 
 
 def _read_key(path: Path) -> str:

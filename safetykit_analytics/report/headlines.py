@@ -163,8 +163,8 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
     if len(unplaced):
         return (
             f"{wording.number(float(unplaced['value'].sum()))} decisions of "
-            f"{wording.plural(len(unplaced), 'batch')} were made before anyone looked, and their "
-            "ids tell no time: they are in no week.",
+            f"{wording.plural(len(unplaced), 'batch')} were made before anyone looked, at a time that no "
+            "id tells: they are in no week.",
         )
     smallest = all_policies(facts.change)
     half = (smallest.difference_high - smallest.difference_low) / 2

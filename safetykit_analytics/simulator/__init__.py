@@ -50,7 +50,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Load the server when it is asked for: the model needs no uvicorn."""
     if name == "serve":
-        from safetykit_analytics.simulator.server import serve  # noqa: PLC0415 -- needs the extra [demo]
-
+        try:
+            from safetykit_analytics.simulator.server import serve  # noqa: PLC0415 -- needs the extra [demo]
+        except ModuleNotFoundError as error:
+            raise ModuleNotFoundError(
+                f"{error.name} is not installed: pip install 'safetykit-analytics[demo]'"
+            ) from error
         return serve
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -64,6 +64,43 @@ def test_ids_come_from_a_file_from_stdin_and_from_arguments_each_asked_once(simu
     assert set(SnapshotStore("snapshots").read()["batch_id"]) == set(ids[:5])
 
 
+def test_one_stdin_is_not_read_for_ids_and_for_events(simulated, capsys, tmp_path):
+    assert run(["poll", "--ids", "-", "--events", "-"]) == 2
+    assert "--ids and --events cannot both read stdin" in capsys.readouterr().err
+    assert simulated.requests == 0
+    assert not (tmp_path / "snapshots").exists()
+    (tmp_path / "ids.txt").write_text(simulated.created()[0])
+    shown = on_pipe("poll", "--ids", "ids.txt", "--events", "-", stdin=event("batch_x"), **env(simulated))
+    assert shown.returncode == 0, shown.stderr
+    assert len(SnapshotStore("snapshots").read()) == 2
+
+
+@pytest.mark.parametrize("option", ["--ids", "--events"])
+def test_a_file_that_is_no_text_is_named_with_its_first_wrong_byte_and_nothing_is_asked(
+    simulated, capsys, tmp_path, option
+):
+    (tmp_path / "list.xlsx").write_bytes(b"batch_1\nbatch_\xe9\n")
+    assert run(["poll", option, "list.xlsx"]) == 2
+    assert "list.xlsx is not text: byte 14 is not UTF-8" in capsys.readouterr().err
+    assert simulated.requests == 0
+
+
+@pytest.mark.parametrize("option", ["--ids", "--events"])
+def test_stdin_that_is_no_text_is_told_in_one_line(simulated, tmp_path, option):
+    shown = subprocess.run(
+        [*COMMAND, "poll", option, "-"],
+        cwd=tmp_path,
+        env=environment(**env(simulated)),
+        input=b"batch_1\nbatch_\xe9\n",
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (shown.returncode, shown.stdout) == (2, b"")
+    assert b"standard input is not text: byte 14 is not UTF-8" in shown.stderr
+    assert simulated.requests == 0
+
+
 def env(simulated):
     return {"SAFETYKIT_API_KEY": KEY, "SAFETYKIT_BASE_URL": simulated.url}
 

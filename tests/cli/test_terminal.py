@@ -142,3 +142,36 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
         assert capsys.readouterr().err.splitlines()[0] == "warning: odd\\nthings"
         run(["compact", "--quiet"])
         assert "warning" not in capsys.readouterr().err
+
+
+def test_a_port_that_is_taken_is_one_line_with_the_way_out(simulated, capsys):
+    port = simulated.url.rpartition(":")[2]
+    assert run(["simulate", "--port", port]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
+    assert err.endswith("; port 0 takes a free one\n")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["demo", "simulate"])
+def test_a_command_whose_extra_is_not_installed_says_how_to_install_it(
+    command, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "safetykit_analytics.simulator.server", raising=False)
+    assert run([command]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error: uvicorn is not installed: pip install 'safetykit-analytics[demo]'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_on_a_pipe_says_one_line_on_stderr_and_nothing_when_quiet(simulated, tmp_path):
+    assert on_pipe("poll", *simulated.created()[:20], cwd=tmp_path, **env(simulated)).returncode == 0
+    shown = on_pipe("report", "--output", "r.html", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "", "wrote r.html\n")
+    shown = on_pipe("report", "--quiet", "--output", "q.html", cwd=tmp_path)
+    assert (shown.returncode, shown.stdout, shown.stderr) == (0, "", "")
+    assert (tmp_path / "q.html").read_bytes() == (tmp_path / "r.html").read_bytes()

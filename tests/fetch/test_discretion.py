@@ -235,6 +235,19 @@ def test_plain_http_reaches_this_machine_only_unless_asked_for(address):
     assert len(fetch_batches(["a"], api_key=KEY, base_url=address, transport=transport).failures) == 1
 
 
+@pytest.mark.parametrize("host", ["localhost", "LocalHost", "127.0.0.1"])
+def test_plain_http_to_this_machine_by_any_of_its_names_is_no_risk(host):
+    with Server() as server:
+        found = fetch_batches([GOOD], api_key=KEY, base_url=f"http://{host}:{server.port}")
+    assert found.frame["batch_id"].tolist() == [GOOD]
+
+
+@pytest.mark.parametrize("host", ["localhost.example.com", "127.0.0.1.example.com", "localhost@example.com"])
+def test_a_name_that_only_begins_like_this_machine_is_another(host):
+    with pytest.raises(ValueError, match=r"in the clear|user name"):
+        fetch_batches([], api_key=KEY, base_url=f"http://{host}")
+
+
 @pytest.mark.parametrize(
     "address", ["", "api.example.com", "ftp://x", "https://", "https://x/?a=1", "https://x#a", "http://[::1"]
 )

@@ -1,5 +1,6 @@
 """A result is a value: it can be pickled, merged, shown."""
 
+import asyncio
 import pickle
 from datetime import UTC, datetime
 
@@ -50,6 +51,28 @@ def test_a_refused_retry_has_the_merged_result():
     assert merged.failures["batch_id"].tolist() == ["b", "c"]
     assert merged.failures["kind"].tolist() == ["not_attempted"] * 2
     assert merged.failures["attempts"].tolist() == [2, 1]
+
+
+def test_aretry_asks_for_the_failed_alone_and_merges_as_retry_does():
+    with Server(Script({"b": [status(404)] * 3})) as server:
+        first = fetch_batches(["a", "b", "c", ""], base_url=server.url, api_key=KEY)
+        second = asyncio.run(first.aretry())
+        assert server.asked == {"a": 1, "b": 2, "c": 1}
+        assert second.frame["batch_id"].tolist() == ["a", "c"]
+        assert second.failures["kind"].tolist() == ["http_status", "invalid_id"]
+        assert second.failures["attempts"].tolist() == [2, 0]
+        merged = asyncio.run(asyncio.run(second.aretry()).aretry())
+    assert merged.frame["batch_id"].tolist() == ["a", "b", "c"]
+    assert merged.failures["kind"].tolist() == ["invalid_id"]
+
+
+def test_a_refused_aretry_has_the_merged_result():
+    with Server(Script({"b": [status(404), status(401)]})) as server:
+        first = fetch_batches(["a", "b"], base_url=server.url, api_key=KEY)
+        with pytest.raises(Unauthorized) as caught:
+            asyncio.run(first.aretry())
+    assert caught.value.result.frame["batch_id"].tolist() == ["a"]
+    assert caught.value.result.failures["attempts"].tolist() == [2]
 
 
 def test_retry_of_a_good_result_asks_for_nothing():

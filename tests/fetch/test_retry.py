@@ -111,6 +111,27 @@ def test_a_wait_beyond_the_time_budget_is_given_up_at_once_and_reported(headers,
     assert "no time to wait" in failure["message"]
 
 
+NO_TIME = ["-5", "nan", "inf", "1e400", "soon", "", "-1e400", "Mon, 99 Foo 0000 99:99:99 GMT", "9" * 5000]
+
+
+@pytest.mark.parametrize("said", NO_TIME, ids=[said[:12] or "nothing" for said in NO_TIME])
+@pytest.mark.parametrize("header", ["retry_after", "retry_after_ms"])
+def test_a_wait_that_is_no_time_is_as_if_not_asked_for(no_waiting, header, said):
+    (name,) = ids(1)
+    with Server(Script({name: [status(429, **{header: said})]})) as server:
+        assert fetch([name], server).frame["batch_id"].tolist() == [name]
+        assert server.asked == {name: 2}
+
+
+@pytest.mark.parametrize("said", ["1e300", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_an_absurd_wait_is_given_up_at_once_and_reported_as_it_was_asked_for(said):
+    with Server(status(429, retry_after=said)) as server:
+        failure = fetch(ids(1), server).failures.iloc[0]
+    assert (failure["status_code"], failure["attempts"]) == (429, 1)
+    assert failure["retry_after_s"] > 1e10
+    assert "no time to wait" in failure["message"]
+
+
 def test_attempts_are_the_requests_that_left_this_machine(no_waiting):
     a, b, c = ids(3)
     steps = {b: [close] * 100, c: [status(500)] * 100}

@@ -1,6 +1,7 @@
 """What people get: the same bytes every time, names as they are, words where there is nothing to show."""
 
 import csv
+import datetime as dt
 import html
 import html.parser
 import io
@@ -212,6 +213,23 @@ def test_the_headlines_are_three_and_careful(report):
     assert "stuck" in stuck
     assert "data" in unknown or "not enough" in unknown
     assert not re.search(r"\b(cause[sd]?|because of|due to)\b", changed + stuck + unknown)
+
+
+def test_work_that_no_week_holds_is_said_in_a_headline():
+    known = [
+        batch(MONDAY + dt.timedelta(hours=n), (1, 90, 10), (30, 190, 10), size=200, number=n)
+        for n in range(40)
+    ]
+    ageless = batch(MONDAY, (3, 400, 100), size=500, number=99).assign(batch_id="no-time-in-this")
+    ageless["created_at"] = ageless["created_at"].mask(ageless["success_count"] >= 0)
+    seen_at_work = together(*known)
+    *_, unknown = ska.weekly_report(together(seen_at_work, ageless), week=WEEK).to_dict()["headlines"]
+    assert unknown == (
+        "500 decisions of 1 batch were made before anyone looked, at a time that no id tells: they are in "
+        "no week."
+    )
+    *_, without = ska.weekly_report(seen_at_work, week=WEEK).to_dict()["headlines"]
+    assert "in no week" not in without
 
 
 def test_the_dict_has_the_promised_keys_and_only_what_json_has(report):

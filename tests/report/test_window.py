@@ -97,6 +97,24 @@ def test_work_first_seen_after_the_week_but_begun_in_it_is_kept():
     assert len(window(late)) == 1
 
 
+def test_a_batch_whose_id_tells_no_time_is_found_by_what_was_seen_before_the_week():
+    ended = batch(PREVIOUS - dt.timedelta(days=5), (1, 5, 0), (2, 10, 0), size=10, number=1)
+    again = batch(NEXT_MONDAY - dt.timedelta(hours=1), (24, 12, 0), size=12, number=1)
+    again["batch_id"] = ended["batch_id"].iloc[0]
+    first_seen_later = batch(NEXT_MONDAY, (24, 12, 0), size=12, number=2)
+    observations = together(ended, again, first_seen_later)
+    observations["created_at"] = observations["created_at"].mask(observations["success_count"] >= 0)
+    for source in (observations, Days(observations)):
+        # What grew between the two weeks may have been done in either; what was first seen later, in none.
+        assert window(source)["batch_id"].unique().tolist() == [ended["batch_id"].iloc[0]]
+        span = {"start": PREVIOUS, "end": NEXT_MONDAY, "as_of": LATER}
+        rates = ska.rates(window(source), freq="W", by=(), **span)
+        assert rates["processed"].sum() == pytest.approx(
+            ska.rates(observations, freq="W", by=(), **span)["processed"].sum()
+        )
+        assert rates["processed"].sum() > 0
+
+
 def test_later_observations_are_as_if_never_made(fleet):
     as_of = MONDAY + dt.timedelta(days=3)
     early = fleet[fleet["observed_at"] <= as_of]

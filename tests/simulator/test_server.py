@@ -221,3 +221,22 @@ def test_the_model_needs_nothing_of_the_other_stages_and_no_server():
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[] []"
+
+
+def test_a_taken_port_is_named_with_the_way_out():
+    with serve(FLEET, clock=lambda: LATER, api_key=KEY) as url:
+        port = urlsplit(url).port
+        with (
+            pytest.raises(OSError, match=f"127.0.0.1:{port}: .*; port 0 takes a free one"),
+            serve(FLEET, clock=lambda: LATER, api_key=KEY, port=port),
+        ):
+            pass
+        assert get(url, "/v1/batches/unknown")[0] == 404
+
+
+def test_a_host_that_is_not_this_machine_is_named():
+    with (
+        pytest.raises(OSError, match=r"cannot listen on 192.0.2.1:0"),
+        serve(FLEET, clock=lambda: LATER, api_key=KEY, host="192.0.2.1"),
+    ):
+        pass
