@@ -15,6 +15,7 @@ from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.sentences import sentences
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.frame import STRING
+from safetykit_analytics.rates.arguments import checked_confidence, checked_observations
 from safetykit_analytics.rates.completion import grouped, median_brackets, timedeltas
 from safetykit_analytics.stats import adjust, cluster_rates, differences, verdicts
 from safetykit_analytics.wording import NONE
@@ -109,6 +110,8 @@ def compare_versions(
         )
     method = correction if correction is not None else "holm" if policy_id is not None else "bh"
     adjust([], method)  # an unknown correction is an error whatever the data hold
+    checked_confidence(confidence)
+    checked_observations(observations)
     ends = flow.batch_ends(observations)
     shown = {name: ends[name].fillna(NONE) for name in _LABELS}
     if policy_id is not None:

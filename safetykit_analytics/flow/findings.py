@@ -16,6 +16,7 @@ from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, run_bounds, run
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, LABELS, Rows, instants, rows_of
 from safetykit_analytics.flow.partitions import Partition, ordered_map
 from safetykit_analytics.schema import KEY_COLUMNS, KNOWN_STATUSES
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -124,7 +125,7 @@ def _label_changes(known: Stitched) -> tuple[Ints, Floats, list[str]]:
 
     def name(row: int) -> str:
         names = [
-            label.names[code] if (code := int(label.codes[along[row]])) >= 0 else "(none)"
+            label.names[code] if (code := int(label.codes[along[row]])) >= 0 else NONE
             for label in known.run_labels.values()
         ]
         return " ".join(names)

@@ -24,6 +24,7 @@ from safetykit_analytics.flow.labels import parse_by
 from safetykit_analytics.flow.levels import Levels, levels_of
 from safetykit_analytics.flow.work import Work, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.rates.arguments import checked_executor, checked_observations
 from safetykit_analytics.rates.table import group_columns, parse_window
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def backlog(
     frequency = parse_freq(freq)
     first, stop = parse_window(start, end, calendar)
     until = None if as_of is None else parse_instant(as_of, "as_of", calendar)
+    checked_executor(executor)
+    checked_observations(observations)
     source = open_source(observations, labels=names, as_of=until, executor=executor, state=True)
     known, now = source.stitched, source.as_of or 0
     edges = np.zeros(0, dtype=np.int64)

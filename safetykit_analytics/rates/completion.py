@@ -14,8 +14,9 @@ import pandas as pd
 from safetykit_analytics import flow
 from safetykit_analytics.flow import natural_key
 from safetykit_analytics.flow.labels import parse_by
+from safetykit_analytics.frame import STRING
+from safetykit_analytics.rates.arguments import checked_confidence, checked_observations
 from safetykit_analytics.stats import quantile_bracket, quantile_interval
-from safetykit_analytics.stats.rate import check_confidence
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _QUANTILES = {"median": 0.5, "p90": 0.9}
-_STRING = pd.StringDtype("pyarrow")
 
 
 def completion_time(
@@ -96,7 +96,8 @@ def completion_time(
     """
     names = parse_by(by)
     if confidence is not None:
-        check_confidence(confidence)
+        checked_confidence(confidence)
+    checked_observations(observations)
     ends = flow.batch_ends(observations, as_of=as_of)
     group, table = grouped(ends, names)
     times = durations(ends)
@@ -137,7 +138,7 @@ def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64
         rank = np.empty(len(names) + 1, dtype=np.int64)
         rank[order] = np.arange(len(names))
         rank[-1] = len(names)  # the code of what is missing is -1
-        columns[label] = pd.array([*(names[place] for place in order), None], dtype=_STRING)
+        columns[label] = pd.array([*(names[place] for place in order), None], dtype=STRING)
         group = group * (len(names) + 1) + rank[codes]
     found, group = np.unique(group, return_inverse=True)
     heads = {}

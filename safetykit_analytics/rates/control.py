@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame
+from safetykit_analytics.frame import STRING
 from safetykit_analytics.stats import laney_limits
 
 _NEEDED = ("bucket_start", "error", "processed", "error_rate", "partial", "note")
-_STRING = pd.StringDtype("pyarrow")
 
 
 def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
@@ -107,7 +107,7 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     table["note"] = pd.array(
         [";".join(dict.fromkeys(code for code in (*note.split(";"), more) if code))
          for note, more in zip(table["note"].fillna("").astype(object), notes, strict=True)],
-        dtype=_STRING,
+        dtype=STRING,
     )  # fmt: skip
     return table
 
@@ -117,7 +117,7 @@ def _segments(table: pd.DataFrame) -> tuple[Any, Any]:
     labels = [name for name in ("policy_id", "policy_version") if name in table.columns]
     if not labels:
         return np.zeros(len(table), dtype=np.int64), np.zeros(len(table), dtype=np.int64)
-    keys = table[labels].astype(_STRING)
+    keys = table[labels].astype(STRING)
     series = keys.groupby(labels, dropna=False, sort=False).ngroup().to_numpy()
     if "policy_version" not in labels:
         return series, np.zeros(len(table), dtype=np.int64)

@@ -16,6 +16,7 @@ from safetykit_analytics.flow.findings import KINDS, find
 from safetykit_analytics.flow.observations import LABELS
 from safetykit_analytics.flow.work import open_source
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.rates.arguments import checked_observations
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -84,6 +85,7 @@ def data_quality(observations: Any, *, as_of: dt.datetime | dt.date | str | None
     0  batch_2  terminal_with_pending   40.0
     """
     until = None if as_of is None else parse_instant(as_of, "as_of", zone("UTC"))
+    checked_observations(observations)
     source = open_source(observations, labels=LABELS, as_of=until, executor=None, state=True)
     ids = source.stitched.ids
     pieces = []

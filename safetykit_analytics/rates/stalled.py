@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics.flow import batch_ends, resolve_as_of
+from safetykit_analytics.rates.arguments import checked_observations
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -80,6 +81,7 @@ def stalled_batches(
         raise ValueError(f"idle={idle!r} is no length of time; expected such as '30min' or '2h'") from error
     if not least > pd.Timedelta(0):
         raise ValueError(f"idle={idle!r}: expected a length of time above zero")
+    checked_observations(observations)
     resolved = resolve_as_of(observations, as_of)
     now = pd.Timestamp(0, tz="UTC") if resolved is None else pd.Timestamp(resolved)
     ends = batch_ends(observations, as_of=as_of)

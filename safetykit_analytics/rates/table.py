@@ -25,6 +25,12 @@ from safetykit_analytics.flow.moving import work_of_store
 from safetykit_analytics.flow.partitions import stored_days
 from safetykit_analytics.flow.work import Source, Work, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.rates.arguments import (
+    checked_confidence,
+    checked_executor,
+    checked_observations,
+    frequency_or_auto,
+)
 from safetykit_analytics.stats import cluster_rates
 
 if TYPE_CHECKING:
@@ -119,11 +125,12 @@ def rates(
     UnknownName
         A column in `by` or a zone that is not there (also ValueError).
     ValueError
-        `freq` is no frequency; `start`, `end` or `as_of` without a time zone; `start` not before `end`.
+        `freq` is no frequency; `start`, `end` or `as_of` without a time zone; `start` not before `end`;
+        `confidence` is not between 0 and 1.
     InvalidFrame
         The DataFrame does not hold observations (also ValueError).
     TypeError
-        Neither a DataFrame nor anything with partitions.
+        Neither a DataFrame nor anything with partitions; `confidence` is no number, `executor` none.
 
     Examples
     --------
@@ -146,11 +153,12 @@ def rates(
     """
     names = parse_by(by)
     calendar = zone(tz)
-    frequency = None if freq == "auto" else parse_freq(freq)
+    frequency = frequency_or_auto(freq)
     first, stop = parse_window(start, end, calendar)
     until = None if as_of is None else parse_instant(as_of, "as_of", calendar)
-    if not 0.0 < confidence < 1.0:
-        raise ValueError(f"confidence must be between 0 and 1, such as 0.95; found {confidence!r}")
+    checked_confidence(confidence)
+    checked_executor(executor)
+    checked_observations(observations)
     settle = partial(error_rate_intervals, confidence=confidence)
     partitions = None if frequency is None else stored_days(observations, until)
     if frequency and partitions:

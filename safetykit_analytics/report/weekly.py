@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.flow import resolve_as_of
 from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.rates.arguments import checked_observations
 from safetykit_analytics.report.exports import as_dict, as_tables
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
@@ -84,6 +85,7 @@ def weekly_report(
     >>> report.save("report.html")
     """
     zone(tz)
+    checked_observations(observations)
     known = resolve_as_of(observations, as_of)
     if week is not None:
         monday = monday_of(week)

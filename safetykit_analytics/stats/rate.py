@@ -1,4 +1,7 @@
-"""The error rate of groups of batches, with an interval that knows that the batch is the unit."""
+"""The error rate of groups of batches, with an interval that knows that the batch is the unit.
+
+Place in the flow: **rate** → `completion`, `difference`, rates, compare. NumPy and scipy only.
+"""
 
 from __future__ import annotations
 

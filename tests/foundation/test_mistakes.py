@@ -1,7 +1,10 @@
 """What users are told of common mistakes: what failed, where, what was found, and what to do."""
 
+import pathlib
 import re
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -186,3 +189,79 @@ def test_a_missing_key_is_told_both_ways_to_give_it(monkeypatch):
     monkeypatch.delenv("SAFETYKIT_API_KEY", raising=False)
     told = said(ska.MissingApiKey, ska.fetch_batches, ["batch_1"])
     assert all(way in told for way in ("SAFETYKIT_API_KEY", "api_key=", "--api-key-file FILE"))
+
+
+RESULT = ska.fetch_batches([], api_key="a-key", progress=False)
+TABLES = {
+    "rates": ska.rates,
+    "backlog": ska.backlog,
+    "stalled_batches": ska.stalled_batches,
+    "completion_time": ska.completion_time,
+    "data_quality": ska.data_quality,
+    "compare_versions": lambda observations: ska.compare_versions(
+        observations, policy_id="spam", baseline="v7"
+    ),
+    "weekly_report": ska.weekly_report,
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+@pytest.mark.parametrize(
+    ("observations", "words"),
+    [
+        (
+            "s3://key:secret@bucket/snapshots",
+            "found str; if that is where a store is, pass SnapshotStore(path)",
+        ),
+        (pathlib.Path("snapshots"), "Path; if that is where a store is, pass SnapshotStore(path)"),
+        (RESULT, "found FetchResult; pass its .frame"),
+        (7, "found int"),
+        (ska.SnapshotStore, "found the class SnapshotStore"),
+    ],
+    ids=["text", "path", "fetch result", "number", "class"],
+)
+def test_what_holds_no_observations_is_told_with_what_to_pass_instead(table, observations, words):
+    told = said(TypeError, table, observations)
+    assert told.startswith("observations: expected a DataFrame of observations or a SnapshotStore, found ")
+    assert told.endswith(words)
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize("table", [ska.rates, ska.backlog])
+@pytest.mark.parametrize(
+    ("executor", "found"),
+    [(4, "int"), ("threads", "str"), (ThreadPoolExecutor, "the class ThreadPoolExecutor"), (True, "bool")],
+    ids=["workers", "text", "class", "bool"],
+)
+def test_what_can_run_no_tasks_is_refused_even_where_there_is_nothing_to_run(table, executor, found):
+    told = said(TypeError, table, FRAME, executor=executor)
+    assert told == (
+        "executor: expected None or a concurrent.futures.Executor, such as "
+        f"ProcessPoolExecutor(max_workers=4); found {found}"
+    )
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        ska.rates,
+        ska.completion_time,
+        lambda frame, **keywords: ska.compare_versions(frame, policy_id="spam", baseline="v7", **keywords),
+    ],
+    ids=["rates", "completion_time", "compare_versions"],
+)
+def test_a_confidence_that_is_no_share_says_what_was_found(ask):
+    told = said(TypeError, ask, FRAME, confidence="0.95")
+    assert told == "confidence: expected a number between 0 and 1, such as 0.95; found str"
+    assert "found 95" in said(ValueError, ask, FRAME, confidence=95)
+    ask(FRAME, confidence=np.float32(0.9))
+
+
+@pytest.mark.parametrize("freq", ["hourly", "7h", "0min", None, 3600])
+def test_a_frequency_that_is_none_names_those_there_are(freq):
+    told = said(ValueError, ska.rates, FRAME, freq=freq)
+    assert told.startswith(f"freq {freq!r} ")
+    assert told.endswith(
+        "'W' (ISO weeks, from Monday) or 'MS' (months), or 'auto' for the finest that the polling supports"
+    )
+    assert "auto" not in said(ValueError, ska.backlog, FRAME, freq=freq)
