@@ -148,7 +148,7 @@ class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
     name : object
         The name as it was given.
     known : iterable of str
-        What would have been accepted; the closest ones are shown first.
+        What would have been accepted. The closest are shown first; of many, if some are close, those alone.
     where : str
         Where the name was looked for, for the message, if that is not plain: "policy 'spam'".
 
@@ -173,7 +173,9 @@ def _unknown_name_message(sought: str, name: str, known: tuple[str, ...]) -> str
         return f"{sought}: there is none at all in this data"
     # The likely ones first, so that a typing error among hundreds of names is seen at once.
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
-    shown = [*close, *(other for other in known if other not in close)][: max(len(close), _MOST_SHOWN)]
+    others = [other for other in known if other not in close]
+    # Of hundreds, those that begin with A help nobody.
+    shown = close if close and len(known) > _MOST_SHOWN else [*close, *others][:_MOST_SHOWN]
     more = len(known) - len(shown)
     return f"{sought}; known: {', '.join(map(repr, shown))}" + (f" and {more} more" if more else "")
 

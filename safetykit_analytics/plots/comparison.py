@@ -84,7 +84,15 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     candidates = table[table["role"] == "candidate"]
     rows, shared, left_out = rows_of(candidates, names, volume="processed")
     baselines = table[table["role"] == "baseline"]
-    panel = Panel(title=_title(baselines, shared))
+    against = (
+        shown_name(_name(baselines.iloc[0]["policy_version"])) if len(baselines) == 1 else "the baseline"
+    )
+    about = f": {shared}" if shared else ""
+    panel = Panel(
+        title=f"Error rate against {against}{about}",
+        shared_title=f"Error rate against the baseline{about}",
+        own_title=f"against {against}" if rows else "",
+    )
     ax.set_xlabel("difference, percentage points")
     if not rows:
         plain(ax, grid="x")
@@ -161,13 +169,6 @@ def _words(data: dict[str, Any]) -> str:
     if verdict == "no difference found" and np.isfinite(seen):
         said += f"\n{points(seen, signed=False)} or more would have been seen"
     return f"{said}\n{_counts(data)}"
-
-
-def _title(baselines: pd.DataFrame, shared: str) -> str:
-    against = (
-        shown_name(_name(baselines.iloc[0]["policy_version"])) if len(baselines) == 1 else "the baseline"
-    )
-    return f"Error rate against {against}" + (f": {shared}" if shared else "")
 
 
 def _detail(baselines: pd.DataFrame, n_compared: int, left_out: int) -> str:

@@ -107,16 +107,23 @@ def plot_grid(plot: Callable[..., Axes], table: Any, *, by: str = POLICY) -> Fig
     panels = [kind.draw(groups[name], ax, names) for name, ax in zip(ordered, axes, strict=True)]
     _share(axes, panels, share_y=kind.share_y)
     _share_labels(figure, axes)
+    titles = {panel.title for panel in panels}
     beyond = 0
     for ax, name, panel in zip(axes, ordered, panels, strict=True):
         rows_above = draw_marks(ax, panel.marks)
-        lines = write_title(ax, shown_name(name), _detail(panel), rows_above=rows_above, size="medium")
+        title = shown_name(name)
+        if panel.own_title and len(titles) > 1:
+            title += f", {panel.own_title}"
+        lines = write_title(ax, title, _detail(panel), rows_above=rows_above, size="medium")
         beyond = max(beyond, lines)
         if panel.is_empty:
             no_data(ax)
+            if not kind.share_y:
+                ax.tick_params(left=False, labelleft=False)
     grow(figure, beyond * math.ceil(len(axes) / _columns(axes)))
     _legend(figure, axes, panels)
-    _write_headline(figure, f"{panels[0].title} by {_BY[by]}")
+    title = titles.pop() if len(titles) == 1 else panels[0].shared_title or panels[0].title
+    _write_headline(figure, f"{title} by {_BY[by]}")
     return figure
 
 

@@ -38,9 +38,15 @@ class Mark:
 
 @dataclass
 class Panel:
-    """What one plot has to say about one Axes."""
+    """What one plot has to say about one Axes.
+
+    Where `title` may differ between the panels of a grid, `shared_title` is what holds for all of them, and
+    `own_title` what each then adds to its name.
+    """
 
     title: str
+    shared_title: str = ""
+    own_title: str = ""
     detail: str = ""
     entries: list[Entry] = field(default_factory=list)
     key: list[Entry] = field(default_factory=list)

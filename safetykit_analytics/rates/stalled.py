@@ -5,6 +5,7 @@ Place in the flow: flow → **stalled_batches** → report.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -76,7 +77,8 @@ def stalled_batches(
             f"idle={idle!r} has no unit, so that it is no length of time; expected such as '30min' or '2h'"
         )
     try:
-        least = pd.Timedelta(idle)
+        # pandas writes a day "D" and warns of "d"; "1d" is what people write.
+        least = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", idle) if isinstance(idle, str) else idle)
     except (ValueError, TypeError) as error:
         raise ValueError(f"idle={idle!r} is no length of time; expected such as '30min' or '2h'") from error
     if not least > pd.Timedelta(0):

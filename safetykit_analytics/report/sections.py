@@ -56,7 +56,11 @@ def compose(facts: Facts, pictures: Mapping[str, tuple[Picture, ...]]) -> Docume
         Section(title, anchor, (*blocks, *_pictures(pictures, anchor)))
         for title, anchor, blocks in (
             ("This week against the last", "weeks", _weeks(facts)),
-            ("Throughput and error rate by version", "versions", _versions(facts)),
+            (
+                "Throughput and error rate by version",
+                "versions",
+                _versions(facts, drawn="versions" in pictures),
+            ),
             ("Policy versions compared", "comparisons", _comparisons(facts)),
             ("Roll-outs", "rollouts", _rollouts(facts)),
             ("Control chart", "control", _control(facts)),
@@ -218,12 +222,16 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     return (Paragraph(intro), table, *note)
 
 
-def _versions(facts: Facts) -> tuple[Paragraph, ...]:
+def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
     if not (facts.versions["processed"] != 0).any():
         return (Paragraph(("No decision was processed in either week.",)),)
     alone = facts.versions.groupby("policy_id", dropna=False)["policy_version"].nunique(dropna=False)
     nameless = facts.versions["policy_version"].isna()
-    words = "Each point is one day of the two weeks; a dashed or hollow one rests on little observation."
+    words = (
+        "Each point is one day of the two weeks; a dashed or hollow one rests on little observation."
+        if drawn
+        else "The HTML page draws both weeks day by day."
+    )
     if nameless.all():
         words += " No batch names a version of its policy."
     elif (alone <= 1).all():

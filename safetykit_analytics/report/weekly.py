@@ -92,7 +92,10 @@ def weekly_report(
     elif known is not None:
         monday = last_complete_monday(known, tz)
     else:
-        raise ValueError("there are no observations to take the last week from: give week= or as_of=")
+        raise ValueError(
+            "there are no observations to take the last week from: is this the right store? Else give week= "
+            "or as_of= (to the command: --week or --as-of)"
+        )
     at = known if known is not None else week_spans(monday, tz, _EVER)[3]
     start, _, _, end = week_spans(monday, tz, at)
     selection = window_observations(observations, start=start, end=end, as_of=at)

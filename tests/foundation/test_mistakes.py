@@ -265,3 +265,17 @@ def test_a_frequency_that_is_none_names_those_there_are(freq):
         "'W' (ISO weeks, from Monday) or 'MS' (months), or 'auto' for the finest that the polling supports"
     )
     assert "auto" not in said(ValueError, ska.backlog, FRAME, freq=freq)
+
+
+@pytest.mark.parametrize("idle", ["1d", "1 d", "1D", "1 day", "24h", "0d 24h"])
+def test_a_day_is_a_day_however_it_is_written(idle):
+    seen = FRAME[:1].assign(batch_status="PENDING", pending_count=5, is_terminal=False)
+    later = seen.assign(observed_at=seen["observed_at"] + pd.Timedelta(days=2))
+    found = ska.stalled_batches(pd.concat([seen, later]), idle=idle)
+    assert found["idle_at_least"].tolist() == [pd.Timedelta(days=2)]
+
+
+def test_an_empty_store_has_no_last_week_and_says_so(store):
+    told = said(ValueError, ska.weekly_report, store)
+    assert told.startswith("there are no observations to take the last week from: is this the right store?")
+    assert "--week" in told

@@ -90,7 +90,10 @@ def test_every_error_of_ours_has_one_base_and_a_builtin_where_it_means_one():
         assert issubclass(error, builtin)
 
 
-def test_of_many_known_names_the_likely_ones_come_first():
+def test_of_many_known_names_the_likely_ones_are_shown_or_else_the_first():
     error = ska.UnknownName("policy", "policy-31x", [f"policy-{number}" for number in range(100)])
     assert "known: 'policy-31'" in str(error)
-    assert str(error).endswith(" and 88 more")
+    assert str(error).endswith(" and 95 more")
+    error = ska.UnknownName("policy", "spam", [f"policy-{number}" for number in range(100)])
+    assert "known: 'policy-0', 'policy-1'" in str(error)
+    assert str(error).endswith("'policy-11' and 88 more")

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -51,6 +52,19 @@ def test_every_plot_has_one_panel_per_group_in_natural_order(plot, table, by):
 
 def test_a_comparison_has_one_panel_per_policy():
     assert titles(ska.plot_grid(ska.plot_comparison, COMPARISON)) == ["spam"]
+
+
+def test_panels_of_several_policies_say_against_which_version_each_is_drawn():
+    other = comparison_table("v1", [("v2", 5, 90, 0.01, 0.0, 0.02, "higher")])
+    alone = comparison_table("v5", [])
+    for table, policy in ((other, "scam"), (alone, "zeal")):
+        table["policy_id"] = policy
+    figure = ska.plot_grid(ska.plot_comparison, pd.concat([COMPARISON, other, alone]))
+    assert titles(figure) == ["scam, against v1", "spam, against v7", "zeal"]
+    assert figure.get_suptitle() == "Error rate against the baseline by policy"
+    assert ska.plot_grid(ska.plot_comparison, COMPARISON).get_suptitle() == "Error rate against v7 by policy"
+    figure.draw_without_rendering()
+    assert not any(label.get_visible() for label in figure.axes[2].get_yticklabels())
 
 
 def test_panels_share_axes_that_hold_the_data_of_all():

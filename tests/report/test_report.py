@@ -215,6 +215,12 @@ def test_the_headlines_are_three_and_careful(report):
     assert not re.search(r"\b(cause[sd]?|because of|due to)\b", changed + stuck + unknown)
 
 
+def test_words_about_a_picture_stand_only_where_the_picture_does(report):
+    assert "Each point is one day" in report.to_html()
+    assert "Each point" not in report.to_markdown()
+    assert "The HTML page draws both weeks day by day." in report.to_markdown()
+
+
 def test_work_that_no_week_holds_is_said_in_a_headline():
     known = [
         batch(MONDAY + dt.timedelta(hours=n), (1, 90, 10), (30, 190, 10), size=200, number=n)
