@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +83,16 @@ def days_of(frame: pd.DataFrame) -> Days:
                 table = table.set_column(at, field.name, table.column(at).dictionary_encode())
         days.append(Day(date, table))
     return Days(tuple(days))
+
+
+class Counting(ThreadPoolExecutor):
+    """An executor that counts what it is given."""
+
+    n_tasks = 0
+
+    def submit(self, *args: Any, **options: Any) -> Any:
+        self.n_tasks += 1
+        return super().submit(*args, **options)
 
 
 @st.composite

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from bisect import bisect_right
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -14,43 +14,74 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from tests.rates import oracle
 from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
-from tests.rates.test_rates import keyed
+from tests.rates.test_batches import at
+from tests.rates.test_rates import BY, keyed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def pending_at(history: list[dict[str, Any]], instant: int) -> Fraction | None:
-    """Decisions pending just before an instant; None where the batch is not open then."""
-    created = oracle.created_at(history)
-    first = history[0]
-    points = [(first["observed_at"], first["pending_count"])]
-    if created is not None:
-        done = sum(first[name] for name in oracle.COUNTERS)
-        points.insert(0, (created, first["pending_count"] + done))
-    points += [(seen["observed_at"], seen["pending_count"]) for seen in history[1:]]
-    end = next((seen["observed_at"] for seen in history if seen["is_terminal"]), None)
-    if instant <= points[0][0] or (end is not None and end < instant):
-        return None
-    for (since, before), (until, after) in itertools.pairwise(points):
-        if since < instant <= until:
-            return before + Fraction((after - before) * (instant - since), until - since)
-    return Fraction(points[-1][1])
+def open_pieces(history: list[dict[str, Any]], now: int) -> list[tuple[int, int, Fraction, int, Any]]:
+    """When a batch was open: start, end, decisions pending at both, observation whose labels count."""
+    created, first = oracle.created_at(history), history[0]
+    start = first["observed_at"] if created is None else created
+    # All that was done before the first observation was pending at the creation.
+    level = first["pending_count"] + (0 if created is None else sum(first[name] for name in oracle.COUNTERS))
+    found = []
+    for seen in history:
+        found.append((start, seen["observed_at"], level, seen["pending_count"], seen))
+        start, level = seen["observed_at"], seen["pending_count"]
+        if seen["is_terminal"]:
+            return found
+    # Still open at `now`, which is before the end of the bucket that holds it.
+    return [*found, (start, now + 1, level, level, history[-1])]
+
+
+def levels_of(
+    rows: list[dict[str, Any]], edges: list[int], by: tuple[str, ...], now: int
+) -> dict[Any, dict[int, list[Fraction]]]:
+    """What each open batch has pending just before the end of each bucket, by group, where any was open."""
+    found: dict[Any, dict[int, list[Fraction]]] = {}
+    for history in oracle.batches(rows, now).values():
+        for start, end, before, after, labels in open_pieces(history, now):
+            levels = found.setdefault(tuple(labels[name] for name in by), {})
+            for bucket in range(bisect_right(edges, start) - 1, bisect_right(edges, min(end, now))):
+                instant = min(edges[bucket + 1], now + 1)
+                at_end = levels.setdefault(bucket, [])
+                if start < instant <= end:
+                    at_end.append(before + (after - before) * Fraction(instant - start, end - start))
+    return found
 
 
 @settings(max_examples=80, deadline=None)
-@given(rows=histories(), pending=st.data(), freq=st.sampled_from(["1h", "6h", "D"]))
-def test_pending_and_open_batches_equal_the_exact_oracle(rows: Any, pending: Any, freq: str) -> None:
+@given(
+    rows=histories(),
+    pending=st.data(),
+    freq=st.sampled_from(["1h", "6h", "D"]),
+    by=st.sampled_from(BY),
+    as_of=st.none() | st.integers(0, 80 * HOUR),
+)
+def test_pending_and_open_batches_equal_the_exact_oracle(
+    rows: Any, pending: Any, freq: str, by: tuple[str, ...], as_of: int | None
+) -> None:
     rows = [seen | {"pending_count": pending.draw(st.integers(0, 90))} for seen in rows]
-    now = max(seen["observed_at"] for seen in rows)
+    now = max(seen["observed_at"] for seen in rows) if as_of is None else MONDAY + as_of
+    starts = [
+        oracle.created_at(history) or history[0]["observed_at"]
+        for history in oracle.batches(rows, now).values()
+    ]
+    edges = oracle.calendar(freq, "UTC", min(starts, default=now), now)
+    expected = levels_of(rows, edges, by, now)
     for observations in (frame_of(rows), days_of(frame_of(rows))):
-        table = ska.backlog(observations, freq=freq, by=())
-        for (_, start), line in keyed(table, ()).items():
-            end = min(int(line["bucket_end"].value // 1000), now + 1)
-            levels = [pending_at(history, end) for history in oracle.batches(rows, None).values()]
-            still = [level for level in levels if level is not None]
-            assert line["n_open"] == len(still), start
-            assert line["pending"] == pytest.approx(float(sum(still)), abs=1e-9)
+        table = ska.backlog(observations, freq=freq, by=by, as_of=at(now))
+        shown = {group: [] for group in expected}
+        for (group, start), line in keyed(table, by).items():
+            shown[group].append(edges.index(start))
+            levels = expected[group].get(edges.index(start), [])
+            assert line["n_open"] == len(levels), start
+            assert line["pending"] == pytest.approx(float(sum(levels)), abs=1e-9)
+        for group, buckets in shown.items():
+            assert buckets == list(range(min(expected[group]), max(expected[group]) + 1))
 
 
 @settings(max_examples=40, deadline=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import os
 import subprocess
 import sys
@@ -15,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow.calendar import bucket_edges, parse_freq, to_us, zone
+from safetykit_analytics.flow.calendar import Frequency, bucket_edges, parse_freq, parse_instant, to_us, zone
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MONDAY, frame_of, row
+from tests.rates.helpers import HOUR, MINUTE, MONDAY, frame_of, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +48,14 @@ def instant(day: str) -> int:
 def test_edges_are_where_the_local_clock_says(tz: str, day: str, freq: str) -> None:
     first, last = instant(day) - 30 * HOUR, instant(day) + 50 * HOUR
     edges = bucket_edges(parse_freq(freq), zone(tz), first, last)
-    assert edges.tolist() == oracle.calendar(freq, tz, first, last)
+    expected = oracle.calendar(freq, tz, first, last)
+    assert edges.tolist() == expected
+    # Between any two of them, and just before: a bucket holds its start and not its end.
+    some_edges = range(1, len(expected) - 1, len(expected) // 4)
+    for begin, end in itertools.combinations_with_replacement(some_edges, 2):
+        for early in (0, 1):
+            some = bucket_edges(parse_freq(freq), zone(tz), expected[begin] - early, expected[end] - early)
+            assert some.tolist() == expected[begin - early : end + 2 - early]
 
 
 @settings(max_examples=15, deadline=None)
@@ -142,3 +150,142 @@ def test_one_length_has_one_meaning_however_it_is_written(freq: str) -> None:
     first, last = instant("2026-03-28"), instant("2026-03-30")
     edges = bucket_edges(parse_freq(freq), zone("Europe/Berlin"), first, last)
     assert np.diff(edges).tolist() == [24 * HOUR, 23 * HOUR, 24 * HOUR]
+
+
+DAY = 24 * HOUR
+
+
+@pytest.mark.parametrize(
+    ("freq", "kind", "length"),
+    [
+        ("1min", "clock", MINUTE),
+        ("min", "clock", MINUTE),
+        (" 15 MIN ", "clock", 15 * MINUTE),
+        ("5T", "clock", 5 * MINUTE),
+        ("minute", "clock", MINUTE),
+        ("30minutes", "clock", 30 * MINUTE),
+        ("h", "clock", HOUR),
+        ("1H", "clock", HOUR),
+        ("hour", "clock", HOUR),
+        ("12hours", "clock", 12 * HOUR),
+        ("D", "day", DAY),
+        ("days", "day", DAY),
+        ("001440min", "day", DAY),
+        ("W", "week", 7 * DAY),
+        ("w-mon", "week", 7 * DAY),
+        ("1W-MON", "week", 7 * DAY),
+        ("MS", "month", 30 * DAY),
+        ("1me", "month", 30 * DAY),
+        ("M", "month", 30 * DAY),
+    ],
+)
+def test_a_frequency_may_be_written_as_in_pandas(freq: str, kind: str, length: int) -> None:
+    assert parse_freq(freq) == Frequency(kind, length)
+
+
+@pytest.mark.parametrize(
+    ("freq", "found"),
+    [
+        *(
+            (freq, "does not divide a day")
+            for freq in ("7min", "5h", "25h", "2D", "48h", "2W", "3MS", "2881min")
+        ),
+        *(
+            (freq, "is no frequency")
+            for freq in ("", "5", "0h", "0W", "-1h", "1.5h", "1h30min", "W-TUE", "Q", "1000000min", 60, None)
+        ),
+    ],
+)
+def test_what_is_no_frequency_is_refused_with_what_was_found_and_what_would_do(freq: Any, found: str) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 -- the whole message is looked at
+        parse_freq(freq)
+    assert str(caught.value).startswith(f"freq {freq!r} {found}; expected a length that divides a day")
+
+
+BERLIN = zone("Europe/Berlin")
+
+
+def test_a_zone_may_be_given_as_such() -> None:
+    assert zone(BERLIN) is BERLIN
+    assert zone(dt.UTC).key == zone("UTC").key == "UTC"
+
+
+@pytest.mark.parametrize("tz", ["Europe/Berln", "", "../etc", "Europe"])
+def test_an_unknown_zone_is_refused_with_those_that_there_are(tz: str) -> None:
+    with pytest.raises(ska.UnknownName, match=f"no time zone '{tz}'") as caught:
+        zone(tz)
+    assert "Europe/Berlin" in caught.value.known
+    assert list(caught.value.known) == sorted(caught.value.known)
+
+
+@pytest.mark.parametrize("tz", [None, 1, dt.timezone(dt.timedelta(hours=1))])
+def test_a_zone_that_is_no_name_is_a_type_error(tz: Any) -> None:
+    with pytest.raises(TypeError, match="expected the name of a time zone such as 'Europe/Berlin', found "):
+        zone(tz)
+
+
+@pytest.mark.parametrize(
+    ("value", "instant"),
+    [
+        ("2026-03-29", "2026-03-29T00:00+01:00"),
+        (" 2026-03-30 ", "2026-03-30T00:00+02:00"),
+        (dt.date(2026, 3, 30), "2026-03-30T00:00+02:00"),
+        ("2026-03-29T08:00:00.000001+05:30", "2026-03-29T08:00:00.000001+05:30"),
+        (dt.datetime(2026, 3, 29, 8, tzinfo=BERLIN), "2026-03-29T06:00+00:00"),
+        (dt.datetime(1969, 12, 31, 23, tzinfo=dt.UTC), "1969-12-31T23:00+00:00"),
+        (pd.Timestamp("2026-03-29T08:00:00.000001999Z"), "2026-03-29T08:00:00.000001+00:00"),
+        (pd.Timestamp("1969-12-31T23:59:59.999999999Z"), "1969-12-31T23:59:59.999999+00:00"),
+    ],
+)
+def test_an_instant_is_an_aware_time_or_the_midnight_of_a_date(value: Any, instant: str) -> None:
+    assert parse_instant(value, "start", BERLIN) == instant_of(instant)
+
+
+class NoOffset(dt.tzinfo):
+    """A zone that does not know its offset."""
+
+    def utcoffset(self, when: dt.datetime | None) -> None:
+        return None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "message"),
+    [
+        ("yesterday", ValueError, "start='yesterday' is no time; expected such as '2026-03-01' or "),
+        ("2026-02-30", ValueError, "start='2026-02-30' is no time"),
+        (
+            "2026-03-01T08:00",
+            ValueError,
+            "start='2026-03-01 08:00:00' has no time zone; give it one, such as ",
+        ),
+        (
+            dt.datetime(2026, 3, 1, tzinfo=NoOffset()),
+            ValueError,
+            "start='2026-03-01 00:00:00' has no time zone",
+        ),
+        (pd.NaT, ValueError, "start is NaT; expected a time"),
+        (1.5, TypeError, "start: expected an aware datetime, a date or a string, found float"),
+        (None, TypeError, "start: expected an aware datetime, a date or a string, found NoneType"),
+    ],
+)
+def test_what_is_no_instant_is_refused_by_the_name_of_its_argument(
+    value: Any, kind: type[Exception], message: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        parse_instant(value, "start", BERLIN)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize("freq", ["1h", "D", "W", "MS"])
+@pytest.mark.parametrize("tz", ["UTC", "Pacific/Kiritimati", "America/Los_Angeles"])
+@pytest.mark.parametrize("day", ["0002-06-15", "1883-11-18", "9998-06-15"])
+def test_the_calendar_holds_for_all_years_that_python_has(tz: str, freq: str, day: str) -> None:
+    first, last = instant(day), instant(day) + 50 * DAY
+    edges = bucket_edges(parse_freq(freq), zone(tz), first, last)
+    assert edges[0] <= first < edges[1]
+    assert edges[-2] <= last < edges[-1]
+    for edge in edges.tolist():
+        local = (oracle.EPOCH + dt.timedelta(microseconds=edge)).astimezone(zone(tz))
+        assert local.minute == local.second == 0 or day.startswith("1883")
+        if freq != "1h" and not day.startswith("1883"):
+            assert local.hour == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest import mock
 
@@ -13,7 +12,7 @@ from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import moving
-from tests.rates.helpers import HOUR, MONDAY, Day, days_of, frame_of, histories, row
+from tests.rates.helpers import HOUR, MONDAY, Counting, Day, days_of, frame_of, histories, row
 
 BY = [(), ("policy_id",), ("policy_id", "policy_version"), ("policy_version", "policy_id")]
 DAY = 24 * HOUR
@@ -139,16 +138,6 @@ def test_what_the_window_has_forgotten_has_all_read_once_more(later: dict[str, A
     reads = reads_of(frame_of(fleet(12) + early + [later]))
     assert len(reads) == 12
     assert min(reads) > 1
-
-
-class Counting(ThreadPoolExecutor):
-    """An executor that counts what it is given."""
-
-    n_tasks = 0
-
-    def submit(self, *args: Any, **options: Any) -> Any:
-        self.n_tasks += 1
-        return super().submit(*args, **options)
 
 
 def test_all_readings_are_left_to_the_executor() -> None:
