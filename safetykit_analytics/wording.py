@@ -33,6 +33,8 @@ _SHAPELESS = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 # These join letters and emoji; escaping them would change how well-formed text looks.
 _JOINERS = {"\u200c", "\u200d"}
 _MARKUP = re.compile(r"([\\`*_\[\]|~$@])")
+# Fewer hours are written as hours.
+_DAYS_FROM = 72
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -191,9 +193,9 @@ def hours(value: Any) -> str:
         return MISSING
     if value < 1:
         return f"{60 * value:.0f} min"
-    if value < 72:
+    if value < _DAYS_FROM:
         return f"{value:.1f} h".replace(".0 h", " h")
-    return f"{value / 24:.1f} days".replace(".0 days", " days")
+    return _days(value)
 
 
 def hours_between(low: Any, high: Any) -> str:
@@ -201,14 +203,15 @@ def hours_between(low: Any, high: Any) -> str:
 
     Examples
     --------
-    >>> hours_between(5, 7.5), hours_between(5, None)
-    ('5 h to 7.5 h', 'at least 5 h')
+    >>> hours_between(5, 7.5), hours_between(5, None), hours_between(69, 72)
+    ('5 h to 7.5 h', 'at least 5 h', '2.9 days to 3 days')
     """
     if is_missing(low):
         return MISSING if is_missing(high) else f"at most {hours(high)}"
     if is_missing(high):
         return f"at least {hours(low)}"
-    first, last = hours(low), hours(high)
+    # Both ends in one unit, although the low one alone would be hours.
+    first, last = (_days(low) if low >= 24 and high >= _DAYS_FROM else hours(low)), hours(high)
     return first if first == last else f"{first} to {last}"
 
 
@@ -235,6 +238,10 @@ def csv_cell(value: object) -> object:
     if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
         return value if _NUMBER.fullmatch(value) else "'" + value
     return value
+
+
+def _days(value: float) -> str:
+    return f"{value / 24:.1f} days".replace(".0 days", " days")
 
 
 def _percent(fraction: float) -> str:

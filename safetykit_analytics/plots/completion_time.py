@@ -128,7 +128,7 @@ def _range(low: float, high: float, unit: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.2g}" if value < 10 else f"{value:,.0f}"
+    return f"{value:.1g}" if value < 0.1 else f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
 def _detail(completion: pd.DataFrame, left_out: int) -> str:

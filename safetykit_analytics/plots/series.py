@@ -72,9 +72,11 @@ def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFr
             known = [str(column) for column in table.columns]
             raise UnknownName("column", name, known, where=f"what should be a table of {what}")
         if name in {"bucket_start", "bucket_end"} and not isinstance(table[name].dtype, pd.DatetimeTZDtype):
+            mend = f"pd.to_datetime(table[{name!r}], utc=True)"
+            if pd.api.types.is_datetime64_dtype(table[name].dtype):
+                mend = f"table[{name!r}].dt.tz_localize('UTC')"
             raise InvalidFrame(
-                f"column {name!r} holds {table[name].dtype}; expected tz-aware times, such as "
-                f"table[{name!r}].dt.tz_localize('UTC') gives"
+                f"column {name!r} holds {table[name].dtype}; expected tz-aware times, such as {mend} gives"
             )
     return table
 

@@ -279,3 +279,15 @@ def test_an_empty_store_has_no_last_week_and_says_so(store):
     told = said(ValueError, ska.weekly_report, store)
     assert told.startswith("there are no observations to take the last week from: is this the right store?")
     assert "--week" in told
+
+
+def test_times_that_went_through_a_csv_file_are_told_how_to_come_back(tmp_path):
+    ska.rates(FRAME, freq="1D").to_csv(tmp_path / "rates.csv", index=False)
+    table = pd.read_csv(tmp_path / "rates.csv")
+    for name in ("bucket_start", "bucket_end"):
+        told = said(ska.InvalidFrame, ska.plot_throughput, table)
+        assert told.endswith(f"such as pd.to_datetime(table['{name}'], utc=True) gives")
+        table[name] = pd.to_datetime(table[name], utc=True)
+    assert ska.plot_throughput(table).lines
+    naive = table.assign(bucket_start=table["bucket_start"].dt.tz_localize(None))
+    assert "table['bucket_start'].dt.tz_localize('UTC')" in said(ska.InvalidFrame, ska.plot_throughput, naive)

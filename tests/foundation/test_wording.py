@@ -143,6 +143,8 @@ def test_small_amounts_have_a_decimal(value, shown):
         (0.5, 0.75, "30 min to 45 min"),
         (5.0, 7.5, "5 h to 7.5 h"),
         (100.0, 100.0, "4.2 days"),
+        (69.0, 72.0, "2.9 days to 3 days"),
+        (20.0, 80.0, "20 h to 3.3 days"),
         (6.0, float("nan"), "at least 6 h"),
         (6.0, None, "at least 6 h"),
         (None, 6.0, "at most 6 h"),
