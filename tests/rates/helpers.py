@@ -120,6 +120,8 @@ def histories(
             counts = [max(0, count + draw(growth)) for count in counts]
             if draw(st.integers(0, 4)) == 0:
                 version = draw(labels)
+            if draw(st.integers(0, 9)) == 0:
+                policy = draw(st.sampled_from(["spam", "scam", None]))
             rows.append(
                 row(
                     f"batch_{number}",

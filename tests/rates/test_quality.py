@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from safetykit_analytics.flow.findings import KINDS
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
-from tests.rates.test_batches import at
+from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories
+from tests.rates.test_batches import at, fleet
 
 LABELS = ("policy_id", "policy_version")
 KNOWN = {"WAITING_FOR_UPLOAD", "PENDING", "SUCCESS", "ERROR", "CANCELLED"}
@@ -115,20 +115,7 @@ def test_every_finding_is_there_once_with_its_value_and_no_other_is(rows: Any, a
 
 
 def test_of_many_batches_over_many_days_each_has_its_own_findings() -> None:
-    rows = [
-        row(
-            f"batch_{number * 37 % 101:03}",
-            MONDAY + (number % 7 + 20 * poll) * HOUR,
-            5 * poll if poll != number % 4 else 0,
-            created_at=MONDAY - number * HOUR,
-            policy_version=f"v{1 + poll * (number % 3) // 3}",
-            batch_status="SUCCESS" if poll > number % 5 else f"ODD_{number % 6}",
-            batch_count=1000 - number,
-            pending_count=number % 2,
-        )
-        for number in range(101)
-        for poll in range(5)
-    ]
+    rows = fleet()
     for observations in (frame_of(rows), days_of(frame_of(rows))):
         table = ska.data_quality(observations)
         found = [(line.batch_id, line.kind, line.value) for line in table.itertuples()]
