@@ -223,10 +223,9 @@ def _most_advanced(table: Any, order: Ints, is_new: Flags) -> Ints:
     values = {name: _comparable(some.column(name)) for name in some.column_names}
     finished = sum(values[name].astype(np.float64) for name in COUNTERS)
     by_rank = np.lexsort((*reversed(values.values()), finished, key[repeated]))
-    is_greatest = np.append(run_starts(key[repeated][by_rank])[1:], [True])
-    best = by_rank[is_greatest]
     kept = order[is_new]
-    kept[key[repeated][best]] = rows[best]
+    # Of several values for one place the last is kept.
+    kept[key[repeated][by_rank]] = rows[by_rank]
     return kept
 
 
