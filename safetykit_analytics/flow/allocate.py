@@ -11,11 +11,10 @@ so that a bucket without work holds an exact zero and no share has the rounding 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from safetykit_analytics.flow.arrays import Flags, Floats, Ints, expand, run_starts
+from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of, expand, run_starts
 from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket
 from safetykit_analytics.flow.ranges import add_ranges
 
@@ -59,9 +58,9 @@ class Cells:
     place: Ints
     work: Floats
 
-    def take(self, which: Ints | Flags) -> Cells:
+    def take(self, which: Ints | Flags | slice) -> Cells:
         """Give some of them."""
-        return Cells(self.batch[which], self.place[which], self.work[:, which])
+        return Cells(self.batch[which], self.place[which], columns_of(self.work, which))
 
 
 @dataclass(frozen=True)
@@ -81,9 +80,9 @@ class Spans:
     stop: Ints
     pace: Floats
 
-    def take(self, which: Flags) -> Spans:
+    def take(self, which: Flags | slice) -> Spans:
         """Give some of them."""
-        return Spans(self.batch[which], self.first[which], self.stop[which], self.pace[:, which])
+        return Spans(self.batch[which], self.first[which], self.stop[which], columns_of(self.pace, which))
 
 
 def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
@@ -108,17 +107,17 @@ def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, C
     spans : Spans
         What lies in between.
     """
-    delta = intervals.delta
+    delta = intervals.delta.astype(np.float64)
     ends = _ends_of(intervals, edges, layout)
-    cells = _cells(intervals, ends)
+    cells = _cells(intervals.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
-        sums[row] = np.bincount(cells.place, weights=work, minlength=layout.size)
+        np.add.at(sums[row], cells.place, work)
     went_down = bool(delta.size and delta.min() < 0)
-    _measure(sums, intervals, ends, went_down=went_down)
+    _measure(sums, delta, ends, went_down=went_down)
     long = np.flatnonzero(ends.high > ends.low + 1)
     first, stop = ends.left[long] + 1, ends.right[long]
-    spans = Spans(intervals.batch[long], first, stop, delta[:, long] / ends.length[long])
+    spans = Spans(intervals.batch[long], first, stop, delta.take(long, axis=1) / ends.length[long])
     if len(long):
         processed = (delta[0] + delta[1])[long]
         bucket_length = np.diff(edges)[layout.buckets()]
@@ -140,8 +139,8 @@ class _Ends:
         Their places.
     crosses : bool
         They differ.
-    length : int64
-        Of the interval; 1 if it lies in one bucket.
+    length : float64
+        Of the interval in microseconds, at least 1.
     left_share, right_share : float64
         Of its work; 0 for the last bucket if that is the first.
     left_is_short, right_is_short : bool
@@ -153,7 +152,7 @@ class _Ends:
     left: Ints
     right: Ints
     crosses: Flags
-    length: Ints
+    length: Floats
     left_share: Floats
     right_share: Floats
     left_is_short: Flags
@@ -166,8 +165,12 @@ def _ends_of(intervals: Intervals, edges: Ints, layout: Layout) -> _Ends:
     # An instant at an edge ends before it and begins after it: it belongs after.
     high = np.maximum(last_bucket(edges, end), low)
     crosses = high > low
-    length = np.where(crosses, end - start, 1)
+    # An instant has all of its work in its bucket, like an interval of any other length.
+    span = np.maximum(end - start, 1)
+    length = span.astype(np.float64)
     width, base = np.diff(edges), layout.base(intervals.group)
+    left_share = np.minimum(edges[1:].take(low) - start, span) / length
+    right_share = (end - edges.take(high)) * crosses / length
     return _Ends(
         low=low,
         high=high,
@@ -175,16 +178,16 @@ def _ends_of(intervals: Intervals, edges: Ints, layout: Layout) -> _Ends:
         right=base + high,
         crosses=crosses,
         length=length,
-        left_share=np.where(crosses, edges[1:][low] - start, 1) / length,
-        right_share=np.where(crosses, end - edges[high], 0) / length,
-        left_is_short=crosses & (length > width[low]),
-        right_is_short=crosses & (length > width[high]),
+        left_share=left_share,
+        right_share=right_share,
+        left_is_short=crosses & (span > width.take(low)),
+        right_is_short=crosses & (span > width.take(high)),
     )
 
 
-def _cells(intervals: Intervals, ends: _Ends) -> Cells:
+def _cells(batch: Ints, delta: Floats, ends: _Ends) -> Cells:
     """Add up what falls into the same bucket one after the other."""
-    batch, crosses = intervals.batch, ends.crosses
+    crosses = ends.crosses
     if not len(batch):
         return no_cells()
     # An interval begins a cell unless the one before it ended in its first bucket; if it crosses, its last
@@ -201,40 +204,34 @@ def _cells(intervals: Intervals, ends: _Ends) -> Cells:
     place[left], place[right] = ends.left, ends.right
     owner[left] = owner[right] = batch
     work = np.zeros((3, n))
-    for row, delta in enumerate(intervals.delta):
-        if delta.any():
-            work[row] = np.bincount(left, weights=delta * ends.left_share, minlength=n)
-            work[row] += np.bincount(right, weights=delta * ends.right_share, minlength=n)
+    for own, grown in zip(work, delta, strict=True):
+        if grown.any():
+            np.add.at(own, left, grown * ends.left_share)
+            np.add.at(own, right, grown * ends.right_share)
     return Cells(owner, place, work)
 
 
-def _measure(sums: Floats, intervals: Intervals, ends: _Ends, *, went_down: bool) -> None:
+def _measure(sums: Floats, delta: Floats, ends: _Ends, *, went_down: bool) -> None:
     """Fill in the bounds, what is smeared, and the absolute work where a counter went down."""
-    delta, size = intervals.delta, sums.shape[1]
     processed = delta[0] + delta[1]
     distance = np.abs(processed) if went_down else processed
-
-    def total(place: Ints, weights: Any) -> Any:
-        return np.bincount(place, weights=weights, minlength=size)
-
-    inside = np.flatnonzero(~ends.crosses)
-    sums[LOW : HIGH + 1] = total(ends.left[inside], processed[inside])
-    across = np.where(ends.crosses, processed, 0)
+    across = processed * ends.crosses
+    np.add.at(sums[LOW], ends.left, processed - across)
+    sums[HIGH] = sums[LOW]
     for place, share, is_short in (
         (ends.left, ends.left_share, ends.left_is_short),
         (ends.right, ends.right_share, ends.right_is_short),
     ):
-        sums[HIGH] += total(place, np.maximum(across, 0) if went_down else across)
-        short = np.flatnonzero(is_short)
-        sums[SMEARED] += total(place[short], distance[short] * share[short])
+        np.add.at(sums[HIGH], place, np.maximum(across, 0) if went_down else across)
+        np.add.at(sums[SMEARED], place, distance * share * is_short)
         if went_down:
-            sums[LOW] += total(place, np.minimum(across, 0))
-            sums[ABSOLUTE] += total(place, (np.abs(delta[0]) + np.abs(delta[1])) * share)
-            sums[MOVED] += total(place, distance * share)
-            sums[REPROCESSED] += total(place, np.maximum(-delta, 0).sum(axis=0) * share)
+            np.add.at(sums[LOW], place, np.minimum(across, 0))
+            np.add.at(sums[ABSOLUTE], place, (np.abs(delta[0]) + np.abs(delta[1])) * share)
+            np.add.at(sums[MOVED], place, distance * share)
+            np.add.at(sums[REPROCESSED], place, np.maximum(-delta, 0).sum(axis=0) * share)
 
 
-def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Ints, bucket_length: Ints) -> None:
+def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Floats, bucket_length: Ints) -> None:
     """Add to the buckets that intervals cover whole, all of which are shorter than the interval."""
     paces = np.stack(
         [
@@ -250,7 +247,7 @@ def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Ints, bucket
     sums[MOVED] += added[3]
     sums[ABSOLUTE] += added[4]
     sums[REPROCESSED] += added[5]
-    bounds = np.stack([np.minimum(processed, 0), np.maximum(processed, 0)]).astype(np.float64)
+    bounds = np.stack([np.minimum(processed, 0), np.maximum(processed, 0)])
     sums[LOW : HIGH + 1] += add_ranges(bounds, spans.first, spans.stop, len(bucket_length))
 
 
@@ -292,7 +289,7 @@ def clusters(cells: Cells, spans: Spans, wanted: Flags, bucket_length: Ints) -> 
     if not len(owner):
         return cells
     row = before[spans.first][owner] + step
-    covered = spans.pace[:, owner] * bucket_length[wanted][row]
+    covered = spans.pace.take(owner, axis=1) * bucket_length[wanted][row]
     return join([cells, Cells(spans.batch[owner], row, covered)])
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from safetykit_analytics.flow.allocate import Intervals
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints
+from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, columns_of
 from safetykit_analytics.flow.day import DayWork, bounds_of
 from safetykit_analytics.flow.places import BEYOND
 
@@ -82,7 +82,7 @@ def between_days(window: Window) -> tuple[Flags, Between]:
     start = known.start[rows]
     # An edge row's first run has the label of the observation that ended the interval.
     group = known.run_group[np.searchsorted(known.run_edge, rows)]
-    intervals = Intervals(start, known.end[rows], known.delta[:, rows], known.batch[rows], group)
+    intervals = Intervals(start, known.end[rows], columns_of(known.delta, rows), known.batch[rows], group)
     from_day = np.searchsorted(bounds[:, 0], start, side="right") - 1
     return claimed, Between(intervals, day[rows], from_day, (from_day >= 0) & (start < bounds[from_day, 1]))
 

@@ -1,12 +1,7 @@
 """One partition's own work: what happened between its observations, spread over buckets.
 
-Place in the flow: observations, edges → **day** → work. Runs wherever an executor puts it.
-
-A day alone cannot tell everything: which label a batch had before or gets later, whether a batch was seen
-before, and what happens across midnight. So it is reduced by a *guess* while its observations are in memory
-anyhow: labels as the day itself tells them, batches created on the day seen for the first time, and nothing
-settled that an interval into another day may touch. When its neighbours are known, `between` checks all that,
-and only a day of which it was wrong is read again, by what is then *known*.
+Place in the flow: observations → **day** → visit, window. How to read the observations of a partition is a
+plan: `visit` guesses one, `window` makes one of what is known.
 """
 
 from __future__ import annotations
@@ -29,11 +24,9 @@ from safetykit_analytics.flow.allocate import (
     merge,
     spread,
 )
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
+from safetykit_analytics.flow.arrays import Flags, Floats, Ints
 from safetykit_analytics.flow.calendar import DAY_US
-from safetykit_analytics.flow.edges import Edges, creation, edges_of
-from safetykit_analytics.flow.labels import fill, groups_of
-from safetykit_analytics.flow.observations import BARE_COLUMNS, EDGE_COLUMNS, Label, Rows, rows_of
+from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition
 from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_bucket, layout_of
 
@@ -156,25 +149,14 @@ def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
     return settle(sums[:, places], batches)
 
 
-def read_day(piece: Partition, how: How) -> tuple[Edges, DayWork]:
-    """Read one partition and reduce it to its edges and, by a guess, to its work."""
-    table = piece.read((*EDGE_COLUMNS, *how.labels))
-    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True)
-    edges = edges_of(rows)
-    # What was decoded is not needed any more, and takes more room than the rest.
-    del table
-    rows = replace(rows, table=None)
-    bounds = bounds_of(piece)
-    plan, guessed = _guess(rows, edges, how.labels, bounds[0])
-    return edges, _work(rows, plan, how, bounds, guessed)
-
-
 def read_again(source: Partition | Rows, plan: Plan, how: How) -> DayWork:
     """Read one partition and reduce it to its work by what is known of it."""
-    bounds = bounds_of(source)
+    begin, end = bounds_of(source)
+    free_from, free_until = np.maximum(plan.free_from, begin), np.minimum(plan.free_until, end)
     if not isinstance(source, Rows):
         source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), is_sorted=True)
-    return _work(source, plan, how, bounds, np.zeros(0, dtype=np.int64))
+    plan = replace(plan, free_from=free_from, free_until=free_until)
+    return work_by(source, plan, how, np.zeros(0, dtype=np.int64))
 
 
 def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
@@ -185,49 +167,21 @@ def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
     return midnight, midnight + DAY_US
 
 
-def _guess(rows: Rows, edges: Edges, labels: tuple[str, ...], midnight: int) -> tuple[Plan, Ints]:
-    """Plan by what the partition tells of itself; and list the label runs whose label is a guess."""
-    created = creation(edges.created, edges.first_t)
-    begin = np.minimum(created, edges.first_t)
-    claimed = (created != NEVER) & (begin >= midnight)
-    batch = edges.run_batch
-    is_guess = np.zeros(len(batch), dtype=np.bool_)
-    filled = []
-    for name in labels:
-        label = edges.run_labels[name]
-        if (label.codes < 0).any():
-            codes, leads = fill(label.codes, batch)
-            is_guess |= leads
-            label = Label(codes, label.names)
-        filled.append(label)
-    run_group, groups = groups_of(filled, len(batch))
-    first_run = np.searchsorted(batch, np.arange(len(begin)))
-    last_run = np.append(first_run[1:], len(batch)) - 1
-    free_from = np.full(len(groups), midnight)
-    np.maximum.at(free_from, run_group[first_run[~claimed]], edges.first_t[~claimed])
-    # Batches that are created after the last poll of a day are seen on another.
-    free_until = np.full(len(groups), int(edges.last_t.max(initial=midnight)))
-    is_open = ~rows.terminal[rows.first[1:] - 1]
-    np.minimum.at(free_until, run_group[last_run[is_open]], edges.last_t[is_open])
-    start = np.where(claimed, begin, edges.first_t)
-    plan = Plan(groups, edges.run_row, run_group, claimed, start, free_from, free_until)
-    return plan, np.flatnonzero(is_guess)
-
-
-def _work(rows: Rows, plan: Plan, how: How, bounds: tuple[int, int], guessed: Ints) -> DayWork:
-    run_stop = np.append(plan.run_row, len(rows.t))[1:]
-    moved = _moved(rows, plan)
-    has_work = np.diff(np.searchsorted(moved, np.append(plan.run_row, len(rows.t)))) > 0
+def work_by(rows: Rows, plan: Plan, how: How, guessed: Ints) -> DayWork:
+    """Reduce observations to their work; the label of the `guessed` label runs is not sure."""
+    since, growth = _steps(rows, plan)
+    moves = (growth[0] | growth[1] | growth[2]) != 0
+    has_work = np.logical_or.reduceat(moves, plan.run_row)
     unsure = guessed[has_work[guessed]]
 
     edges = how.calendar(int(plan.start.min(initial=BEYOND)), int(rows.t.max(initial=-BEYOND)))
-    layout = _layout(rows, plan, run_stop, edges, has_work)
+    layout = _layout(rows, plan, since, edges, has_work)
     bucket, group = layout.buckets(), layout.groups()
-    sums, cells, spans = _spread(rows, plan, moved, edges, layout)
+    sums, cells, spans = _spread(rows, plan, since, growth, np.flatnonzero(moves), edges, layout)
     if len(plan.run_row) > len(plan.start):
         cells = merge(cells, layout.size)
 
-    closed_from, closed_until = _closed(plan, edges, layout, bounds)
+    closed_from, closed_until = _closed(plan, edges, layout)
     closed = (edges[bucket] >= closed_from[group]) & (edges[bucket + 1] <= closed_until[group])
     # Nobody asks what single batches did outside of the calendar.
     is_open = ~closed & (bucket > 0) & (bucket < len(edges) - 2)
@@ -253,34 +207,36 @@ def _work(rows: Rows, plan: Plan, how: How, bounds: tuple[int, int], guessed: In
     )
 
 
-def _moved(rows: Rows, plan: Plan) -> Ints:
-    """Give the rows at which a counter differs from the row before; a batch's first if it is claimed."""
+def _steps(rows: Rows, plan: Plan) -> tuple[Ints, Ints]:
+    """Give what leads to each row: since when, and what counters grew by; nothing if that is not claimed."""
     first = rows.first[:-1]
-    differs = np.zeros(len(rows.t), dtype=np.bool_)
-    for counts in rows.counts:
-        differs[1:] |= counts[1:] != counts[:-1]
-    differs[first] = plan.claimed & (rows.counts[:, first] != 0).any(axis=0)
-    return np.flatnonzero(differs)
+    since = np.empty_like(rows.t)
+    since[1:] = rows.t[:-1]
+    since[first] = plan.start
+    growth = np.empty_like(rows.counts)
+    np.subtract(rows.counts[:, 1:], rows.counts[:, :-1], out=growth[:, 1:])
+    for grown, counts in zip(growth, rows.counts, strict=True):
+        grown[first] = np.where(plan.claimed, counts[first], 0)
+    return since, growth
 
 
-def _spread(rows: Rows, plan: Plan, moved: Ints, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
-    """Spread what happened up to each of some rows, some batches at a time."""
-    first = rows.first[:-1]
-    is_first = np.zeros(len(rows.t), dtype=np.bool_)
-    is_first[first] = True
-    batch: Ints = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(rows.first))
-    run = np.repeat(
-        np.arange(len(plan.run_row), dtype=np.int32), np.diff(np.append(plan.run_row, len(rows.t)))
-    )
+def _spread(  # noqa: PLR0917 -- called once, in this order
+    rows: Rows, plan: Plan, since: Ints, growth: Ints, moved: Ints, edges: Ints, layout: Layout
+) -> tuple[Floats, Cells, Spans]:
+    """Spread what led to some of the rows, some batches at a time."""
+    batch: Ints = np.repeat(np.arange(len(plan.start), dtype=np.int32), np.diff(rows.first))
+    group = np.repeat(plan.run_group, np.diff(plan.run_row, append=len(rows.t)))
     # Between two blocks a batch ends.
     cuts = rows.first[np.searchsorted(rows.first, np.arange(_BLOCK, len(rows.t), _BLOCK))]
     sums, all_cells, all_spans = None, [], []
     for block in np.split(moved, np.searchsorted(moved, np.unique(cuts))):
-        start, delta = rows.t[block - 1], rows.counts[:, block] - rows.counts[:, block - 1]
-        leads = np.flatnonzero(is_first[block])
-        start[leads] = plan.start[batch[block[leads]]]
-        delta[:, leads] = rows.counts[:, block[leads]]
-        intervals = Intervals(start, rows.t[block], delta, batch[block], plan.run_group[run[block]])
+        intervals = Intervals(
+            since.take(block),
+            rows.t.take(block),
+            growth.take(block, axis=1),
+            batch.take(block),
+            group.take(block),
+        )
         some, cells, spans = spread(intervals, edges, layout)
         sums = some if sums is None else sums + some
         all_cells.append(cells)
@@ -291,25 +247,20 @@ def _spread(rows: Rows, plan: Plan, moved: Ints, edges: Ints, layout: Layout) ->
     return sums, join(all_cells), join_spans(all_spans)
 
 
-def _layout(rows: Rows, plan: Plan, run_stop: Ints, edges: Ints, has_work: Flags) -> Layout:
+def _layout(rows: Rows, plan: Plan, since: Ints, edges: Ints, has_work: Flags) -> Layout:
     """Lay out the buckets of the label runs that have work."""
-    is_first = np.zeros(len(rows.t), dtype=np.bool_)
-    is_first[rows.first[:-1]] = True
-    start = rows.t[plan.run_row - 1]
-    start[is_first[plan.run_row]] = plan.start
-    start, stop = start[has_work], rows.t[run_stop[has_work] - 1]
-    low = first_bucket(edges, start)
-    return layout_of(
-        plan.run_group[has_work], low, np.maximum(last_bucket(edges, stop), low), len(plan.groups)
-    )
+    last = np.append(plan.run_row, len(rows.t))[1:] - 1
+    low = first_bucket(edges, since[plan.run_row[has_work]])
+    high = np.maximum(last_bucket(edges, rows.t[last[has_work]]), low)
+    return layout_of(plan.run_group[has_work], low, high, len(plan.groups))
 
 
-def _closed(plan: Plan, edges: Ints, layout: Layout, bounds: tuple[int, int]) -> tuple[Ints, Ints]:
+def _closed(plan: Plan, edges: Ints, layout: Layout) -> tuple[Ints, Ints]:
     """Give, per group, the first and the last edge between which nothing of another partition happens."""
     stop = layout.first + np.diff(layout.offset)
-    begin, end = np.maximum(plan.free_from, bounds[0]), np.minimum(plan.free_until, bounds[1])
-    first = np.maximum(np.searchsorted(edges, begin), np.maximum(layout.first, 1))
-    last = np.minimum(np.searchsorted(edges, end, side="right") - 1, np.minimum(stop, len(edges) - 2))
+    first = np.maximum(np.searchsorted(edges, plan.free_from), np.maximum(layout.first, 1))
+    last = np.searchsorted(edges, plan.free_until, side="right") - 1
+    last = np.minimum(last, np.minimum(stop, len(edges) - 2))
     closed = last > first
     # An index may lie beyond all edges where nothing is closed.
     first, last = np.where(closed, first, 0), np.where(closed, last, 0)

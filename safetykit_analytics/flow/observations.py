@@ -83,7 +83,12 @@ class Rows:
 
 
 def rows_of(
-    table: Any, *, as_of: int | None = None, labels: Sequence[str] = LABELS, is_sorted: bool = False
+    table: Any,
+    *,
+    as_of: int | None = None,
+    labels: Sequence[str] = LABELS,
+    is_sorted: bool = False,
+    starts: Ints | None = None,
 ) -> Rows:
     """Sort observations if they are not, drop duplicate keys, leave out what is later than `as_of`.
 
@@ -97,6 +102,8 @@ def rows_of(
         Label columns to read.
     is_sorted : bool
         The table is known to be sorted, each key once.
+    starts : int64 array, optional
+        The table is several sorted ones end to end, which begin at these rows: there every batch is new.
     """
     batch, ids = _encode(table.column("batch_id"))
     t = instants(table.column("observed_at"))
@@ -106,7 +113,11 @@ def rows_of(
         return values if order is None else values[order]
 
     batch, t = ordered(batch), ordered(t)
-    start = np.flatnonzero(run_starts(batch))
+    is_start = run_starts(batch)
+    if starts is not None:
+        starts = starts if order is None else np.searchsorted(order, starts)
+        is_start[starts[starts < len(t)]] = True
+    start = np.flatnonzero(is_start)
     counts = np.empty((len(COUNTERS), len(t)), dtype=np.int64)
     for row, name in enumerate(COUNTERS):
         counts[row] = ordered(one_array(table.column(name)).to_numpy(zero_copy_only=False))

@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 # busy, few enough that finished results cannot pile up.
 _AHEAD = 64
 # Results that a thread may be ahead of the one that is due, while whoever takes them is busy.
-_PER_THREAD = 6
+_PER_THREAD = 2
 # More threads than this wait for one another.
 _THREADS = 4
 

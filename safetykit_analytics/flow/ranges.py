@@ -50,7 +50,7 @@ def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:
         left = first < stop
         if not left.any():
             break
-        first, stop, values = first[left], stop[left], values[:, left]
+        first, stop, values = first[left], stop[left], values.take(np.flatnonzero(left), axis=1)
     total = levels.pop()
     while levels:
         level = levels.pop()

@@ -20,7 +20,7 @@ from safetykit_analytics.flow.allocate import (
     merge,
     spread,
 )
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, columns_of
 from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
 from safetykit_analytics.flow.partitions import ordered_map
@@ -179,7 +179,7 @@ def _take(intervals: Intervals, which: Ints) -> Intervals:
     return Intervals(
         intervals.start[which],
         intervals.end[which],
-        intervals.delta[:, which],
+        columns_of(intervals.delta, which),
         intervals.batch[which],
         intervals.group[which],
     )

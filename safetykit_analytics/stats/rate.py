@@ -157,9 +157,11 @@ def cluster_rates(
     rate = np.where(ratable & (np.abs(wrong) <= _NO_WORK * work), 0.0, rate)
     rate = np.where(ratable & (np.abs(size - wrong) <= _NO_WORK * work), 1.0, rate)
 
-    is_counted = np.abs(n) > _NO_WORK * work[index]
-    m = np.bincount(index[is_counted], minlength=n_groups)
-    took_back = np.bincount(index, weights=n < -_NO_WORK * work[index], minlength=n_groups) > 0
+    noise = _NO_WORK * work[index]
+    is_counted = np.abs(n) > noise
+    m = np.bincount(index, weights=is_counted, minlength=n_groups).astype(np.int64)
+    took_back = np.zeros(n_groups, dtype=np.bool_)
+    took_back[index[n < -noise]] = True
     estimable = ratable & ~took_back & (m > 1)
 
     parts = estimable[index] & is_counted
@@ -185,7 +187,7 @@ def cluster_rates(
     ).astype(object)
     for values in (variance, df, deff, leverage):
         values[~estimable] = np.nan
-    return ClusterRates(rate, low, high, variance, df, deff, leverage, m.astype(np.int64), wrong, size, note)
+    return ClusterRates(rate, low, high, variance, df, deff, leverage, m, wrong, size, note)
 
 
 def clusters(
@@ -215,23 +217,27 @@ def scores(
     from the others: computed directly both would cancel to noise when it has nearly all. The batches of a
     group with any must be at least two that are not zero.
     """
-    n_groups = len(size)
-    h = n / size[index]
-    is_most = h > 0.5
-    residual = y - rate[index] * n
-    residual = np.where(is_most, -sums(index, np.where(is_most, 0.0, residual), n_groups)[index], residual)
-    others = np.where(is_most, sums(index, np.where(is_most, 0.0, h), n_groups)[index], 1.0 - h)
+    total = size[index]
+    h = n / total
+    residual, others = y - rate[index] * n, 1.0 - h
+    if (most := np.flatnonzero(h > 0.5)).size:
+        group = index[most]
+        has_most = np.zeros(len(size), dtype=np.bool_)
+        has_most[group] = True
+        rest = np.flatnonzero(has_most[index] & (h <= 0.5))
+        residual[most] = -sums(index[rest], residual[rest], len(size))[group]
+        others[most] = sums(index[rest], h[rest], len(size))[group]
     root = np.sqrt(others)
-    return residual / (size[index] * root), h, h / root
+    return residual / (total * root), h, h / root
 
 
 def cross_sums(index: NDArray[np.intp], values: Floats, is_most: Flags, n_groups: int) -> Floats:
     """(Σx)² - Σx² of each group, where at most one x may be far larger than the rest: `is_most`."""
-    most, rest, rest_square = (
-        sums(index, np.where(is_most, values, 0.0), n_groups),
-        sums(index, np.where(is_most, 0.0, values), n_groups),
-        sums(index, np.where(is_most, 0.0, values**2), n_groups),
-    )
+    others, most = values, np.zeros(n_groups)
+    if is_most.any():
+        others = np.where(is_most, 0.0, values)
+        most = sums(index[is_most], values[is_most], n_groups)
+    rest, rest_square = sums(index, others, n_groups), sums(index, others**2, n_groups)
     return 2.0 * most * rest + rest**2 - rest_square
 
 

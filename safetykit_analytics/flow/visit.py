@@ -1,0 +1,206 @@
+"""Some days, read once: each reduced to its edges and, by a guess, to its work.
+
+Place in the flow: observations, edges, day → **visit** → moving. Runs wherever an executor puts it.
+
+A day alone cannot tell everything: which label a batch had before or gets later, whether a batch was seen
+before, and what happens across midnight. So its work is made by a *guess* while its observations are in
+memory anyhow: labels as the day itself tells them, batches created on the day seen for the first time, and
+nothing settled that an interval into another day may touch. When its neighbours are known, `between` checks
+all that, and only a day of which it was wrong is read again, by what is then *known*.
+
+Array passes cost as much for a thousand rows as for ten thousand. So small days go through them side by side:
+a batch counts anew on each day, and so does a group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from safetykit_analytics.flow.allocate import Cells, Spans
+from safetykit_analytics.flow.arrays import NEVER, Ints
+from safetykit_analytics.flow.day import DayWork, How, Plan, bounds_of, work_by
+from safetykit_analytics.flow.edges import Edges, creation, edges_of
+from safetykit_analytics.flow.labels import fill, groups_of
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
+from safetykit_analytics.flow.places import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from safetykit_analytics.flow.partitions import Partition
+
+#: Days that are visited in one task.
+TOGETHER = 3
+# With so many rows in memory, what has been read is reduced before more is.
+_ENOUGH = 1 << 16
+
+
+def visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
+    """Read partitions that follow one another and reduce each."""
+    visited: list[tuple[Edges, DayWork]] = []
+    tables: list[Any] = []
+    for n_read, piece in enumerate(pieces, start=1):
+        tables.append(piece.read((*EDGE_COLUMNS, *how.labels)))
+        if n_read == len(pieces) or sum(table.num_rows for table in tables) >= _ENOUGH:
+            visited += _reduce(pieces[n_read - len(tables) : n_read], tables, how)
+    return visited
+
+
+def _reduce(pieces: Sequence[Partition], tables: list[Any], how: How) -> list[tuple[Edges, DayWork]]:
+    """Reduce what was read side by side; empties the list of tables."""
+    midnight = np.array([bounds_of(piece)[0] for piece in pieces])
+    starts = np.cumsum([table.num_rows for table in tables])[:-1]
+    table = tables[0] if len(tables) == 1 else pa.concat_tables([_encoded(table) for table in tables])
+    # What was decoded is not needed any more once it is rows, and takes more room than the rest.
+    tables.clear()
+    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True, starts=starts)
+    edges = edges_of(rows)
+    del table
+    rows = replace(rows, table=None)
+    day = np.searchsorted(midnight, edges.first_t, side="right") - 1
+    plan, group_day, guessed = _guess(rows, edges, how.labels, midnight, day)
+    work = work_by(rows, plan, how, guessed)
+    if len(pieces) == 1:
+        return [(edges, work)]
+    days = np.arange(len(pieces) + 1)
+    batch, group = np.searchsorted(day, days), np.searchsorted(group_day, days)
+    first = _Starts(batch, np.searchsorted(edges.run_batch, batch), rows.first[batch], group)
+    return list(zip(_edges_by_day(edges, first), _work_by_day(work, first), strict=True))
+
+
+def _encoded(table: Any) -> Any:
+    """Give a table whose strings are all dictionary-encoded, so that it goes with others."""
+    columns = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        columns[name] = column.dictionary_encode() if pa.types.is_string(column.type) else column
+    return pa.table(columns)
+
+
+def _guess(
+    rows: Rows, edges: Edges, labels: tuple[str, ...], midnight: Ints, day: Ints
+) -> tuple[Plan, Ints, Ints]:
+    """Plan by what days tell of themselves.
+
+    Returns
+    -------
+    plan : Plan
+        Groups are those of the first day, then those of the next.
+    group_day : int64 array, shape (groups,)
+    guessed : int64 array
+        The label runs whose label is a guess.
+    """
+    created = creation(edges.created, edges.first_t)
+    begin = np.minimum(created, edges.first_t)
+    claimed = (created != NEVER) & (begin >= midnight[day])
+    batch = edges.run_batch
+    is_guess = np.zeros(len(batch), dtype=np.bool_)
+    filled = [Label(day[batch], tuple(str(number) for number in range(len(midnight))))]
+    for name in labels:
+        label = edges.run_labels[name]
+        if (label.codes < 0).any():
+            codes, leads = fill(label.codes, batch)
+            is_guess |= leads
+            label = Label(codes, label.names)
+        filled.append(label)
+    run_group, groups = groups_of(filled, len(batch))
+    group_day = np.array([int(number) for number, *_ in groups if number], dtype=np.int64)
+    first_run = np.searchsorted(batch, np.arange(len(begin)))
+    last_run = np.append(first_run[1:], len(batch)) - 1
+    free_from = midnight[group_day]
+    np.maximum.at(free_from, run_group[first_run[~claimed]], edges.first_t[~claimed])
+    # Batches that are created after the last poll of a day are seen on another.
+    last_poll = midnight.copy()
+    np.maximum.at(last_poll, day, edges.last_t)
+    free_until = last_poll[group_day]
+    is_open = ~rows.terminal[rows.first[1:] - 1]
+    np.minimum.at(free_until, run_group[last_run[is_open]], edges.last_t[is_open])
+    start = np.where(claimed, begin, edges.first_t)
+    names = [names for _, *names in groups]
+    plan = Plan(
+        [tuple(some) for some in names], edges.run_row, run_group, claimed, start, free_from, free_until
+    )
+    return plan, group_day, np.flatnonzero(is_guess)
+
+
+@dataclass(frozen=True)
+class _Starts:
+    """Where the batches, label runs, rows and groups of each day start; int64 arrays, shape (days + 1,)."""
+
+    batch: Ints
+    run: Ints
+    row: Ints
+    group: Ints
+
+
+def _edges_by_day(edges: Edges, starts: _Starts) -> list[Edges]:
+    return [
+        replace(
+            edges,
+            # A slice would take all of them along to another process.
+            ids=pa.concat_arrays([edges.ids[own]]),
+            hashes=edges.hashes[own],
+            first_t=edges.first_t[own],
+            last_t=edges.last_t[own],
+            first_counts=edges.first_counts[:, own],
+            last_counts=edges.last_counts[:, own],
+            created=edges.created[own],
+            first_terminal=edges.first_terminal[own],
+            run_batch=edges.run_batch[runs] - own.start,
+            run_row=edges.run_row[runs] - rows.start,
+            run_start=edges.run_start[runs],
+            run_labels={
+                name: Label(label.codes[runs], label.names) for name, label in edges.run_labels.items()
+            },
+        )
+        for own, runs, rows in zip(
+            _slices(starts.batch), _slices(starts.run), _slices(starts.row), strict=True
+        )
+    ]
+
+
+def _work_by_day(work: DayWork, starts: _Starts) -> list[DayWork]:
+    place = work.layout.offset[starts.group]
+    # The batches, runs and places of a day come before those of the next in all of these.
+    slices = zip(
+        _slices(starts.batch),
+        _slices(starts.run),
+        _slices(starts.group),
+        _slices(place),
+        _slices(np.append(0, np.cumsum(work.closed))[place]),
+        _slices(np.searchsorted(work.cells.batch, starts.batch)),
+        _slices(np.searchsorted(work.spans.batch, starts.batch)),
+        _slices(np.searchsorted(work.unsure_run, starts.run)),
+        strict=True,
+    )
+    parts = []
+    for batches, runs, groups, places, closed, own_cells, own_spans, unsure in slices:
+        cells, spans, layout = work.cells.take(own_cells), work.spans.take(own_spans), work.layout
+        at = places.start
+        parts.append(
+            DayWork(
+                groups=work.groups[groups],
+                edges=work.edges,
+                layout=Layout(layout.first[groups], layout.offset[groups.start : groups.stop + 1] - at),
+                sums=work.sums[:, places],
+                n_batches=work.n_batches[places],
+                closed=work.closed[places],
+                settled={name: some[closed] for name, some in work.settled.items()},
+                cells=Cells(cells.batch - batches.start, cells.place - at, cells.work),
+                spans=Spans(spans.batch - batches.start, spans.first - at, spans.stop - at, spans.pace),
+                claimed=work.claimed[batches],
+                unsure_run=work.unsure_run[unsure] - runs.start,
+                unsure_group=work.unsure_group[unsure] - groups.start,
+                closed_from=work.closed_from[groups],
+                closed_until=work.closed_until[groups],
+            )
+        )
+    return parts
+
+
+def _slices(starts: Ints) -> list[slice]:
+    return [slice(*bounds) for bounds in pairwise(starts.tolist())]
