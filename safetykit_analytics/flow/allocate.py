@@ -42,6 +42,11 @@ class Intervals:
     batch: Ints
     group: Ints
 
+    def take(self, which: Ints | slice) -> Intervals:
+        """Give some of them."""
+        delta = columns_of(self.delta, which)
+        return Intervals(self.start[which], self.end[which], delta, self.batch[which], self.group[which])
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -315,6 +320,8 @@ def no_spans() -> Spans:
 
 def join(some: list[Cells]) -> Cells:
     """Put cells end to end."""
+    if len(some) == 1:
+        return some[0]
     return Cells(
         np.concatenate([cells.batch for cells in some]),
         np.concatenate([cells.place for cells in some]),
@@ -324,6 +331,8 @@ def join(some: list[Cells]) -> Cells:
 
 def join_spans(some: list[Spans]) -> Spans:
     """Put spans end to end."""
+    if len(some) == 1:
+        return some[0]
     return Spans(
         np.concatenate([spans.batch for spans in some]),
         np.concatenate([spans.first for spans in some]),

@@ -9,11 +9,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from safetykit_analytics.flow.allocate import (
+    N_SUMS,
     Cells,
     Intervals,
     Spans,
@@ -33,7 +35,7 @@ from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_b
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
 
-# Rows that are spread at a time: their arrays stay in the cache of one core.
+# Intervals that are spread at a time: their arrays stay in the cache of one core.
 _BLOCK = 1 << 15
 
 #: From the first and the last instant of interest to bucket edges, with guards.
@@ -87,6 +89,26 @@ class Plan:
     start: Ints
     free_from: Ints
     free_until: Ints
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What leads from one observation to the next, by a plan.
+
+    Attributes
+    ----------
+    intervals : Intervals
+        In which a counter moved; in the order of the rows.
+    run_start, run_end : int64 arrays, shape (r,)
+        From where a label run's first interval starts to its last observation.
+    has_work : bool array, shape (r,)
+        A counter moved in the label run.
+    """
+
+    intervals: Intervals
+    run_start: Ints
+    run_end: Ints
+    has_work: Flags
 
 
 @dataclass(frozen=True)
@@ -156,7 +178,7 @@ def read_again(source: Partition | Rows, plan: Plan, how: How) -> DayWork:
     if not isinstance(source, Rows):
         source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), is_sorted=True)
     plan = replace(plan, free_from=free_from, free_until=free_until)
-    return work_by(source, plan, how, np.zeros(0, dtype=np.int64))
+    return work_by(steps_of(source, plan), plan, how, np.zeros(0, dtype=np.int64))
 
 
 def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
@@ -167,17 +189,41 @@ def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
     return midnight, midnight + DAY_US
 
 
-def work_by(rows: Rows, plan: Plan, how: How, guessed: Ints) -> DayWork:
-    """Reduce observations to their work; the label of the `guessed` label runs is not sure."""
-    since, growth = _steps(rows, plan)
+def steps_of(rows: Rows, plan: Plan) -> Steps:
+    """List what leads to each observation; to a batch's first only what is claimed."""
+    first = rows.first[:-1]
+    since = np.empty_like(rows.t)
+    since[1:] = rows.t[:-1]
+    since[first] = plan.start
+    growth = np.empty_like(rows.counts)
+    np.subtract(rows.counts[:, 1:], rows.counts[:, :-1], out=growth[:, 1:])
+    for grown, counts in zip(growth, rows.counts, strict=True):
+        grown[first] = np.where(plan.claimed, counts[first], 0)
     moves = (growth[0] | growth[1] | growth[2]) != 0
-    has_work = np.logical_or.reduceat(moves, plan.run_row)
-    unsure = guessed[has_work[guessed]]
+    moved = np.flatnonzero(moves)
+    batch: Ints = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(rows.first))
+    group = np.repeat(plan.run_group, np.diff(plan.run_row, append=len(rows.t)))
+    return Steps(
+        intervals=Intervals(
+            since.take(moved),
+            rows.t.take(moved),
+            growth.take(moved, axis=1),
+            batch.take(moved),
+            group.take(moved),
+        ),
+        run_start=since[plan.run_row],
+        run_end=rows.t[np.append(plan.run_row, len(rows.t))[1:] - 1],
+        has_work=np.logical_or.reduceat(moves, plan.run_row),
+    )
 
-    edges = how.calendar(int(plan.start.min(initial=BEYOND)), int(rows.t.max(initial=-BEYOND)))
-    layout = _layout(rows, plan, since, edges, has_work)
+
+def work_by(steps: Steps, plan: Plan, how: How, guessed: Ints) -> DayWork:
+    """Reduce observations to their work; the label of the `guessed` label runs is not sure."""
+    unsure = guessed[steps.has_work[guessed]]
+    edges = how.calendar(int(plan.start.min(initial=BEYOND)), int(steps.run_end.max(initial=-BEYOND)))
+    layout = _layout(steps, plan, edges)
     bucket, group = layout.buckets(), layout.groups()
-    sums, cells, spans = _spread(rows, plan, since, growth, np.flatnonzero(moves), edges, layout)
+    sums, cells, spans = _spread(steps.intervals, edges, layout)
     if len(plan.run_row) > len(plan.start):
         cells = merge(cells, layout.size)
 
@@ -207,52 +253,26 @@ def work_by(rows: Rows, plan: Plan, how: How, guessed: Ints) -> DayWork:
     )
 
 
-def _steps(rows: Rows, plan: Plan) -> tuple[Ints, Ints]:
-    """Give what leads to each row: since when, and what counters grew by; nothing if that is not claimed."""
-    first = rows.first[:-1]
-    since = np.empty_like(rows.t)
-    since[1:] = rows.t[:-1]
-    since[first] = plan.start
-    growth = np.empty_like(rows.counts)
-    np.subtract(rows.counts[:, 1:], rows.counts[:, :-1], out=growth[:, 1:])
-    for grown, counts in zip(growth, rows.counts, strict=True):
-        grown[first] = np.where(plan.claimed, counts[first], 0)
-    return since, growth
-
-
-def _spread(  # noqa: PLR0917 -- called once, in this order
-    rows: Rows, plan: Plan, since: Ints, growth: Ints, moved: Ints, edges: Ints, layout: Layout
-) -> tuple[Floats, Cells, Spans]:
-    """Spread what led to some of the rows, some batches at a time."""
-    batch: Ints = np.repeat(np.arange(len(plan.start), dtype=np.int32), np.diff(rows.first))
-    group = np.repeat(plan.run_group, np.diff(plan.run_row, append=len(rows.t)))
+def _spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
+    """Spread intervals, some batches at a time."""
+    batch = intervals.batch
     # Between two blocks a batch ends.
-    cuts = rows.first[np.searchsorted(rows.first, np.arange(_BLOCK, len(rows.t), _BLOCK))]
-    sums, all_cells, all_spans = None, [], []
-    for block in np.split(moved, np.searchsorted(moved, np.unique(cuts))):
-        intervals = Intervals(
-            since.take(block),
-            rows.t.take(block),
-            growth.take(block, axis=1),
-            batch.take(block),
-            group.take(block),
-        )
-        some, cells, spans = spread(intervals, edges, layout)
-        sums = some if sums is None else sums + some
+    cuts = np.searchsorted(batch, batch[_BLOCK::_BLOCK])
+    sums, all_cells, all_spans = np.zeros((N_SUMS, layout.size)), [], []
+    for start, stop in pairwise([0, *np.unique(cuts).tolist(), len(batch)]):
+        some, cells, spans = spread(intervals.take(slice(start, stop)), edges, layout)
+        sums += some
         all_cells.append(cells)
         all_spans.append(spans)
-    assert sums is not None
-    if len(all_cells) == 1:
-        return sums, all_cells[0], all_spans[0]
     return sums, join(all_cells), join_spans(all_spans)
 
 
-def _layout(rows: Rows, plan: Plan, since: Ints, edges: Ints, has_work: Flags) -> Layout:
+def _layout(steps: Steps, plan: Plan, edges: Ints) -> Layout:
     """Lay out the buckets of the label runs that have work."""
-    last = np.append(plan.run_row, len(rows.t))[1:] - 1
-    low = first_bucket(edges, since[plan.run_row[has_work]])
-    high = np.maximum(last_bucket(edges, rows.t[last[has_work]]), low)
-    return layout_of(plan.run_group[has_work], low, high, len(plan.groups))
+    runs = np.flatnonzero(steps.has_work)
+    low = first_bucket(edges, steps.run_start[runs])
+    high = np.maximum(last_bucket(edges, steps.run_end[runs]), low)
+    return layout_of(plan.run_group[runs], low, high, len(plan.groups))
 
 
 def _closed(plan: Plan, edges: Ints, layout: Layout) -> tuple[Ints, Ints]:

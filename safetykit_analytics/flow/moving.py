@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,10 +24,9 @@ from safetykit_analytics.flow.day import Calendar, DayWork, How, Settle, bounds_
 from safetykit_analytics.flow.edges import Edges, no_edges
 from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.flow.observations import Label
-from safetykit_analytics.flow.partitions import Partition, ordered_map
 from safetykit_analytics.flow.places import BEYOND, layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
-from safetykit_analytics.flow.visit import TOGETHER, visit
+from safetykit_analytics.flow.visit import visits
 from safetykit_analytics.flow.window import Part, by_place, settle_at, unobserved_time, work_in
 from safetykit_analytics.flow.work import Work
 
@@ -37,6 +35,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from safetykit_analytics.flow.numbering import Hashes
+    from safetykit_analytics.flow.partitions import Partition
 
 # Days that the window holds at the most, and those of them that must be known beyond what leaves it: what is
 # stitched twice against how long a batch may go unseen.
@@ -120,8 +119,7 @@ def _keep_memory() -> None:
 def _move(
     partitions: Sequence[Partition], how: How, executor: Executor | None, longest: int, most: float
 ) -> tuple[Work, int]:
-    tasks = ((partitions[at : at + TOGETHER], how) for at in range(0, len(partitions), TOGETHER))
-    visits = zip(partitions, chain.from_iterable(ordered_map(visit, tasks, executor)), strict=True)
+    visited = zip(partitions, visits(partitions, how, executor), strict=True)
     total, queue = _Total(), list[_Visited]()
     past, waiting, ahead = no_edges(how.labels), None, 0
     first, last, as_of = BEYOND, -BEYOND, -BEYOND
@@ -129,7 +127,7 @@ def _move(
     left = until = -BEYOND
     while True:
         n_old = len(queue)
-        is_last = not _fill(queue, visits, longest, max(SHORTEST, 2 * ahead), most)
+        is_last = not _fill(queue, visited, longest, max(SHORTEST, 2 * ahead), most)
         ahead = 0 if is_last else min(AHEAD, len(queue) // 2)
         n_leave = len(queue) - ahead
         parts = [past, *(day.edges for day in queue)]
@@ -165,14 +163,14 @@ class _Visited:
 
 def _fill(
     queue: list[_Visited],
-    visits: Iterator[tuple[Partition, tuple[Edges, DayWork]]],
+    visited: Iterator[tuple[Partition, tuple[Edges, DayWork]]],
     longest: int,
     shortest: int,
     most: float,
 ) -> bool:
     """Visit days until the window is long enough; say whether there may be more of them."""
     n_rows = sum(len(day.edges.ids) for day in queue)
-    for piece, (edges, work) in visits:
+    for piece, (edges, work) in visited:
         queue.append(_Visited(piece, edges, work))
         n_rows += len(edges.ids)
         if len(queue) >= longest or (len(queue) >= shortest and n_rows > most):

@@ -23,54 +23,96 @@ import pyarrow as pa
 
 from safetykit_analytics.flow.allocate import Cells, Spans
 from safetykit_analytics.flow.arrays import NEVER, Ints
-from safetykit_analytics.flow.day import DayWork, How, Plan, bounds_of, work_by
+from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
 from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
+from safetykit_analytics.flow.partitions import ordered_map
 from safetykit_analytics.flow.places import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+    from concurrent.futures import Executor
 
     from safetykit_analytics.flow.partitions import Partition
 
-#: Days that are visited in one task.
-TOGETHER = 3
+# Days that are one task.
+_TOGETHER = 4
 # With so many rows in memory, what has been read is reduced before more is.
-_ENOUGH = 1 << 16
+_ENOUGH = 1 << 17
 
 
-def visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
-    """Read partitions that follow one another and reduce each."""
-    visited: list[tuple[Edges, DayWork]] = []
-    tables: list[Any] = []
-    for n_read, piece in enumerate(pieces, start=1):
-        tables.append(piece.read((*EDGE_COLUMNS, *how.labels)))
-        if n_read == len(pieces) or sum(table.num_rows for table in tables) >= _ENOUGH:
-            visited += _reduce(pieces[n_read - len(tables) : n_read], tables, how)
-    return visited
+@dataclass(frozen=True)
+class _Starts:
+    """Where the batches, label runs, rows and groups of each day start; int64 arrays, shape (days + 1,)."""
+
+    batch: Ints
+    run: Ints
+    row: Ints
+    group: Ints
+
+
+def visits(
+    pieces: Sequence[Partition], how: How, executor: Executor | None
+) -> Iterator[tuple[Edges, DayWork]]:
+    """Read partitions and reduce each, in their order.
+
+    Without an executor a few threads read ahead, which leaves the interpreter free, and the caller's thread
+    reduces: array passes of several threads would spend their time waiting for one another.
+    """
+    stretches = [pieces[at : at + _TOGETHER] for at in range(0, len(pieces), _TOGETHER)]
+    if executor is None:
+        tables = ordered_map(_read, ((piece, how) for piece in pieces), None)
+        for stretch in stretches:
+            yield from _reduced(stretch, tables, how)
+    else:
+        for visited in ordered_map(_visit, ((stretch, how) for stretch in stretches), executor):
+            yield from visited
+
+
+def _visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
+    return list(_reduced(pieces, (_read(piece, how) for piece in pieces), how))
+
+
+def _read(piece: Partition, how: How) -> Any:
+    return piece.read((*EDGE_COLUMNS, *how.labels))
+
+
+def _reduced(pieces: Sequence[Partition], tables: Iterator[Any], how: How) -> Iterator[tuple[Edges, DayWork]]:
+    """Reduce partitions, as many at a time as are small, while they are read."""
+    some: list[Any] = []
+    for n_read in range(1, len(pieces) + 1):
+        some.append(next(tables))
+        if n_read == len(pieces) or sum(table.num_rows for table in some) >= _ENOUGH:
+            yield from _reduce(pieces[n_read - len(some) : n_read], some, how)
 
 
 def _reduce(pieces: Sequence[Partition], tables: list[Any], how: How) -> list[tuple[Edges, DayWork]]:
     """Reduce what was read side by side; empties the list of tables."""
-    midnight = np.array([bounds_of(piece)[0] for piece in pieces])
-    starts = np.cumsum([table.num_rows for table in tables])[:-1]
-    table = tables[0] if len(tables) == 1 else pa.concat_tables([_encoded(table) for table in tables])
-    # What was decoded is not needed any more once it is rows, and takes more room than the rest.
-    tables.clear()
-    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True, starts=starts)
-    edges = edges_of(rows)
-    del table
-    rows = replace(rows, table=None)
-    day = np.searchsorted(midnight, edges.first_t, side="right") - 1
-    plan, group_day, guessed = _guess(rows, edges, how.labels, midnight, day)
-    work = work_by(rows, plan, how, guessed)
+    # What was decoded takes more room than the rest, and is not needed beyond this.
+    edges, starts, plan, steps, guessed = _plan(pieces, tables, how)
+    work = work_by(steps, plan, how, guessed)
     if len(pieces) == 1:
         return [(edges, work)]
+    return list(zip(_edges_by_day(edges, starts), _work_by_day(work, starts), strict=True))
+
+
+def _plan(
+    pieces: Sequence[Partition], tables: list[Any], how: How
+) -> tuple[Edges, _Starts, Plan, Steps, Ints]:
+    """Give the edges of some days side by side, and what to make of their observations."""
+    midnight = np.array([bounds_of(piece)[0] for piece in pieces])
+    begin = np.cumsum([table.num_rows for table in tables])[:-1]
+    table = tables[0] if len(tables) == 1 else pa.concat_tables([_encoded(table) for table in tables])
+    tables.clear()
+    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True, starts=begin)
+    edges = edges_of(rows)
+    day = np.searchsorted(midnight, edges.first_t, side="right") - 1
+    plan, group_day, guessed = _guess(rows, edges, how.labels, midnight, day)
     days = np.arange(len(pieces) + 1)
     batch, group = np.searchsorted(day, days), np.searchsorted(group_day, days)
-    first = _Starts(batch, np.searchsorted(edges.run_batch, batch), rows.first[batch], group)
-    return list(zip(_edges_by_day(edges, first), _work_by_day(work, first), strict=True))
+    starts = _Starts(batch, np.searchsorted(edges.run_batch, batch), rows.first[batch], group)
+    return edges, starts, plan, steps_of(rows, plan), guessed
 
 
 def _encoded(table: Any) -> Any:
@@ -125,16 +167,6 @@ def _guess(
         [tuple(some) for some in names], edges.run_row, run_group, claimed, start, free_from, free_until
     )
     return plan, group_day, np.flatnonzero(is_guess)
-
-
-@dataclass(frozen=True)
-class _Starts:
-    """Where the batches, label runs, rows and groups of each day start; int64 arrays, shape (days + 1,)."""
-
-    batch: Ints
-    run: Ints
-    row: Ints
-    group: Ints
 
 
 def _edges_by_day(edges: Edges, starts: _Starts) -> list[Edges]:

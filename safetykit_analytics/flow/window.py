@@ -12,7 +12,6 @@ import numpy as np
 
 from safetykit_analytics.flow.allocate import (
     Cells,
-    Intervals,
     Spans,
     covering,
     join,
@@ -20,7 +19,7 @@ from safetykit_analytics.flow.allocate import (
     merge,
     spread,
 )
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, columns_of
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
 from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
 from safetykit_analytics.flow.partitions import ordered_map
@@ -101,7 +100,7 @@ def work_in(
         groups += [names for names in waiting.groups if names not in set(groups)]
     edges, layout = _layout(known, days, how.calendar, groups, waiting)
     mine = np.flatnonzero((between.to_day >= days.start) & (between.to_day < days.stop))
-    sums, cells, spans = spread(_take(between.intervals, mine), edges, layout)
+    sums, cells, spans = spread(between.intervals.take(mine), edges, layout)
     n_batches, closed = covering(spans, layout.size), np.zeros(layout.size, dtype=np.bool_)
     all_cells, all_spans = [cells], [spans]
     settled: list[tuple[Ints, dict[str, Any]]] = []
@@ -173,16 +172,6 @@ def _groups_and_buckets(
     group = np.array([number.get(names, 0) for names in part.groups], dtype=np.int64)
     bucket = np.searchsorted(edges, part.edges[:-1], side="right") - 1
     return group[part.layout.groups()], bucket[part.layout.buckets()]
-
-
-def _take(intervals: Intervals, which: Ints) -> Intervals:
-    return Intervals(
-        intervals.start[which],
-        intervals.end[which],
-        columns_of(intervals.delta, which),
-        intervals.batch[which],
-        intervals.group[which],
-    )
 
 
 def _runs(known: Stitched, days: range) -> slice:

@@ -165,7 +165,9 @@ def cluster_rates(
     estimable = ratable & ~took_back & (m > 1)
 
     parts = estimable[index] & is_counted
-    variance, df, leverage = _cr2(index[parts], y[parts], n[parts], rate, safe_size)
+    if not parts.all():
+        index, y, n = index[parts], y[parts], n[parts]
+    variance, df, leverage = _cr2(index, y, n, rate, safe_size)
     binomial = rate * (1.0 - rate) / safe_size
     flat = estimable & ((variance <= _ZERO_VARIANCE * binomial) | (binomial == 0.0))
     variance[flat] = 0.0
@@ -220,7 +222,8 @@ def scores(
     total = size[index]
     h = n / total
     residual, others = y - rate[index] * n, 1.0 - h
-    if (most := np.flatnonzero(h > 0.5)).size:
+    most = np.flatnonzero(h > 0.5)
+    if len(most):
         group = index[most]
         has_most = np.zeros(len(size), dtype=np.bool_)
         has_most[group] = True

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow import moving
+from safetykit_analytics.flow import moving, visit
 from tests.rates.helpers import HOUR, MONDAY, Counting, Day, days_of, frame_of, histories, row
 
 BY = [(), ("policy_id",), ("policy_id", "policy_version"), ("policy_version", "policy_id")]
@@ -143,7 +143,7 @@ def test_what_the_window_has_forgotten_has_all_read_once_more(later: dict[str, A
 def test_all_readings_are_left_to_the_executor() -> None:
     ordinary, late = fleet(8), row("batch_x", MONDAY + 7 * DAY + HOUR, 9, created_at=MONDAY + HOUR)
     early = row("batch_x", MONDAY + 2 * HOUR, 5, created_at=MONDAY + HOUR)
-    with window(4, 2), mock.patch.object(moving, "TOGETHER", 1), Counting(1) as executor:
+    with window(4, 2), mock.patch.object(visit, "_TOGETHER", 1), Counting(1) as executor:
         ska.rates(days_of(frame_of(ordinary)), executor=executor)
         assert executor.n_tasks == 8
         ska.rates(days_of(frame_of([*ordinary, early, late])), executor=executor)
