@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
 
 # Intervals that are spread at a time: their arrays stay in the cache of one core.
-_BLOCK = 1 << 15
+_BLOCK = 1 << 14
 
 #: From the first and the last instant of interest to bucket edges, with guards.
 Calendar = Callable[[int, int], Ints]

@@ -28,7 +28,7 @@ _Result = TypeVar("_Result")
 # busy, few enough that finished results cannot pile up.
 _AHEAD = 64
 # Results that a thread may be ahead of the one that is due, while whoever takes them is busy.
-_PER_THREAD = 2
+_PER_THREAD = 6
 # More threads than this wait for one another.
 _THREADS = 4
 
@@ -104,22 +104,32 @@ def ordered_map(
     if len(tasks) == 1:
         yield function(*tasks[0])
     elif executor is not None:
-        yield from _in_order(function, tasks, executor, _AHEAD)
+        yield from in_order(function, tasks, executor, lambda _: _AHEAD)
     else:
         threads = min(_THREADS, os.cpu_count() or 1)
         with ThreadPoolExecutor(threads) as pool:
-            yield from _in_order(function, tasks, pool, _PER_THREAD * threads)
+            yield from in_order(function, tasks, pool, lambda _: _PER_THREAD * threads)
 
 
-def _in_order(
-    function: Callable[..., _Result], tasks: list[tuple[Any, ...]], executor: Executor, ahead: int
+def in_order(
+    function: Callable[..., _Result],
+    tasks: Iterable[tuple[Any, ...]],
+    executor: Executor,
+    ahead: Callable[[_Result | None], int],
 ) -> Iterator[_Result]:
+    """Apply a function in an executor and give the results in their order.
+
+    `ahead` says by the last result, None at first, how many tasks may be begun whose result is not yet due.
+    """
     running: deque[Future[_Result]] = deque()
+    most = ahead(None)
     try:
         for task in tasks:
             running.append(executor.submit(function, *task))
-            if len(running) >= ahead:
-                yield running.popleft().result()
+            while len(running) >= most:
+                result = running.popleft().result()
+                most = ahead(result)
+                yield result
         while running:
             yield running.popleft().result()
     finally:

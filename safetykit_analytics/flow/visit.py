@@ -14,6 +14,7 @@ a batch counts anew on each day, and so does a group.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, s
 from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
-from safetykit_analytics.flow.partitions import ordered_map
+from safetykit_analytics.flow.partitions import in_order, ordered_map
 from safetykit_analytics.flow.places import Layout
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 # Days that are one task.
 _TOGETHER = 4
+# Days that are read ahead at the most.
+_MOST_AHEAD = 6
 # With so many rows in memory, what has been read is reduced before more is.
 _ENOUGH = 1 << 17
 
@@ -57,17 +60,23 @@ def visits(
 ) -> Iterator[tuple[Edges, DayWork]]:
     """Read partitions and reduce each, in their order.
 
-    Without an executor a few threads read ahead, which leaves the interpreter free, and the caller's thread
-    reduces: array passes of several threads would spend their time waiting for one another.
+    Without an executor another thread reads ahead, which leaves the interpreter free, and the caller's thread
+    reduces: array passes of several threads would spend the time that they save waiting for one another.
     """
     stretches = [pieces[at : at + _TOGETHER] for at in range(0, len(pieces), _TOGETHER)]
-    if executor is None:
-        tables = ordered_map(_read, ((piece, how) for piece in pieces), None)
-        for stretch in stretches:
-            yield from _reduced(stretch, tables, how)
-    else:
+    if executor is not None:
         for visited in ordered_map(_visit, ((stretch, how) for stretch in stretches), executor):
             yield from visited
+        return
+    with ThreadPoolExecutor(1) as reader:
+        tables = in_order(_read, ((piece, how) for piece in pieces), reader, _ahead)
+        for stretch in stretches:
+            yield from _reduced(stretch, tables, how)
+
+
+def _ahead(table: Any) -> int:
+    """Say how many days to read ahead, by the size of one."""
+    return _MOST_AHEAD if table is None else min(max(2 * _ENOUGH // max(table.num_rows, 1), 2), _MOST_AHEAD)
 
 
 def _visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
@@ -75,16 +84,28 @@ def _visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]
 
 
 def _read(piece: Partition, how: How) -> Any:
-    return piece.read((*EDGE_COLUMNS, *how.labels))
+    table = piece.read((*EDGE_COLUMNS, *how.labels))
+    _release(table.num_rows)
+    return table
 
 
 def _reduced(pieces: Sequence[Partition], tables: Iterator[Any], how: How) -> Iterator[tuple[Edges, DayWork]]:
     """Reduce partitions, as many at a time as are small, while they are read."""
     some: list[Any] = []
+    n_rows = 0
     for n_read in range(1, len(pieces) + 1):
         some.append(next(tables))
-        if n_read == len(pieces) or sum(table.num_rows for table in some) >= _ENOUGH:
+        n_rows += some[-1].num_rows
+        if n_read == len(pieces) or n_rows >= _ENOUGH:
             yield from _reduce(pieces[n_read - len(some) : n_read], some, how)
+            _release(n_rows)
+            n_rows = 0
+
+
+def _release(n_rows: int) -> None:
+    """Have Arrow return what it keeps of freed memory, thread by thread: where days are large, much."""
+    if n_rows >= _ENOUGH:
+        pa.default_memory_pool().release_unused()
 
 
 def _reduce(pieces: Sequence[Partition], tables: list[Any], how: How) -> list[tuple[Edges, DayWork]]:

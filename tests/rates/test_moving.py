@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow import moving, visit
-from tests.rates.helpers import HOUR, MONDAY, Counting, Day, days_of, frame_of, histories, row
+from safetykit_analytics.flow import day, moving, visit
+from safetykit_analytics.flow.places import with_guards
+from safetykit_analytics.frame import table_from_frame
+from tests.rates.helpers import HOUR, MONDAY, Counting, Day, Days, days_of, frame_of, histories, row
 
 BY = [(), ("policy_id",), ("policy_id", "policy_version"), ("policy_version", "policy_id")]
 DAY = 24 * HOUR
@@ -53,6 +56,42 @@ def test_a_window_of_any_length_gives_what_one_frame_gives(
     with window(*length):
         cut = ska.rates(days_of(frame), **options)
     assert_same(cut, ska.rates(frame, **options))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=histories(span=6 * DAY),
+    freq=st.sampled_from(["1h", "D", "W"]),
+    tz=st.sampled_from(["UTC", "Asia/Kolkata"]),
+    together=st.integers(1, 7),
+    enough=st.integers(1, 12),
+    plain=st.sets(st.integers(0, 6)),
+    as_of=st.none() | st.integers(0, 6 * 24),
+)
+def test_days_side_by_side_give_what_each_gives_alone(  # noqa: PLR0917 -- hypothesis draws them
+    rows: Any, freq: str, tz: str, together: int, enough: int, plain: set[int], as_of: int | None
+) -> None:
+    frame = frame_of(rows)
+    days = [
+        Day(day.date, day.table.cast(table_from_frame(frame).schema)) if at in plain else day
+        for at, day in enumerate(days_of(frame).days)
+    ]
+    options: dict[str, Any] = {"freq": freq, "tz": tz}
+    if as_of is not None:
+        options["as_of"] = pd.Timestamp(MONDAY + as_of * HOUR, unit="us", tz="UTC")
+    with mock.patch.object(visit, "_TOGETHER", 1):
+        alone = ska.rates(Days(tuple(days)), **options)
+    with mock.patch.multiple(visit, _TOGETHER=together, _ENOUGH=enough):
+        assert_same(ska.rates(Days(tuple(days)), **options), alone)
+
+
+def test_what_days_side_by_side_send_to_another_process_is_their_own() -> None:
+    days = days_of(frame_of(fleet(6)))
+    how = day.How(None, (), lambda first, last: with_guards(np.array([first, last])), day.settle_nothing)
+    together = visit._visit(days.days, how)
+    alone = [result for one in days.days for result in visit._visit([one], how)]
+    for some, one in zip(together, alone, strict=True):
+        assert len(pickle.dumps(some)) < 1.5 * len(pickle.dumps(one))
 
 
 def reads_of(frame: pd.DataFrame, **options: Any) -> list[int]:
