@@ -99,11 +99,11 @@ def wrong_guesses(window: Window, claimed: Flags, between: Between) -> Flags:
             continue
         wrong[day] = (part.claimed != claimed[known.offset[day] : known.offset[day + 1]]).any()
         truth = known.run_group[known.day_runs(day).start + part.unsure_run]
-        for own, names in enumerate(part.groups):
-            wrong[day] |= (truth[part.unsure_group == own] != number.get(names, -1)).any()
-            if names in number:
-                closed_from[day, number[names]] = part.closed_from[own]
-                closed_until[day, number[names]] = part.closed_until[own]
+        own = np.array([number.get(names, -1) for names in part.groups], dtype=np.int64)
+        wrong[day] |= (truth != own[part.unsure_group]).any()
+        there = own >= 0
+        closed_from[day, own[there]] = part.closed_from[there]
+        closed_until[day, own[there]] = part.closed_until[there]
     group, some = between.intervals.group, between.starts_inside
     late = between.intervals.end > closed_from[between.to_day, group]
     wrong[between.to_day[late]] = True

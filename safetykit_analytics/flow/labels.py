@@ -126,9 +126,16 @@ def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
     leads : bool array, shape (n,)
         Nulls with no label before them.
     """
-    begin, end = run_bounds(run_starts(batch))
     valid = codes >= 0
-    source = last_valid(valid, np.repeat(begin, end - begin))
-    leads = source < 0
-    source[leads] = next_valid(valid, np.repeat(end, end - begin))[leads]
-    return np.where(source >= 0, codes[source], -1).astype(codes.dtype), leads
+    run = np.cumsum(run_starts(batch))
+    lacks = np.zeros(int(run.max(initial=0)) + 1, dtype=np.bool_)
+    lacks[run[~valid]] = True
+    rows = np.flatnonzero(lacks[run])
+    begin, end = run_bounds(run_starts(run[rows]))
+    source = last_valid(valid[rows], np.repeat(begin, end - begin))
+    leading = source < 0
+    source[leading] = next_valid(valid[rows], np.repeat(end, end - begin))[leading]
+    filled, leads = codes.copy(), np.zeros(len(codes), dtype=np.bool_)
+    leads[rows] = leading
+    filled[rows] = np.where(source >= 0, codes[rows][source], -1)
+    return filled, leads

@@ -88,7 +88,7 @@ def rows_of(
     as_of: int | None = None,
     labels: Sequence[str] = LABELS,
     is_sorted: bool = False,
-    starts: Ints | None = None,
+    apart: bool = False,
 ) -> Rows:
     """Sort observations if they are not, drop duplicate keys, leave out what is later than `as_of`.
 
@@ -102,10 +102,10 @@ def rows_of(
         Label columns to read.
     is_sorted : bool
         The table is known to be sorted, each key once.
-    starts : int64 array, optional
-        The table is several sorted ones end to end, which begin at these rows: there every batch is new.
+    apart : bool
+        The chunks of ``batch_id`` are several sorted tables end to end: in each of them every batch is new.
     """
-    batch, ids = _encode(table.column("batch_id"))
+    batch, ids = _encode_apart(table.column("batch_id")) if apart else _encode(table.column("batch_id"))
     t = instants(table.column("observed_at"))
     order = _until(t, as_of) if is_sorted else _order(batch, t, as_of, table)
 
@@ -113,11 +113,7 @@ def rows_of(
         return values if order is None else values[order]
 
     batch, t = ordered(batch), ordered(t)
-    is_start = run_starts(batch)
-    if starts is not None:
-        starts = starts if order is None else np.searchsorted(order, starts)
-        is_start[starts[starts < len(t)]] = True
-    start = np.flatnonzero(is_start)
+    start = np.flatnonzero(run_starts(batch))
     counts = np.empty((len(COUNTERS), len(t)), dtype=np.int64)
     for row, name in enumerate(COUNTERS):
         counts[row] = ordered(one_array(table.column(name)).to_numpy(zero_copy_only=False))
@@ -177,6 +173,14 @@ def _encode(column: Any) -> tuple[Ints, Any]:
         array = array.dictionary_encode()
     indices = array.indices.fill_null(-1) if array.indices.null_count else array.indices
     return indices.to_numpy(), array.dictionary
+
+
+def _encode_apart(column: Any) -> tuple[Ints, Any]:
+    """Give codes of a string column without nulls, different ones in each chunk, and what they stand for."""
+    codes, names = zip(*(_encode(chunk) for chunk in column.chunks), strict=True)
+    before = np.cumsum([0, *(len(some) for some in names)]).astype(np.int32)
+    shifted = [some + at for some, at in zip(codes, before, strict=False)]
+    return np.concatenate(shifted), pa.concat_arrays(names)
 
 
 def _label(codes: Ints, names: Any) -> Label:

@@ -27,7 +27,7 @@ from safetykit_analytics.flow.arrays import NEVER, Ints
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
 from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
-from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, one_array, rows_of
 from safetykit_analytics.flow.partitions import in_order, ordered_map
 from safetykit_analytics.flow.places import Layout
 
@@ -123,10 +123,9 @@ def _plan(
 ) -> tuple[Edges, _Starts, Plan, Steps, Ints]:
     """Give the edges of some days side by side, and what to make of their observations."""
     midnight = np.array([bounds_of(piece)[0] for piece in pieces])
-    begin = np.cumsum([table.num_rows for table in tables])[:-1]
-    table = tables[0] if len(tables) == 1 else pa.concat_tables([_encoded(table) for table in tables])
+    table = pa.concat_tables([_encoded(table) for table in tables])
     tables.clear()
-    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True, starts=begin)
+    rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True, apart=True)
     edges = edges_of(rows)
     day = np.searchsorted(midnight, edges.first_t, side="right") - 1
     plan, group_day, guessed = _guess(rows, edges, how.labels, midnight, day)
@@ -137,9 +136,9 @@ def _plan(
 
 
 def _encoded(table: Any) -> Any:
-    """Give a table whose strings are all dictionary-encoded, so that it goes with others."""
+    """Give a table of one chunk whose strings are dictionary-encoded, so that it goes with others."""
     columns = {}
-    for name, column in zip(table.column_names, table.columns, strict=True):
+    for name, column in zip(table.column_names, map(one_array, table.columns), strict=True):
         columns[name] = column.dictionary_encode() if pa.types.is_string(column.type) else column
     return pa.table(columns)
 
