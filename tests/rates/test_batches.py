@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import time
 from collections import defaultdict
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ import safetykit_analytics as ska
 from safetykit_analytics.flow import batch_ends, batch_work, natural_key, resolve_as_of
 from tests.rates import oracle
 from tests.rates.helpers import HOUR, MINUTE, MONDAY, Counting, days_of, frame_of, histories, row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 COUNTS = ["batch_count", *oracle.COUNTERS, "pending_count"]
 LABELS = ["policy_id", "policy_version"]
@@ -192,10 +196,28 @@ def test_the_work_of_each_batch_between_instants_equals_the_exact_oracle(
             assert any(found.get(key, [1.0]))
 
 
+def test_what_is_done_and_taken_back_within_a_bucket_is_no_work() -> None:
+    rows = [row("a", MONDAY + minute * MINUTE, minute % 20, created_at=MONDAY) for minute in (10, 20)]
+    assert batch_work(frame_of(rows), edges=[at(MONDAY), at(MONDAY + HOUR)]).empty
+    assert len(batch_work(frame_of(rows), edges=[at(MONDAY), at(MONDAY + 15 * MINUTE)])) == 1
+
+
+@pytest.fixture
+def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let the clock of the machine be that of Tokyo."""
+    with monkeypatch.context() as patched:
+        patched.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.mark.usefixtures("in_tokyo")
 @pytest.mark.parametrize("day", [dt.date(2026, 3, 3), "2026-03-03"])
 def test_a_date_is_its_midnight_in_utc_where_no_zone_is_named(day: Any) -> None:
     rows = [row("a", MONDAY + hour * HOUR, hour, 1 - hour % 2, created_at=MONDAY) for hour in range(48)]
     frame, midnight = frame_of(rows), at(MONDAY + 24 * HOUR)
+    assert resolve_as_of(frame, day) == midnight
     for function in (batch_ends, ska.data_quality, ska.stalled_batches):
         pd.testing.assert_frame_equal(function(frame, as_of=day), function(frame, as_of=midnight))
     for edges, as_of in (([at(MONDAY), day], None), ([at(MONDAY), at(MONDAY + 48 * HOUR)], day)):

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from safetykit_analytics.flow.findings import KINDS
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories
+from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
 from tests.rates.test_batches import at, fleet
 
 LABELS = ("policy_id", "policy_version")
@@ -112,6 +112,21 @@ def test_every_finding_is_there_once_with_its_value_and_no_other_is(rows: Any, a
             assert (line.batch_id, line.kind) == (batch, kind)
             assert line.value == pytest.approx(value, rel=1e-12, nan_ok=True)
             assert line.detail.endswith(words)
+
+
+def test_one_decision_is_enough_to_be_told() -> None:
+    rows = [
+        row("a", MONDAY, 1, batch_count=2),
+        row("a", MONDAY + HOUR, 0, 1, batch_count=2, pending_count=1, batch_status="ERROR"),
+        row("a", MONDAY + 30 * HOUR, 1, 1, batch_count=1, batch_status="ERROR"),
+    ]
+    expected = [
+        ("unplaced", 1), ("terminal_with_pending", 1), ("parts_do_not_sum", -1), ("reprocessed", 1),
+        ("work_after_terminal", 1),
+    ]  # fmt: skip
+    for observations in (frame_of(rows), days_of(frame_of(rows))):
+        table = ska.data_quality(observations)
+        assert [*zip(table["kind"], table["value"], strict=True)][:-1] == expected
 
 
 def test_of_many_batches_over_many_days_each_has_its_own_findings() -> None:
