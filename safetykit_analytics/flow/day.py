@@ -26,7 +26,7 @@ from safetykit_analytics.flow.allocate import (
     merge,
     spread,
 )
-from safetykit_analytics.flow.arrays import Flags, Floats, Ints
+from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Intervals that are spread at a time: their arrays stay in the cache of one core.
 _BLOCK = 1 << 14
+# Cells that are settled at a time.
+_CELLS = 1 << 16
 
 #: From the first and the last instant of interest to bucket edges, with guards.
 Calendar = Callable[[int, int], Ints]
@@ -161,14 +163,18 @@ def settle_nothing(sums: Floats, batches: Callable[[Flags], Cells]) -> dict[str,
 def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
     settle: Settle, places: Ints, sums: Floats, cells: Cells, spans: Spans, bucket_length: Ints
 ) -> dict[str, Any]:
-    """Settle some places of which all is known."""
+    """Settle some places of which all is known, as many at a time as have about a block of cells."""
 
-    def batches(wanted: Flags) -> Cells:
-        chosen = np.zeros(len(bucket_length), dtype=np.bool_)
-        chosen[places[wanted]] = True
-        return clusters(cells, spans, chosen, bucket_length)
+    def settled(places: Ints) -> dict[str, Any]:
+        def batches(wanted: Flags) -> Cells:
+            chosen = np.zeros(len(bucket_length), dtype=np.bool_)
+            chosen[places[wanted]] = True
+            return clusters(cells, spans, chosen, bucket_length)
 
-    return settle(sums[:, places], batches)
+        return settle(columns_of(sums, places), batches)
+
+    parts = [settled(some) for some in np.array_split(places, 1 + len(cells.place) // _CELLS)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def read_again(source: Partition | Rows, plan: Plan, how: How) -> DayWork:

@@ -87,7 +87,11 @@ def ends_of(source: Source) -> pd.DataFrame:
     order, last = known.order, known.last_row
     begin, end = run_bounds(run_starts(known.batch[order]))
     state = state_of(source)
-    counts = np.concatenate([part.last_counts for part in source.parts], axis=1)[:, last]
+    counts = (
+        np.concatenate([part.last_counts for part in source.parts], axis=1)
+        .take(last, axis=1)
+        .astype(np.int64)
+    )
 
     ended = next_valid((known.first_terminal != NEVER)[order], np.repeat(end, end - begin))[begin]
     has_ended = ended >= 0

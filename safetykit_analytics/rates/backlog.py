@@ -112,13 +112,13 @@ def backlog(
     checked_observations(observations)
     source = open_source(observations, labels=names, as_of=until, executor=executor, state=True)
     known, now = source.stitched, source.as_of or 0
-    edges = np.zeros(0, dtype=np.int64)
+    edges = paced = np.zeros(0, dtype=np.int64)
     if len(known.run_start):
-        edges = bucket_edges(frequency, calendar, int(known.run_start.min()), now)
-        edges = overlapping(edges, first, stop)
+        paced = bucket_edges(frequency, calendar, int(known.run_start.min()), now)
+        edges = overlapping(paced, first, stop)
     levels = levels_of(source, edges)
-    # The pace before the first bucket shown counts too: days beyond the edges would have none.
-    paced = edges if not len(edges) else np.unique(np.append(edges[0] - DAY_US * np.arange(1, 8), edges))
+    # The pace of the days before the first bucket shown counts too.
+    paced = overlapping(paced, int(edges[0]) - _PACE_DAYS * DAY_US, int(edges[-1])) if len(edges) else edges
     since = np.full(len(known.groups), np.iinfo(np.int64).max)
     np.minimum.at(since, known.run_group, known.run_start)
     return _table(levels, work_of(source, partial(same_edges, paced)), since, by=names, now=now, tz=str(tz))

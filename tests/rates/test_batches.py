@@ -131,6 +131,7 @@ def test_ends_have_fixed_columns_and_types_also_of_nothing() -> None:
     ]  # fmt: skip
     kinds = full.dtypes.astype(str).to_dict()
     assert {kinds[name] for name in ("label_changed", "is_terminal")} == {"bool"}
+    assert {kind for name, kind in kinds.items() if name.endswith("_count")} == {"int64"}
     assert {kind for name, kind in kinds.items() if name.endswith(("_at", "_after", "_before"))} == {
         "datetime64[us, UTC]"
     }
