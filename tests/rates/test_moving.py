@@ -59,7 +59,7 @@ def test_a_window_of_any_length_gives_what_one_frame_gives(
     assert_same(cut, ska.rates(frame, **options))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     rows=histories(span=6 * DAY),
     freq=st.sampled_from(["1h", "D", "W"]),
