@@ -175,7 +175,8 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     hours = (facts.previous_end - facts.previous_start).total_seconds() / 3600
     intro: Sentence = (
         f"{facts.week} ({facts.elapsed_hours:g} h) against {span} ({hours:g} h), per hour and per decision, "
-        "so that weeks of different length compare.",
+        "so that weeks of different length compare. An interval speaks for its row alone, a verdict allows "
+        "for all comparisons on this page: one may leave out zero and the other find no difference.",
     )
     rows = facts.totals.merge(facts.change, on=["scope", "policy_id"], suffixes=("", "_change")).merge(
         facts.previous[["scope", "policy_id", "error_rate"]],
