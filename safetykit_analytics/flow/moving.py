@@ -27,8 +27,7 @@ from safetykit_analytics.flow.observations import Label
 from safetykit_analytics.flow.places import BEYOND, layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
 from safetykit_analytics.flow.visit import visits
-from safetykit_analytics.flow.window import Part, by_place, settle_at, unobserved_time, work_in
-from safetykit_analytics.flow.work import Work
+from safetykit_analytics.flow.window import Part, Work, by_place, settle_at, unobserved_time, work_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

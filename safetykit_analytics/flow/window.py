@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from concurrent.futures import Executor
 
     from safetykit_analytics.flow.stitch import Stitched
-    from safetykit_analytics.flow.work import Work
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,41 @@ class Part:
     observed: Ints
     closed: Flags
     settled: list[tuple[Ints, dict[str, Any]]]
+    cells: Cells
+    spans: Spans
+
+
+@dataclass(frozen=True)
+class Work:
+    """All work by group and bucket; arrays have one element per place of `layout`.
+
+    Attributes
+    ----------
+    groups : list of tuples
+        Names, in the order of `by`.
+    edges : int64 array
+        With a guard on each side: the first and the last bucket are whatever is outside.
+    layout : Layout
+    sums : float64, shape (9, places)
+        See `allocate.spread`.
+    n_batches : int64
+        Distinct batches with a non-zero increment.
+    observed, unobserved : int64
+        Microseconds in which batches were active, up to their last observation and after it.
+    settled : dict of arrays
+        What was asked to be made of the batches of each place; of no meaning outside of the calendar.
+    cells, spans : Cells, Spans
+        The work of each batch, if it was asked for.
+    """
+
+    groups: list[tuple[str | None, ...]]
+    edges: Ints
+    layout: Layout
+    sums: Floats
+    n_batches: Ints
+    observed: Ints
+    unobserved: Ints
+    settled: dict[str, Any]
     cells: Cells
     spans: Spans
 

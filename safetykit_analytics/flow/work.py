@@ -17,16 +17,14 @@ from safetykit_analytics.flow.edges import Edges, read_edges
 from safetykit_analytics.flow.observations import Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition, Partition, list_partitions, ordered_map
 from safetykit_analytics.flow.stitch import Stitched, stitch
-from safetykit_analytics.flow.window import by_place, settle_at, unobserved_time, work_in
+from safetykit_analytics.flow.window import Work, by_place, settle_at, unobserved_time, work_in
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from safetykit_analytics.flow.allocate import Cells, Spans
-    from safetykit_analytics.flow.arrays import Floats, Ints
+    from safetykit_analytics.flow.arrays import Floats
     from safetykit_analytics.flow.day import Calendar, Settle
-    from safetykit_analytics.flow.places import Layout
 
 
 @dataclass(frozen=True)
@@ -52,41 +50,6 @@ class Source:
     parts: list[Edges]
     weights: Floats
     executor: Executor | None
-
-
-@dataclass(frozen=True)
-class Work:
-    """All work by group and bucket; arrays have one element per place of `layout`.
-
-    Attributes
-    ----------
-    groups : list of tuples
-        Names, in the order of `by`.
-    edges : int64 array
-        With a guard on each side: the first and the last bucket are whatever is outside.
-    layout : Layout
-    sums : float64, shape (9, places)
-        See `allocate.spread`.
-    n_batches : int64
-        Distinct batches with a non-zero increment.
-    observed, unobserved : int64
-        Microseconds in which batches were active, up to their last observation and after it.
-    settled : dict of arrays
-        What was asked to be made of the batches of each place; of no meaning outside of the calendar.
-    cells, spans : Cells, Spans
-        The work of each batch, if it was asked for.
-    """
-
-    groups: list[tuple[str | None, ...]]
-    edges: Ints
-    layout: Layout
-    sums: Floats
-    n_batches: Ints
-    observed: Ints
-    unobserved: Ints
-    settled: dict[str, Any]
-    cells: Cells
-    spans: Spans
 
 
 def open_source(

@@ -23,7 +23,7 @@ from safetykit_analytics.flow.calendar import (
 from safetykit_analytics.flow.labels import parse_by
 from safetykit_analytics.flow.moving import work_of_store
 from safetykit_analytics.flow.partitions import stored_days
-from safetykit_analytics.flow.work import Source, Work, open_source, work_of
+from safetykit_analytics.flow.work import Source, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.rates.arguments import (
     checked_confidence,
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safetykit_analytics.flow.arrays import Flags, Floats, Ints
+    from safetykit_analytics.flow.window import Work
 
 #: What ``freq="auto"`` chooses from.
 AUTO_FREQS = ("1min", "5min", "15min", "30min", "1h", "3h", "6h", "12h", "1D", "W", "MS")
