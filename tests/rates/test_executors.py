@@ -88,7 +88,7 @@ def test_threads_and_processes_change_no_bit(store: ska.SnapshotStore) -> None:
 def test_a_dask_cluster_of_two_processes_changes_no_bit(store: ska.SnapshotStore) -> None:
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
     )
     with cluster, distributed.Client(cluster) as client, client.get_executor() as executor:
         assert_same(results(store, None), results(store, executor))
