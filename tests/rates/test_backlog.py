@@ -95,6 +95,20 @@ def test_the_backlogs_of_the_versions_add_up_to_the_backlog(rows: Any) -> None:
     pd.testing.assert_frame_equal(parts, whole, check_dtype=False, atol=1e-9)
 
 
+@pytest.mark.parametrize("hours", [2, 25])
+def test_a_batch_takes_what_it_has_pending_along_to_its_new_version(hours: int) -> None:
+    later = MONDAY + hours * HOUR
+    rows = [
+        row("a", MONDAY + HOUR, created_at=MONDAY, pending_count=10),
+        row("a", later, created_at=MONDAY, pending_count=10, policy_version="v2"),
+        row("b", later, created_at=MONDAY, pending_count=3),
+    ]
+    for observations in (frame_of(rows), days_of(frame_of(rows))):
+        last = ska.backlog(observations, freq="1h").groupby("policy_version").last()
+        assert last["pending"].to_dict() == {"v1": 3, "v2": 10}
+        assert last["n_open"].to_dict() == {"v1": 1, "v2": 1}
+
+
 def test_what_is_pending_when_a_batch_ends_leaves_the_backlog(reference: Callable[[str], Any]) -> None:
     case = reference("terminal_pending")
     pending = case["input"]["pending"]

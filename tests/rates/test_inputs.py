@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
@@ -101,6 +102,22 @@ def test_days_after_as_of_are_not_read(function: Any) -> None:
         reads.clear()
         function(watched, as_of=at(MONDAY + hours * HOUR))
         assert sorted(set(reads)) == [dt.date(2026, 3, 2) + dt.timedelta(days=day) for day in range(n_days)]
+
+
+def test_an_empty_label_of_a_stored_day_is_none() -> None:
+    labels = ["", "v1", "", "v2", ""]
+    rows = [
+        row(batch, MONDAY + hour * HOUR, hour, created_at=MONDAY, policy_version=label or None)
+        for batch in ("a", "b")
+        for hour, label in enumerate(labels if batch == "a" else labels[:1], start=1)
+    ]
+    (day,) = days_of(frame_of(rows)).days
+    place = day.table.column_names.index("policy_version")
+    texts = pc.fill_null(day.table.column(place).cast(pa.string()), "")
+    assert "" in texts.to_pylist()
+    emptied = replace(day, table=day.table.set_column(place, "policy_version", texts))
+    for function in (ska.rates, ska.backlog, batch_ends):
+        pd.testing.assert_frame_equal(function(Days((emptied,))), function(Days((day,))))
 
 
 def test_a_store_without_a_day_up_to_as_of_gives_an_empty_table() -> None:
@@ -231,6 +248,7 @@ def test_thousands_of_combinations_of_labels_are_kept_apart() -> None:
 
 
 @given(names=st.lists(st.text("ab019.", max_size=6) | st.none(), max_size=8))
+@example(names=["spam", "harassment", "spam 2", "harassment 10"])
 def test_names_sort_by_their_texts_and_numbers_in_turn(names: list[str | None]) -> None:
     def parts(name: str | None) -> Any:
         if name is None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
@@ -99,6 +99,15 @@ def test_days_of_a_store_give_what_one_frame_gives(rows: Any, freq: str, by: Any
     frame = frame_of(rows)
     whole = ska.rates(frame, freq=freq, by=by, tz="Asia/Kolkata")
     cut = ska.rates(days_of(frame), freq=freq, by=by, tz="Asia/Kolkata")
+    pd.testing.assert_frame_equal(whole, cut, rtol=1e-9, atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(rows=histories(), by=st.sampled_from(BY))
+@example(rows=[row("a", MONDAY + hours * HOUR, 2 * hours) for hours in (0, 23, 25)], by=())
+def test_days_of_a_store_give_what_one_frame_gives_at_the_freq_that_is_chosen(rows: Any, by: Any) -> None:
+    frame = frame_of(rows)
+    whole, cut = ska.rates(frame, freq="auto", by=by), ska.rates(days_of(frame), freq="auto", by=by)
     pd.testing.assert_frame_equal(whole, cut, rtol=1e-9, atol=1e-12)
 
 
