@@ -143,6 +143,22 @@ def test_a_batch_that_waits_without_a_label_costs_no_second_reading() -> None:
     assert reads_of(frame_of(fleet(8) + waits + works)) == [1] * 8
 
 
+def test_a_day_that_does_not_name_the_version_of_work_from_the_day_before_is_read_again() -> None:
+    works = [
+        row("batch_x", MONDAY + 3 * DAY + 20 * HOUR, 5, created_at=MONDAY + 3 * DAY),
+        row("batch_x", MONDAY + 4 * DAY + 6 * HOUR, 50, created_at=MONDAY + 3 * DAY, policy_version=None),
+    ]
+    assert reads_of(frame_of(fleet(8) + works)) == [1, 1, 1, 1, 2, 1, 1, 1]
+
+
+def test_a_batch_of_another_version_unseen_for_a_night_costs_no_second_reading() -> None:
+    works = [
+        row("batch_x", MONDAY + 3 * DAY + hours * HOUR + HOUR // 2, hours, policy_version="v2")
+        for hours in (9, 11, 25)
+    ]
+    assert reads_of(frame_of(fleet(8) + works)) == [1] * 8
+
+
 def test_a_batch_unseen_for_a_day_has_only_that_day_read_again() -> None:
     unseen = [
         row("batch_x", MONDAY + 3 * DAY + HOUR, 5, created_at=MONDAY + 3 * DAY),
