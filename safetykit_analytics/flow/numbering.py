@@ -89,7 +89,7 @@ def number_batches(ids: list[Any], hashes: Hashes) -> tuple[Ints, Any]:
         return np.arange(len(ids[0]), dtype=np.int32), ids[0]
     order = np.argsort(hashes).astype(np.int32)
     is_new = run_starts(hashes[order])
-    first_row = np.minimum.reduceat(order, np.flatnonzero(is_new)) if len(order) else order
+    first_row = np.minimum.reduceat(order, np.flatnonzero(is_new))
     is_first = np.zeros(len(order), dtype=np.bool_)
     is_first[first_row] = True
     appearance = np.cumsum(is_first, dtype=np.int32) - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import pickle
 from typing import Any
 from unittest import mock
@@ -127,6 +128,15 @@ def test_every_day_of_an_ordinary_store_is_read_once() -> None:
     assert reads_of(frame_of(fleet(12))) == [1] * 12
     assert reads_of(frame_of(fleet(12)), freq="D", by=()) == [1] * 12
     assert reads_of(frame_of(fleet(12)), freq="W", tz="Asia/Kolkata") == [1] * 12
+
+
+def test_days_without_rows_change_nothing() -> None:
+    frame = frame_of(fleet(3))
+    days = days_of(frame).days
+    none = days[0].table.slice(0, 0)
+    empty = [Day(days[0].date - dt.timedelta(days=back), none) for back in range(9, 0, -1)]
+    with window(4, 2):
+        assert_same(ska.rates(Days((*empty, *days))), ska.rates(frame))
 
 
 def test_a_window_of_the_usual_length_gives_what_one_frame_gives() -> None:
