@@ -112,14 +112,14 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     """Reduce sorted observations to their edges."""
     n = len(rows.t)
     first, last = rows.first[:-1], rows.first[1:] - 1
-    terminal_row = _first_row(np.flatnonzero(rows.terminal), rows.first, n)
     is_start = np.zeros(n, dtype=np.bool_)
     is_start[first] = True
+    batch: Ints = np.cumsum(is_start, dtype=np.int32) - 1
+    terminal_row = _first_row(np.flatnonzero(rows.terminal), batch, len(first))
     is_run = is_start.copy()
     for label in rows.labels.values():
         is_run[1:] |= label.codes[1:] != label.codes[:-1]
     run_row = np.flatnonzero(is_run)
-    run_batch = np.cumsum(is_start)[run_row] - 1
     run_start = np.where(is_start[run_row], NEVER, rows.t[run_row - 1])
     return Edges(
         ids=rows.ids,
@@ -130,7 +130,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
         last_counts=narrow(columns_of(rows.counts, last)),
         created=rows.created,
         first_terminal=_time_at(rows.t, terminal_row, n),
-        run_batch=run_batch.astype(np.int32),
+        run_batch=batch[run_row],
         run_row=run_row.astype(np.int32),
         run_start=run_start,
         run_labels={
@@ -142,11 +142,11 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     )
 
 
-def _first_row(flagged: Ints, first: Ints, n: int) -> Ints:
-    """Give the first of the flagged rows of each batch, n where there is none."""
-    row = np.full(len(first) - 1, n)
+def _first_row(flagged: Ints, batch: Ints, m: int) -> Ints:
+    """Give the first of the flagged rows of each of m batches; the number of rows where there is none."""
+    row = np.full(m, len(batch))
     # Of several values for one place the last is kept.
-    row[np.searchsorted(first, flagged[::-1], side="right") - 1] = flagged[::-1]
+    row[batch[flagged[::-1]]] = flagged[::-1]
     return row
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from safetykit_analytics.flow.allocate import Cells, Spans
-from safetykit_analytics.flow.arrays import NEVER, Ints
+from safetykit_analytics.flow.arrays import NEVER, Ints, run_bounds, run_starts
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
 from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
@@ -171,8 +171,7 @@ def _guess(
         filled.append(label)
     run_group, groups = groups_of(filled, len(batch))
     group_day = np.array([int(number) for number, *_ in groups if number], dtype=np.int64)
-    first_run = np.searchsorted(batch, np.arange(len(begin)))
-    last_run = np.append(first_run[1:], len(batch)) - 1
+    first_run, after_run = run_bounds(run_starts(batch))
     free_from = midnight[group_day]
     np.maximum.at(free_from, run_group[first_run[~claimed]], edges.first_t[~claimed])
     # Batches that are created after the last poll of a day are seen on another.
@@ -180,7 +179,7 @@ def _guess(
     np.maximum.at(last_poll, day, edges.last_t)
     free_until = last_poll[group_day]
     is_open = ~rows.terminal[rows.first[1:] - 1]
-    np.minimum.at(free_until, run_group[last_run[is_open]], edges.last_t[is_open])
+    np.minimum.at(free_until, run_group[after_run[is_open] - 1], edges.last_t[is_open])
     start = np.where(claimed, begin, edges.first_t)
     names = [names for _, *names in groups]
     plan = Plan(
