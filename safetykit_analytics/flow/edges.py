@@ -114,7 +114,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     first, last = rows.first[:-1], rows.first[1:] - 1
     is_start = np.zeros(n, dtype=np.bool_)
     is_start[first] = True
-    batch: Ints = np.cumsum(is_start, dtype=np.int32) - 1
+    batch: Any = np.cumsum(is_start, dtype=np.int32) - 1
     terminal_row = _first_row(np.flatnonzero(rows.terminal), batch, len(first))
     is_run = is_start.copy()
     for label in rows.labels.values():
