@@ -111,6 +111,17 @@ def test_days_of_a_store_give_what_one_frame_gives_at_the_freq_that_is_chosen(ro
     pd.testing.assert_frame_equal(whole, cut, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("hours", [(1, 2, 3), (1, 2, 25), (1, 25, 49)])
+@pytest.mark.parametrize("counts", [(3 * 10**9, 5, 7), (5, 3 * 10**9, 7), (2**31 - 1, 2**31, 2**31 + 5)])
+def test_counts_that_take_more_than_32_bits_are_counted(counts: Any, hours: Any) -> None:
+    rows = [
+        row("a", MONDAY + hour * HOUR, count, count // 2, created_at=MONDAY)
+        for hour, count in zip(hours, counts, strict=True)
+    ]
+    for observations in (frame_of(rows), days_of(frame_of(rows))):
+        assert_agrees(ska.rates(observations), rows, freq="1h", tz="UTC", by=BY[3], as_of=None)
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows=histories(), data=st.data())
 def test_row_order_and_duplicates_change_nothing(rows: Any, data: Any) -> None:
