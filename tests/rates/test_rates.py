@@ -115,7 +115,7 @@ def test_days_of_a_store_give_what_one_frame_gives_at_the_freq_that_is_chosen(ro
 @pytest.mark.parametrize("counts", [(3 * 10**9, 5, 7), (5, 3 * 10**9, 7), (2**31 - 1, 2**31, 2**31 + 5)])
 def test_counts_that_take_more_than_32_bits_are_counted(counts: Any, hours: Any) -> None:
     rows = [
-        row("a", MONDAY + hour * HOUR, count, count // 2, created_at=MONDAY)
+        row("a", MONDAY + hour * HOUR, count, count // 2, created_at=MONDAY - HOUR)
         for hour, count in zip(hours, counts, strict=True)
     ]
     for observations in (frame_of(rows), days_of(frame_of(rows))):
