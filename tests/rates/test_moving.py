@@ -130,6 +130,29 @@ def test_every_day_of_an_ordinary_store_is_read_once() -> None:
     assert reads_of(frame_of(fleet(12)), freq="W", tz="Asia/Kolkata") == [1] * 12
 
 
+def test_gaps_within_days_side_by_side_have_their_own_lengths() -> None:
+    gaps = [
+        row("batch_x", MONDAY + day * DAY + hour * HOUR, 4 * (10 * day + hour), 10 * day + hour)
+        for day in range(3)
+        for hour in (1, 7)
+    ]
+    # Until this one is seen nothing of the day is settled.
+    late = [row("batch_y", MONDAY + day * DAY + 10 * HOUR, day) for day in range(3)]
+    frame = frame_of(fleet(3) + gaps + late)
+    assert_same(ska.rates(days_of(frame)), ska.rates(frame))
+
+
+def test_labels_of_many_batches_are_filled_in_time() -> None:
+    labels = [None, "v1", "v2", None]
+    rows = [
+        row(f"batch_{batch:03}", MONDAY + day * DAY + HOUR, 9 * day, policy_version=labels[(batch + day) % 4])
+        for batch in range(200)
+        for day in range(5)
+    ]
+    frame = frame_of(rows)
+    assert_same(ska.rates(days_of(frame)), ska.rates(frame))
+
+
 def test_days_without_rows_change_nothing() -> None:
     frame = frame_of(fleet(3))
     days = days_of(frame).days
