@@ -184,6 +184,12 @@ def test_a_day_that_does_not_name_the_version_of_work_from_the_day_before_is_rea
     assert reads_of(frame_of(fleet(8) + works)) == [1, 1, 1, 1, 2, 1, 1, 1]
 
 
+def test_a_batch_observed_on_the_day_before_it_was_created_is_counted_once() -> None:
+    created = MONDAY + 4 * DAY + HOUR
+    works = [row("batch_x", created + hours * HOUR, 5, created_at=created) for hours in (-2, 1)]
+    assert reads_of(frame_of(fleet(8) + works)) == [1, 1, 1, 1, 2, 1, 1, 1]
+
+
 def test_a_batch_of_another_version_unseen_for_a_night_costs_no_second_reading() -> None:
     works = [
         row("batch_x", MONDAY + 3 * DAY + hours * HOUR + HOUR // 2, hours, policy_version="v2")
