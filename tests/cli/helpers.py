@@ -11,9 +11,13 @@ import termios
 
 import safetykit_analytics
 
-# matplotlib before 3.10.8 calls pyparsing by names that newer pyparsing renamed; nothing of ours.
-RENAMED = [f"-Wignore::DeprecationWarning:matplotlib.{name}" for name in ("_fontconfig_pattern", "_mathtext")]
-COMMAND = [sys.executable, "-W", "error", *RENAMED, "-m", "safetykit_analytics"]
+# Nothing of ours, as in pyproject.toml: names of pyparsing in matplotlib before 3.10.8, timedeltas of pandas 2.
+OTHERS = [
+    "-Wignore::DeprecationWarning:matplotlib._fontconfig_pattern",
+    "-Wignore::DeprecationWarning:matplotlib._mathtext",
+    "-Wignore:The 'generic' unit for NumPy timedelta:DeprecationWarning",
+]
+COMMAND = [sys.executable, "-W", "error", *OTHERS, "-m", "safetykit_analytics"]
 # As a terminal's Ctrl-C finds it: a test run in the background passes on that SIGINT is ignored.
 INTERRUPTIBLE = [
     sys.executable,
