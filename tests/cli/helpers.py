@@ -11,7 +11,7 @@ import termios
 
 import safetykit_analytics
 
-# Nothing of ours, as in pyproject.toml: names of pyparsing in matplotlib before 3.10.8, timedeltas of pandas 2.
+# Nothing of ours, as in pyproject.toml: pyparsing in matplotlib before 3.10.8, timedeltas in pandas 2.
 OTHERS = [
     "-Wignore::DeprecationWarning:matplotlib._fontconfig_pattern",
     "-Wignore::DeprecationWarning:matplotlib._mathtext",
