@@ -207,15 +207,19 @@ def steps_of(rows: Rows, plan: Plan) -> Steps:
         grown[first] = np.where(plan.claimed, counts[first], 0)
     moves = (growth[0] | growth[1] | growth[2]) != 0
     moved = np.flatnonzero(moves)
-    batch: Ints = np.repeat(np.arange(len(first), dtype=np.int32), np.diff(rows.first))
-    group = np.repeat(plan.run_group, np.diff(plan.run_row, append=len(rows.t)))
+    batch = rows.batch.take(moved)
+    run = batch
+    if len(plan.run_row) > len(first):
+        is_run = np.zeros(len(rows.t), dtype=np.bool_)
+        is_run[plan.run_row] = True
+        run = np.cumsum(is_run, dtype=np.int32).take(moved) - 1
     return Steps(
         intervals=Intervals(
             since.take(moved),
             rows.t.take(moved),
             growth.take(moved, axis=1),
-            batch.take(moved),
-            group.take(moved),
+            batch,
+            plan.run_group.take(run),
         ),
         run_start=since[plan.run_row],
         run_end=rows.t[np.append(plan.run_row, len(rows.t))[1:] - 1],

@@ -114,8 +114,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
     first, last = rows.first[:-1], rows.first[1:] - 1
     is_start = np.zeros(n, dtype=np.bool_)
     is_start[first] = True
-    batch: Any = np.cumsum(is_start, dtype=np.int32) - 1
-    terminal_row = _first_row(np.flatnonzero(rows.terminal), batch, len(first))
+    terminal_row = _first_row(np.flatnonzero(rows.terminal), rows.batch, len(first))
     is_run = is_start.copy()
     for label in rows.labels.values():
         is_run[1:] |= label.codes[1:] != label.codes[:-1]
@@ -130,7 +129,7 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
         last_counts=narrow(columns_of(rows.counts, last)),
         created=rows.created,
         first_terminal=_time_at(rows.t, terminal_row, n),
-        run_batch=batch[run_row],
+        run_batch=rows.batch[run_row],
         run_row=run_row.astype(np.int32),
         run_start=run_start,
         run_labels={

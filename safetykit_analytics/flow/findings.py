@@ -140,7 +140,7 @@ def read_findings(source: Partition | Rows, as_of: int | None, settled: Any) -> 
         columns = (*EDGE_COLUMNS, *LABELS, "batch_count", "pending_count", "batch_status")
         source = rows_of(source.read(columns), as_of=as_of, is_sorted=True)
     rows, n = source, len(source.t)
-    batch = np.repeat(np.arange(len(rows.ids)), np.diff(rows.first))
+    batch = rows.batch
     every = np.arange(n)
     pending = rows.take("pending_count", every).to_numpy()
     size = rows.take("batch_count", every).to_numpy()

@@ -181,7 +181,7 @@ def _read_changes(
     pending = rows.take("pending_count", np.arange(n)).to_numpy()
     groups, run_group = np.unique(run_group, return_inverse=True)
     group = np.repeat(run_group, np.diff(np.append(run_row, n)))
-    batch = np.repeat(np.arange(len(rows.ids)), np.diff(rows.first))
+    batch = rows.batch
     # Terminal observations of the batch before each row.
     seen: Ints = np.cumsum(rows.terminal) - rows.terminal
     before: Ints = seen - seen[rows.first[:-1]][batch]

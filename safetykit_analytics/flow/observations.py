@@ -49,6 +49,8 @@ class Rows:
     ----------
     ids : pyarrow string array, shape (m,)
         The batches, in the order of their rows.
+    batch : int32 array, shape (n,)
+        Index into `ids` of each row.
     first : int64 array, shape (m + 1,)
         Where the rows of each batch start; the last one is n.
     t : int64 array, shape (n,)
@@ -68,6 +70,7 @@ class Rows:
     """
 
     ids: Any
+    batch: Ints
     first: Ints
     t: Ints
     counts: Ints
@@ -113,7 +116,8 @@ def rows_of(
         return values if order is None else values[order]
 
     batch, t = ordered(batch), ordered(t)
-    start = np.flatnonzero(run_starts(batch))
+    is_start = run_starts(batch)
+    start = np.flatnonzero(is_start)
     counts = np.empty((len(COUNTERS), len(t)), dtype=np.int64)
     for row, name in enumerate(COUNTERS):
         counts[row] = ordered(one_array(table.column(name)).to_numpy(zero_copy_only=False))
@@ -130,8 +134,10 @@ def rows_of(
     own = batch[start]
     if len(own) != len(ids) or (own != np.arange(len(ids))).any():
         ids = ids.take(pa.array(own))
+        batch = np.cumsum(is_start, dtype=np.int32) - 1
     return Rows(
         ids=ids,
+        batch=batch,
         first=np.append(start, len(t)),
         t=t,
         counts=counts,

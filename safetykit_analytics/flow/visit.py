@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,10 +39,31 @@ if TYPE_CHECKING:
 
 # Days that are one task.
 _TOGETHER = 4
-# Days that are read ahead at the most.
-_MOST_AHEAD = 6
+# What is read ahead while the caller is busy, and one more.
+_AHEAD = 3
 # With so many rows in memory, what has been read is reduced before more is.
 _ENOUGH = 1 << 17
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """Some days side by side, read: their edges, and what there is to spread.
+
+    Attributes
+    ----------
+    edges : Edges
+    starts : _Starts
+    plan : Plan
+    steps : Steps
+    guessed : int64 array
+        The label runs whose label is a guess.
+    """
+
+    edges: Edges
+    starts: _Starts
+    plan: Plan
+    steps: Steps
+    guessed: Ints
 
 
 @dataclass(frozen=True)
@@ -60,44 +81,35 @@ def visits(
 ) -> Iterator[tuple[Edges, DayWork]]:
     """Read partitions and reduce each, in their order.
 
-    Without an executor another thread reads ahead, which leaves the interpreter free, and the caller's thread
-    reduces: array passes of several threads would spend the time that they save waiting for one another.
+    Without an executor another thread reads ahead and says what there is to spread, and the caller's thread
+    spreads it: more threads would spend the time that they save waiting for one another.
     """
     stretches = [pieces[at : at + _TOGETHER] for at in range(0, len(pieces), _TOGETHER)]
     if executor is not None:
         for visited in ordered_map(_visit, ((stretch, how) for stretch in stretches), executor):
             yield from visited
         return
+    planned = (some for stretch in stretches for some in _planned(stretch, how))
     with ThreadPoolExecutor(1) as reader:
-        tables = in_order(_read, ((piece, how) for piece in pieces), reader, _ahead)
-        for stretch in stretches:
-            yield from _reduced(stretch, tables, how)
-
-
-def _ahead(table: Any) -> int:
-    """Say how many days to read ahead, by the size of one."""
-    return _MOST_AHEAD if table is None else min(max(2 * _ENOUGH // max(table.num_rows, 1), 2), _MOST_AHEAD)
+        for some in in_order(next, repeat((planned, None)), reader, lambda _: _AHEAD):
+            if some is None:
+                return
+            yield from _work(some, how)
 
 
 def _visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
-    return list(_reduced(pieces, (_read(piece, how) for piece in pieces), how))
+    return [day for some in _planned(pieces, how) for day in _work(some, how)]
 
 
-def _read(piece: Partition, how: How) -> Any:
-    table = piece.read((*EDGE_COLUMNS, *how.labels))
-    _release(table.num_rows)
-    return table
-
-
-def _reduced(pieces: Sequence[Partition], tables: Iterator[Any], how: How) -> Iterator[tuple[Edges, DayWork]]:
-    """Reduce partitions, as many at a time as are small, while they are read."""
+def _planned(pieces: Sequence[Partition], how: How) -> Iterator[_Planned]:
+    """Read partitions and plan them, as many at a time as are small."""
     some: list[Any] = []
     n_rows = 0
-    for n_read in range(1, len(pieces) + 1):
-        some.append(next(tables))
+    for n_read, piece in enumerate(pieces, start=1):
+        some.append(piece.read((*EDGE_COLUMNS, *how.labels)))
         n_rows += some[-1].num_rows
         if n_read == len(pieces) or n_rows >= _ENOUGH:
-            yield from _reduce(pieces[n_read - len(some) : n_read], some, how)
+            yield _plan(pieces[n_read - len(some) : n_read], some, how)
             _release(n_rows)
             n_rows = 0
 
@@ -108,20 +120,16 @@ def _release(n_rows: int) -> None:
         pa.default_memory_pool().release_unused()
 
 
-def _reduce(pieces: Sequence[Partition], tables: list[Any], how: How) -> list[tuple[Edges, DayWork]]:
-    """Reduce what was read side by side; empties the list of tables."""
-    # What was decoded takes more room than the rest, and is not needed beyond this.
-    edges, starts, plan, steps, guessed = _plan(pieces, tables, how)
-    work = work_by(steps, plan, how, guessed)
-    if len(pieces) == 1:
-        return [(edges, work)]
-    return list(zip(_edges_by_day(edges, starts), _work_by_day(work, starts), strict=True))
+def _work(planned: _Planned, how: How) -> Iterator[tuple[Edges, DayWork]]:
+    """Reduce what was read side by side, and give it day by day."""
+    work = work_by(planned.steps, planned.plan, how, planned.guessed)
+    if len(planned.starts.batch) == 2:
+        return iter([(planned.edges, work)])
+    return zip(_edges_by_day(planned.edges, planned.starts), _work_by_day(work, planned.starts), strict=True)
 
 
-def _plan(
-    pieces: Sequence[Partition], tables: list[Any], how: How
-) -> tuple[Edges, _Starts, Plan, Steps, Ints]:
-    """Give the edges of some days side by side, and what to make of their observations."""
+def _plan(pieces: Sequence[Partition], tables: list[Any], how: How) -> _Planned:
+    """Make edges of some days side by side, and a plan for their observations; empties the list of tables."""
     midnight = np.array([bounds_of(piece)[0] for piece in pieces])
     table = pa.concat_tables([_encoded(table) for table in tables])
     tables.clear()
@@ -132,7 +140,7 @@ def _plan(
     days = np.arange(len(pieces) + 1)
     batch, group = np.searchsorted(day, days), np.searchsorted(group_day, days)
     starts = _Starts(batch, np.searchsorted(edges.run_batch, batch), rows.first[batch], group)
-    return edges, starts, plan, steps_of(rows, plan), guessed
+    return _Planned(edges, starts, plan, steps_of(rows, plan), guessed)
 
 
 def _encoded(table: Any) -> Any:
