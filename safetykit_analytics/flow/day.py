@@ -35,8 +35,9 @@ from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_b
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
 
-# Intervals that are spread at a time: their arrays stay in the cache of one core.
-_BLOCK = 1 << 14
+# Intervals that are spread at a time: few, so that their arrays are small, and so many that two threads do not
+# hand over the interpreter at every turn.
+_BLOCK = 1 << 16
 # Cells that are settled at a time.
 _CELLS = 1 << 16
 
@@ -207,8 +208,8 @@ def steps_of(rows: Rows, plan: Plan) -> Steps:
         grown[first] = np.where(plan.claimed, counts[first], 0)
     moves = (growth[0] | growth[1] | growth[2]) != 0
     moved = np.flatnonzero(moves)
-    batch = rows.batch.take(moved)
-    run = batch
+    batch: Ints = rows.batch.take(moved)
+    run: Any = batch
     if len(plan.run_row) > len(first):
         is_run = np.zeros(len(rows.t), dtype=np.bool_)
         is_run[plan.run_row] = True

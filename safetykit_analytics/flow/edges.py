@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, columns_of, narrow
+from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, columns_of
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.numbering import Hashes, hash_ids
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
@@ -125,8 +125,8 @@ def edges_of(rows: Rows, lengths: tuple[int, ...] = (), *, state: bool = False) 
         hashes=hash_ids(rows.ids),
         first_t=rows.t[first],
         last_t=rows.t[last],
-        first_counts=narrow(columns_of(rows.counts, first)),
-        last_counts=narrow(columns_of(rows.counts, last)),
+        first_counts=columns_of(rows.counts, first),
+        last_counts=columns_of(rows.counts, last),
         created=rows.created,
         first_terminal=_time_at(rows.t, terminal_row, n),
         run_batch=rows.batch[run_row],

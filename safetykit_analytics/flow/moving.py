@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no_spans
-from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, columns_of
+from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, columns_of, keep_memory
 from safetykit_analytics.flow.between import Between, Window, between_days
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Settle, bounds_of
@@ -96,23 +96,13 @@ def work_of_store(
         The last observation, unless one was given.
     """
     how = How(as_of, labels, calendar, settle)
-    _keep_memory()
+    keep_memory()
     try:
         return _move(partitions, how, executor, LONGEST, MANY)
     except _Surprise:
         # Once this is left, so is what the first attempt held.
         pass
     return _move(partitions, how, executor, len(partitions) + 1, math.inf)
-
-
-def _keep_memory() -> None:
-    """Have this process keep what it frees for what it needs next, where the GNU C library manages memory.
-
-    Every few milliseconds arrays of many megabytes are freed and others needed. It would return them to the
-    system, to be fetched and zeroed again page by page: an eighth of all time. How much it keeps is twice the
-    largest block that was ever freed, up to 64 MB; none of this one is touched.
-    """
-    np.empty(31 << 20, dtype=np.uint8)
 
 
 def _move(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, run_starts
+from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, narrowest, run_starts
 from safetykit_analytics.schema import TIE_BREAKERS
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Rows:
         Where the rows of each batch start; the last one is n.
     t : int64 array, shape (n,)
         ``observed_at``, microseconds since 1970 UTC.
-    counts : int64 array, shape (3, n)
+    counts : int32 or int64 array, shape (3, n)
         success, error, cancelled.
     terminal : bool array, shape (n,)
         Empty if the column was not read.
@@ -115,12 +115,14 @@ def rows_of(
     def ordered(values: Any) -> Any:
         return values if order is None else values[order]
 
-    batch, t = ordered(batch), ordered(t)
-    is_start = run_starts(batch)
+    number: Any = ordered(batch)
+    t = ordered(t)
+    is_start = run_starts(number)
     start = np.flatnonzero(is_start)
-    counts = np.empty((len(COUNTERS), len(t)), dtype=np.int64)
-    for row, name in enumerate(COUNTERS):
-        counts[row] = ordered(one_array(table.column(name)).to_numpy(zero_copy_only=False))
+    counters = [one_array(table.column(name)).to_numpy(zero_copy_only=False) for name in COUNTERS]
+    counts = np.empty((len(COUNTERS), len(t)), dtype=narrowest(counters))
+    for row, values in enumerate(counters):
+        counts[row] = ordered(values)
     found = {}
     for name in labels:
         codes, names = _encode(table.column(name))
@@ -131,13 +133,13 @@ def rows_of(
     if "created_at" in table.column_names:
         rows = pa.array(ordered_rows(start, order))
         created = instants(one_array(table.column("created_at")).take(rows))
-    own = batch[start]
+    own = number[start]
     if len(own) != len(ids) or (own != np.arange(len(ids))).any():
         ids = ids.take(pa.array(own))
-        batch = np.cumsum(is_start, dtype=np.int32) - 1
+        number = np.cumsum(is_start, dtype=np.int32) - 1
     return Rows(
         ids=ids,
-        batch=batch,
+        batch=number,
         first=np.append(start, len(t)),
         t=t,
         counts=counts,

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from safetykit_analytics.flow.allocate import Cells, Spans
-from safetykit_analytics.flow.arrays import NEVER, Ints, run_bounds, run_starts
+from safetykit_analytics.flow.arrays import NEVER, Ints, keep_memory, run_bounds, run_starts
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
 from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # Days that are one task.
 _TOGETHER = 4
 # What is read ahead while the caller is busy, and one more.
-_AHEAD = 3
+_AHEAD = 2
 # With so many rows in memory, what has been read is reduced before more is.
 _ENOUGH = 1 << 17
 
@@ -98,6 +98,7 @@ def visits(
 
 
 def _visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
+    keep_memory()
     return [day for some in _planned(pieces, how) for day in _work(some, how)]
 
 
@@ -108,9 +109,9 @@ def _planned(pieces: Sequence[Partition], how: How) -> Iterator[_Planned]:
     for n_read, piece in enumerate(pieces, start=1):
         some.append(piece.read((*EDGE_COLUMNS, *how.labels)))
         n_rows += some[-1].num_rows
+        _release(some[-1].num_rows)
         if n_read == len(pieces) or n_rows >= _ENOUGH:
             yield _plan(pieces[n_read - len(some) : n_read], some, how)
-            _release(n_rows)
             n_rows = 0
 
 
@@ -135,6 +136,10 @@ def _plan(pieces: Sequence[Partition], tables: list[Any], how: How) -> _Planned:
     tables.clear()
     rows = rows_of(table, as_of=how.as_of, labels=how.labels, is_sorted=True, apart=True)
     edges = edges_of(rows)
+    # What was decoded takes more room than all that is made of it.
+    rows = replace(rows, table=None)
+    del table
+    _release(len(rows.t))
     day = np.searchsorted(midnight, edges.first_t, side="right") - 1
     plan, group_day, guessed = _guess(rows, edges, how.labels, midnight, day)
     days = np.arange(len(pieces) + 1)
