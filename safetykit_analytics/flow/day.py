@@ -35,8 +35,8 @@ from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_b
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
 
-# Intervals that are spread at a time: few, so that their arrays are small, and so many that two threads do not
-# hand over the interpreter at every turn.
+# Intervals that are spread at a time: few, so that arrays are small, and so many that two threads seldom wait
+# for one another.
 _BLOCK = 1 << 16
 # Cells that are settled at a time.
 _CELLS = 1 << 16
