@@ -1,8 +1,9 @@
-"""Realistic observations in bulk, for the benchmarks: a fleet of batches polled every hour for a year.
+"""Realistic observations in bulk, for the benchmarks: a fleet of batches polled for a year, every hour or so.
 
 Batches are created at random over the year, busier on weekdays, have real ULID ids, take some hours, are
-polled every hour while open, count upwards, belong to a few policies whose versions roll out over the year,
-and end as SUCCESS, ERROR or CANCELLED; a few never end. The same seed gives the same observations.
+polled while open, every hour unless said otherwise, count upwards, belong to a few policies whose versions
+roll out over the year, and end as SUCCESS, ERROR or CANCELLED; a few never end. The same seed gives the same
+observations.
 
     python -m benchmarks.observations FOLDER --rows 10000000 --days 365
 """
@@ -26,23 +27,26 @@ from safetykit_analytics.store.parquet import encode
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-HOUR_US = 3_600_000_000
+MINUTE_US = 60_000_000
+HOUR_US = 60 * MINUTE_US
 DAY_US = 24 * HOUR_US
 START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 START_US = int(START.timestamp()) * 1_000_000
 ALPHABET = np.frombuffer(b"0123456789abcdefghjkmnpqrstvwxyz", dtype=np.uint8)
 POLICIES = ["hate-speech", "spam", "self-harm", "fraud", "adult", "violence"]
-POLLS_PER_BATCH = 9.36  # what the distributions below give on average
+HOURS_PER_BATCH = 9.36  # what the distributions below give on average, and so the polls by the hour
 
 
-def make_days(n_rows: int, *, days: int = 365, seed: int = 0) -> Iterator[tuple[dt.date, pa.Table]]:
+def make_days(
+    n_rows: int, *, days: int = 365, every_min: int = 60, seed: int = 0
+) -> Iterator[tuple[dt.date, pa.Table]]:
     """Yield (date, table) in date order: about `n_rows` observations, each day sorted by key.
 
     Tables have the types of `OBSERVATION_SCHEMA`, strings dictionary-encoded.
     """
     random = np.random.default_rng(seed)
-    batches = _batches(max(1, round(n_rows / POLLS_PER_BATCH)), days, random)
-    rows = _polls(batches, days, random)
+    batches = _batches(max(1, round(n_rows * every_min / 60 / HOURS_PER_BATCH)), days, random)
+    rows = _polls(batches, days, every_min * MINUTE_US, random)
     day = ((rows["observed_at"] - START_US) // DAY_US).astype(np.int16)
     order = np.argsort(day, kind="stable")
     edges = np.searchsorted(day[order], np.arange(days + 1))
@@ -52,10 +56,12 @@ def make_days(n_rows: int, *, days: int = 365, seed: int = 0) -> Iterator[tuple[
             yield (START + dt.timedelta(days=number)).date(), _table(batches, rows, chosen)
 
 
-def write_store(path: str | pathlib.Path, n_rows: int, *, days: int = 365, seed: int = 0) -> SnapshotStore:
+def write_store(
+    path: str | pathlib.Path, n_rows: int, *, days: int = 365, every_min: int = 60, seed: int = 0
+) -> SnapshotStore:
     """Write a compacted store through the store's own writer: one sorted file per day."""
     store = SnapshotStore(path)
-    for date, table in make_days(n_rows, days=days, seed=seed):
+    for date, table in make_days(n_rows, days=days, every_min=every_min, seed=seed):
         data = encode(table, date)
         store._files.publish({f"{partition_name(date)}/{snapshot_name(data)}": data})  # noqa: SLF001
     return store
@@ -95,16 +101,18 @@ def _batches(n: int, days: int, random: np.random.Generator) -> dict[str, np.nda
     }
 
 
-def _polls(b: dict[str, np.ndarray], days: int, random: np.random.Generator) -> dict[str, np.ndarray]:
-    """Poll every batch on the hour until it is seen to have ended, or the year is over."""
-    first = -((START_US - b["created_at"]) // HOUR_US)
-    last = np.minimum(-((START_US - b["created_at"] - b["us"]) // HOUR_US), days * 24 - 1)
+def _polls(
+    b: dict[str, np.ndarray], days: int, step: int, random: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Poll every batch, at every multiple of `step`, until it is seen to have ended, or the year is over."""
+    first = -((START_US - b["created_at"]) // step)
+    last = np.minimum(-((START_US - b["created_at"] - b["us"]) // step), days * DAY_US // step - 1)
     polls = np.maximum(last - first + 1, 0)
     batch = np.repeat(np.arange(len(polls)), polls)
     begin = np.cumsum(polls) - polls
-    hour = np.arange(len(batch)) - begin[batch] + first[batch]
+    poll = np.arange(len(batch)) - begin[batch] + first[batch]
     # A run takes some seconds; each answer has its own instant.
-    observed = START_US + hour * HOUR_US + random.integers(0, 20_000_000, len(batch))
+    observed = START_US + poll * step + random.integers(0, 20_000_000, len(batch))
     age = observed - b["created_at"][batch]
     fraction = np.clip((age - b["upload_us"][batch]) / np.maximum(b["us"] - b["upload_us"], 1)[batch], 0, 1)
     fraction **= b["bend"][batch]
@@ -167,10 +175,11 @@ def main() -> None:
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--every-min", type=int, default=60, help="minutes between two polls of a batch")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     began = time.perf_counter()
-    store = write_store(args.folder, args.rows, days=args.days, seed=args.seed)
+    store = write_store(args.folder, args.rows, days=args.days, every_min=args.every_min, seed=args.seed)
     seconds = time.perf_counter() - began
     paths = [path for part in store.partitions() for path in part.paths]
     size = sum((args.folder / path).stat().st_size for path in paths)
