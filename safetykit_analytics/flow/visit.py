@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 # Days that are one task.
 _TOGETHER = 4
-# What is read ahead while the caller is busy, and one more.
-_AHEAD = 2
+# As many rows are read ahead while the caller is busy, in one piece at least and in four at the most.
+_ROWS_AHEAD = 1 << 19
 # With so many rows in memory, what has been read is reduced before more is.
 _ENOUGH = 1 << 17
 
@@ -91,10 +91,15 @@ def visits(
         return
     planned = (some for stretch in stretches for some in _planned(stretch, how))
     with ThreadPoolExecutor(1) as reader:
-        for some in in_order(next, repeat((planned, None)), reader, lambda _: _AHEAD):
+        for some in in_order(next, repeat((planned, None)), reader, _ahead):
             if some is None:
                 return
             yield from _work(some, how)
+
+
+def _ahead(last: _Planned | None) -> int:
+    """Say how much to read ahead, by the size of the last."""
+    return 2 if last is None else 1 + min(max(_ROWS_AHEAD // (1 + int(last.starts.row[-1])), 1), 4)
 
 
 def _visit(pieces: Sequence[Partition], how: How) -> list[tuple[Edges, DayWork]]:
