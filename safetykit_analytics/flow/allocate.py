@@ -117,7 +117,8 @@ def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, C
     cells = _cells(intervals.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
-        np.add.at(sums[row], cells.place, work)
+        if work.any():
+            np.add.at(sums[row], cells.place, work)
     went_down = bool(delta.size and delta.min() < 0)
     _measure(sums, delta, ends, went_down=went_down)
     long = np.flatnonzero(ends.high > ends.low + 1)
@@ -221,7 +222,8 @@ def _measure(sums: Floats, delta: Floats, ends: _Ends, *, went_down: bool) -> No
     processed = delta[0] + delta[1]
     distance = np.abs(processed) if went_down else processed
     across = processed * ends.crosses
-    np.add.at(sums[LOW], ends.left, processed - across)
+    within = np.flatnonzero(~ends.crosses)
+    np.add.at(sums[LOW], ends.left[within], processed[within])
     sums[HIGH] = sums[LOW]
     for place, share, is_short in (
         (ends.left, ends.left_share, ends.left_is_short),

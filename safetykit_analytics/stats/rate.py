@@ -145,8 +145,10 @@ def cluster_rates(
     def total(values: Any) -> Floats:
         return sums(index, values, n_groups)
 
-    size, wrong = total(n), total(y)
-    work = total(np.abs(y) + np.abs(n - y))
+    size, wrong, right = total(n), total(y), n - y
+    is_plain = min(y.min(initial=0.0), right.min(initial=0.0)) >= 0.0
+    # Where no batch took anything back the absolute work is the work.
+    work = size if is_plain else total(np.abs(y) + np.abs(right))
     none = np.abs(size) <= _ZERO_WORK * work
     # A total that is negative by rounding alone is a zero.
     negative = ~none & ((wrong < -_ZERO_WORK * work) | (size - wrong < -_ZERO_WORK * work))
