@@ -66,7 +66,7 @@ def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFr
         A time column is not tz-aware.
     """
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"expected the table that {what} gives, found {type(table).__name__}")
+        raise TypeError(f"expected what {what} gives, found {type(table).__name__}")
     for name in columns:
         if name not in table.columns:
             known = [str(column) for column in table.columns]

@@ -113,7 +113,7 @@ def test_a_plot_of_another_table_says_which_one_it_needs(plot, table, words):
 
 def test_a_plot_of_a_store_says_which_table_it_needs(store):
     told = said(TypeError, ska.plot_throughput, store)
-    assert told == "expected the table that rates() gives, found SnapshotStore"
+    assert told == "expected what rates() gives, found SnapshotStore"
 
 
 @pytest.mark.parametrize("dtype", [object, "string"])
