@@ -7,6 +7,7 @@ file and no connection.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from safetykit_analytics.errors import InvalidFrame
 from safetykit_analytics.schema import COUNT_COLUMNS, INSTANT, OBSERVATION_SCHEMA, TERMINAL_STATUSES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from safetykit_analytics.models import BatchStatus
 
@@ -166,6 +167,10 @@ def _flags(values: pd.Series[Any], field: Any) -> Any:
 
 
 def _counts(values: pd.Series[Any], field: Any) -> Any:
+    if pd.api.types.infer_dtype(values, skipna=True) == "string":
+        # What a CSV file that was read as text holds; Arrow would take "12" for 12.
+        mend = f"pd.to_numeric(frame[{field.name!r}])"
+        raise InvalidFrame(f"column {field.name!r} holds text; expected whole numbers, such as {mend} gives")
     if values.dtype == bool or not (pd.api.types.is_numeric_dtype(values.dtype) or values.dtype == object):
         raise InvalidFrame(f"column {field.name!r} holds {values.dtype}; expected whole numbers (int64)")
     array = _whole_numbers(values)
@@ -272,7 +277,7 @@ def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
     Raises
     ------
     TypeError
-        A single string, or a line that is no text.
+        A single string or a path, or a line that is no text.
     InvalidFrame
         A line is not JSON, lacks a field or holds a wrong one; the message gives the number of the line and
         no value of it. Nothing is returned for the good ones then.
@@ -293,6 +298,10 @@ def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
 
     if isinstance(lines, str | bytes):
         raise TypeError("expected lines of events, found one string; pass text.splitlines() or an open file")
+    if not isinstance(lines, Iterable):
+        raise TypeError(
+            f"expected lines of events, found {type(lines).__name__}; pass an open file or a list"
+        )
     rows = []
     for number, line in enumerate(lines, start=1):
         if not isinstance(line, str | bytes):

@@ -22,15 +22,16 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: safetykit-analytics verify --store snapshots")(verify)
 
 
-def compact(store: Store = "snapshots") -> None:
+def compact(ctx: typer.Context, store: Store = "snapshots") -> None:
     """Rewrite each closed day of the store into one file. Safe while others append and read."""
-    typer.echo(str(open_store(store).compact()))
+    loudness: Loudness = ctx.obj
+    typer.echo(str(open_store(store, quiet=loudness.quiet).compact()))
 
 
 def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
     """Read every byte of the store, and list what is damaged; exit code 1 if anything is."""
     loudness: Loudness = ctx.obj
-    found = open_store(store).verify()
+    found = open_store(store, quiet=loudness.quiet).verify()
     damaged = [finding for finding in found if finding.is_damage]
     for path, reason in found if not loudness.quiet else damaged:
         typer.echo(f"{visible(path)}: {visible(reason)}")

@@ -20,11 +20,11 @@ Store = Annotated[
 ]
 
 
-def open_store(path: str) -> SnapshotStore:
+def open_store(path: str, *, quiet: bool) -> SnapshotStore:
     """Open a store to read it; say so if there is nothing in it, which a mistyped path looks like."""
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     store = ska.SnapshotStore(path)
-    if not store.partitions():
+    if not quiet and not store.partitions():
         say(f"note: there are no observations in {path}")
     return store

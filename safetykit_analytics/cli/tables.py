@@ -81,8 +81,9 @@ def rates(
 
     loudness: Loudness = ctx.obj
     groups = ("policy_id", "policy_version") if not by else () if by == ["none"] else tuple(by)
+    source = open_store(store, quiet=loudness.quiet)
     table = ska.rates(
-        open_store(store),
+        source,
         freq=freq,
         by=groups,
         tz=tz,
@@ -94,6 +95,8 @@ def rates(
     written = write_table(table, csv=csv, json_file=json_file, parquet=parquet, quiet=loudness.quiet)
     if plot is not None:
         _save_plot(_rates_figure(table), plot, quiet=loudness.quiet)
+    if not loudness.quiet and table.empty and source.partitions():
+        say("note: no batch was at work in the time that was asked for")
     if not written and plot is None:
         _print_table(_rates_rows(table, groups), right=_RATES_RIGHT)
 
@@ -126,7 +129,7 @@ def compare(
 
     loudness: Loudness = ctx.obj
     comparison = ska.compare_versions(
-        open_store(store),
+        open_store(store, quiet=loudness.quiet),
         policy_id=policy_id,
         baseline=baseline,
         candidate=candidate,

@@ -41,7 +41,7 @@ def report(
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
-    made = ska.weekly_report(open_store(store), week=week, tz=tz, as_of=as_of)
+    made = ska.weekly_report(open_store(store, quiet=loudness.quiet), week=week, tz=tz, as_of=as_of)
     path = output or Path(f"report-{made.to_dict()['week']}.html")
     made.save(path)
     if not loudness.quiet:

@@ -80,4 +80,4 @@ _QUANTITY = Quantity(
     about=_about,
     pools=False,
 )
-BACKLOG = Plot("backlog", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))
+BACKLOG = Plot("backlog()", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))

@@ -106,9 +106,9 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     if width_inches(ax) > _ROOM_FOR_DIRECTIONS:
-        ax.set_xlabel(
-            "← fewer errors      difference from the baseline, percentage points      more errors →"
-        )
+        # No-break spaces: a browser makes one of several others in an SVG.
+        gap = "\u00a0" * 6
+        ax.set_xlabel(f"← fewer errors{gap}difference from the baseline, percentage points{gap}more errors →")
     panel.span = (low, high)
     panel.detail = _detail(baselines, len(names_in(candidates).policies), left_out)
     panel.words_right = True
@@ -215,7 +215,7 @@ def _name(value: Any) -> str | None:
 
 
 COMPARISON = Plot(
-    "a comparison",
+    "compare_versions()",
     _COLUMNS,
     _draw,
     share_y=False,

@@ -145,7 +145,7 @@ def _hours(column: pd.Series[Any]) -> pd.Series[Any]:
 
 
 COMPLETION_TIME = Plot(
-    "completion times",
+    "completion_time()",
     _COLUMNS,
     _draw,
     share_y=False,

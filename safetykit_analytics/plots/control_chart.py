@@ -162,4 +162,4 @@ _QUANTITY = Quantity(
     about=decisions,
     pools=False,
 )
-CONTROL_CHART = Plot("control_chart", _COLUMNS, _draw)
+CONTROL_CHART = Plot("control_chart()", _COLUMNS, _draw)

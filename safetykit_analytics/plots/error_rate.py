@@ -74,4 +74,4 @@ _QUANTITY = Quantity(
     # The rates of single hours with a handful of decisions range from 0 to 100 %, which says nothing.
     has_range=False,
 )
-ERROR_RATE = Plot("rates", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))
+ERROR_RATE = Plot("rates()", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))

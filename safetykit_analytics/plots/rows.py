@@ -64,7 +64,7 @@ def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
     plain(ax, grid="x")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    names = ["\n".join(wrap(line, width=_NAME_CHARACTERS) for line in label.split("\n")) for label in labels]
+    names = [wrap(label, width=_NAME_CHARACTERS) for label in labels]
     ax.set_yticks(range(len(labels)), names, **LITERAL)
     ax.tick_params(axis="y", length=0)
     inches = width_inches(ax)

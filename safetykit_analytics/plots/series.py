@@ -66,11 +66,11 @@ def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFr
         A time column is not tz-aware.
     """
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"expected a table of {what} (a DataFrame), found {type(table).__name__}")
+        raise TypeError(f"expected what {what} gives, found {type(table).__name__}")
     for name in columns:
         if name not in table.columns:
             known = [str(column) for column in table.columns]
-            raise UnknownName("column", name, known, where=f"what should be a table of {what}")
+            raise UnknownName("column", name, known, where=f"what should be the table that {what} gives")
         if name in {"bucket_start", "bucket_end"} and not isinstance(table[name].dtype, pd.DatetimeTZDtype):
             mend = f"pd.to_datetime(table[{name!r}], utc=True)"
             if pd.api.types.is_datetime64_dtype(table[name].dtype):

@@ -80,9 +80,15 @@ def wrap(text: str, *, width: int) -> str:
 
     >>> wrap("spam and scams in marketplace listings", width=24)
     'spam and scams in\nmarketplace listings'
+
+    Breaks that are there stay.
     """
+    return "\n".join(_wrapped(line, width) for line in text.split("\n"))
+
+
+def _wrapped(line: str, width: int) -> str:
     lines: list[str] = []
-    for word in text.split(" "):
+    for word in line.split(" "):
         if lines and _width(f"{lines[-1]} {word}") <= width:
             lines[-1] += f" {word}"
             continue
@@ -91,7 +97,7 @@ def wrap(text: str, *, width: int) -> str:
             if lines[-1] and _width(lines[-1] + character) > width:
                 lines.append("")
             lines[-1] += character
-    return "\n".join(lines) or text
+    return "\n".join(lines) or line
 
 
 def _width(text: str) -> float:

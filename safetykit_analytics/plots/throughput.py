@@ -166,5 +166,5 @@ def _fill(ax: Axes, edges: tuple[Any, Any], heights: tuple[Any, Any], *, color: 
             )
 
 
-THROUGHPUT = Plot("rates", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))
-STACKED = Plot("rates", _COLUMNS, _draw_stack)
+THROUGHPUT = Plot("rates()", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))
+STACKED = Plot("rates()", _COLUMNS, _draw_stack)

@@ -111,6 +111,17 @@ class Facts:
         """Hours of the week that had passed by `as_of`."""
         return max(0.0, (self.state_at - self.start) / dt.timedelta(hours=1))
 
+    @property
+    def charted(self) -> pd.DataFrame:
+        """Rows of the control chart that have limits."""
+        return self.control[self.control["upper_limit"].notna()]
+
+    @property
+    def outside(self) -> pd.DataFrame:
+        """Rows of the control chart that are outside their limits in this week."""
+        this_week = self.charted["bucket_start"] >= pd.Timestamp(self.start)
+        return self.charted[self.charted["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
+
 
 def week_spans(
     monday: dt.date, tz: str, as_of: dt.datetime

@@ -110,10 +110,8 @@ def _comparisons(facts: Facts) -> tuple[Picture, ...]:
 
 def _control(facts: Facts) -> tuple[Picture, ...]:
     """Charts of the policies with points outside their limits; of the largest where there is none."""
-    limited = facts.control[facts.control["upper_limit"].notna()]
-    this_week = limited["bucket_start"] >= pd.Timestamp(facts.start)
-    out = limited[limited["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
-    policies = {named(policy) for policy in (out if len(out) else limited)["policy_id"].unique()}
+    out = facts.outside
+    policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
     pictures = []
     for policy, rows in chosen[: _MOST_CONTROL if len(out) else 1]:

@@ -229,7 +229,7 @@ def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
     alone = facts.versions.groupby("policy_id", dropna=False)["policy_version"].nunique(dropna=False)
     nameless = facts.versions["policy_version"].isna()
     words = (
-        "Each point is one day of the two weeks; a dashed or hollow one rests on little observation."
+        "Each point is one day of the two weeks; a hollow one, on a dotted line, rests on little observation."
         if drawn
         else "The HTML page draws both weeks day by day."
     )
@@ -335,9 +335,7 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
 
 
 def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
-    table = facts.control
-    limited = table[table["upper_limit"].notna()]
-    if limited.empty:
+    if facts.charted.empty:
         return (
             Paragraph(
                 (
@@ -346,9 +344,8 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
                 )
             ),
         )
-    this_week = limited["bucket_start"] >= pd.Timestamp(facts.start)
-    out = limited[limited["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
-    versions = len(limited[["policy_id", "policy_version"]].drop_duplicates())
+    out = facts.outside
+    versions = len(facts.charted[["policy_id", "policy_version"]].drop_duplicates())
     words = (
         "Laney’s p′ chart asks, six hours at a time, whether an error rate is outside what its own history "
         f"explains. {wording.plural(versions, 'version')} had enough data for it; "

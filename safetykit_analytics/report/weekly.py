@@ -7,6 +7,7 @@ puts them in a row and is the only module of this package that writes files.
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import functools
 import html
 import json
@@ -174,11 +175,20 @@ class WeeklyReport:
         folder : path
             Made if it is not there. Files of the same names are replaced.
 
+        Raises
+        ------
+        NotADirectoryError
+            There is a file of that name.
+
         Notes
         -----
         Text that a spreadsheet would take for a formula gets a leading apostrophe.
         """
         target = pathlib.Path(folder)
+        if target.is_file():
+            raise NotADirectoryError(
+                errno.ENOTDIR, "expected a folder for the tables, found a file", str(target)
+            )
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, table in as_tables(self.facts).items():
             rows = table.astype(object).where(table.notna(), None).itertuples(index=False, name=None)
@@ -196,6 +206,8 @@ class WeeklyReport:
         ------
         ValueError
             Another suffix.
+        OSError
+            It cannot be written there: no such folder, or a folder of that name.
         """
         target = pathlib.Path(path)
         suffix = target.suffix.lower()
@@ -227,6 +239,8 @@ class WeeklyReport:
 
 def _write(target: pathlib.Path, text: str) -> None:
     """Publish a file by renaming: readers see the old one or the new one, never a half."""
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(target))
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
     except OSError as error:

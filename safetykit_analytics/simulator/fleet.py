@@ -17,7 +17,7 @@ _HOUR_MS = 3_600_000
 _NEVER_MS = np.iinfo(np.int64).max
 _CROCKFORD = np.frombuffer(b"0123456789abcdefghjkmnpqrstvwxyz", dtype=np.uint8)
 
-#: What a batch ends as; PENDING for the stuck, which never end.
+#: What a batch may be, as `counts_at` numbers it; the stuck stay PENDING.
 STATUSES = ("WAITING_FOR_UPLOAD", "PENDING", "SUCCESS", "ERROR", "CANCELLED")
 _WAITING, _PENDING, _SUCCESS, _ERROR, _CANCELLED = range(5)
 
@@ -191,12 +191,21 @@ def make_fleet(
     -------
     Fleet
 
+    Raises
+    ------
+    ValueError
+        Fewer than no batches, or no time in which they could be created.
+
     Examples
     --------
     >>> fleet = make_fleet(seed=1, batches=3, weeks=1)
     >>> len(fleet.batch_ids), fleet.created_by(fleet.start)
     (3, 0)
     """
+    if batches < 0:
+        raise ValueError(f"batches={batches}: expected 0 or more")
+    if not weeks > 0:
+        raise ValueError(f"weeks={weeks:g}: expected more than 0, such as 0.5 or 3")
     rng = np.random.default_rng(seed)
     start_ms = to_ms(start)
     length_ms = round(weeks * 168 * _HOUR_MS)

@@ -193,6 +193,6 @@ def require_store(files: Files, root: list[str]) -> None:
         for name in root
     ):
         raise NotAStore(
-            f"{files.locate()} is no snapshot store: it has {len(root)} other files or folders and no "
+            f"{files.locate()} is no snapshot store: it has other files or folders ({len(root)}) and no "
             f"observed_date=YYYY-MM-DD among them. Name a new or empty folder, or a store"
         )

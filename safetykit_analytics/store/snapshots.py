@@ -164,6 +164,8 @@ class SnapshotStore:
             A bound or a filter that cannot be meant.
         """
         start_us, end_us = instant_us(start, name="start"), instant_us(end, name="end")
+        if start_us is not None and end_us is not None and start_us > end_us:
+            raise ValueError(f"start={str(start)!r} is after end={str(end)!r}; expected start <= end")
         keep = _predicate(start_us, end_us, policy_id, batch_ids)
         tables = []
         for part in self.partitions(first_day(start_us), day_after_last(end_us)):

@@ -205,6 +205,32 @@ def test_an_empty_store_gives_an_empty_table_and_says_so(capsys):
     assert not os.path.exists("nowhere")
 
 
+def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
+    assert run(["rates", "--start", "2030-01-01"]) == 0
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "note: no batch was at work in the time that was asked for\n")
+    assert run(["rates", "--freq", "1D"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rates", "--start", "2030-01-01"],
+        ["rates", "--store", "nowhere"],
+        ["compare", "--store", "nowhere"],
+        ["compact", "--store", "nowhere"],
+        ["verify", "--store", "nowhere"],
+        ["report", "--store", "nowhere", "--week", "2026-W47"],
+    ],
+)
+def test_notes_are_for_people_and_quiet_leaves_them_out(capsys, arguments):
+    assert run(arguments) == 0
+    assert "note: " in capsys.readouterr().err
+    assert run([*arguments, "--quiet"]) == 0
+    assert capsys.readouterr().err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -254,7 +280,7 @@ def test_debug_shows_where_an_error_comes_from(capsys):
 
 
 def test_an_error_of_our_own_is_one_line_too(capsys, monkeypatch):
-    monkeypatch.setattr("safetykit_analytics.cli.tables.open_store", lambda path: 1 / 0)
+    monkeypatch.setattr("safetykit_analytics.cli.tables.open_store", lambda path, quiet: 1 / 0)
     assert run(["rates"]) == 1
     assert (
         capsys.readouterr().err

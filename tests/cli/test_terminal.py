@@ -134,7 +134,8 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
     import warnings
 
     monkeypatch.setattr(
-        "safetykit_analytics.cli.maintain.open_store", lambda path: warnings.warn("odd\nthings", stacklevel=1)
+        "safetykit_analytics.cli.maintain.open_store",
+        lambda path, quiet: warnings.warn("odd\nthings", stacklevel=1),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("always")

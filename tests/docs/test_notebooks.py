@@ -27,9 +27,8 @@ def test_there_is_a_notebook_for_each_use():
 
 
 async def _run(path, folder, environment):
-    """Run a notebook in a folder of its own; give its outputs."""
+    """Run a notebook in a folder; give its outputs."""
     notebook = nbformat.read(path, as_version=4)
-    folder.mkdir()
     client = nbclient.NotebookClient(
         notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
@@ -38,15 +37,20 @@ async def _run(path, folder, environment):
 
 
 @pytest.fixture(scope="module")
-def outputs(tmp_path_factory):
+def folder(tmp_path_factory):
+    """Where all notebooks run, as they do for a reader."""
+    return tmp_path_factory.mktemp("notebooks")
+
+
+@pytest.fixture(scope="module")
+def outputs(folder):
     """The outputs of every notebook. They run side by side: most of the time is spent starting kernels."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SAFETYKIT")}
     environment["PYTHONPATH"] = str(PACKAGE.parent)
-    folder = tmp_path_factory.mktemp("notebooks")
 
     async def run_all():
         return await asyncio.gather(
-            *(_run(path, folder / path.stem, environment) for path in NOTEBOOKS), return_exceptions=True
+            *(_run(path, folder, environment) for path in NOTEBOOKS), return_exceptions=True
         )
 
     return dict(zip(NOTEBOOKS, asyncio.run(run_all()), strict=True))
@@ -62,6 +66,15 @@ def test_a_notebook_runs_top_to_bottom_without_a_key(path, outputs):
     )
     assert "Traceback" not in str(outputs[path])
     assert "Warning" not in str(outputs[path])
+
+
+@pytest.mark.timeout(300)
+def test_what_one_notebook_writes_is_not_read_by_another(outputs, folder):
+    # Three fleets in one store would be one report on all of them; and ./snapshots may be the reader's own.
+    assert outputs
+    assert sorted(path.name for path in folder.iterdir()) == ["monday", "quickstart", "year"]
+    batches = {path.parent.name: len(ska.SnapshotStore(path).latest()) for path in folder.glob("*/snapshots")}
+    assert batches == {"quickstart": 500, "monday": 800, "year": 6000}
 
 
 def test_a_notebook_is_committed_without_output(notebook):

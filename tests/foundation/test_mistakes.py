@@ -93,18 +93,63 @@ def test_a_whole_fetch_result_in_place_of_its_frame_is_told_so(store):
         (
             ska.plot_throughput,
             FRAME,
-            "no column 'bucket_start' in what should be a table of rates; known: 'batch_id'",
+            "no column 'bucket_start' in what should be the table that rates() gives; known: 'batch_id'",
         ),
         (
             ska.plot_backlog,
             ska.rates(FRAME, freq="1D"),
-            "no column 'pending' in what should be a table of backlog",
+            "no column 'pending' in what should be the table that backlog() gives",
         ),
-        (ska.plot_comparison, FRAME, "no column 'role' in what should be a table of a comparison"),
+        (
+            ska.plot_comparison,
+            FRAME,
+            "no column 'role' in what should be the table that compare_versions() gives",
+        ),
     ],
 )
 def test_a_plot_of_another_table_says_which_one_it_needs(plot, table, words):
     assert words in said(ska.UnknownName, plot, table)
+
+
+def test_a_plot_of_a_store_says_which_table_it_needs(store):
+    told = said(TypeError, ska.plot_throughput, store)
+    assert told == "expected what rates() gives, found SnapshotStore"
+
+
+@pytest.mark.parametrize("dtype", [object, "string"])
+def test_counts_as_text_are_refused_with_their_mend_which_mends(store, dtype):
+    text = FRAME.assign(error_count=FRAME["error_count"].astype(str).astype(dtype))
+    for call in (store.append, ska.rates, ska.data_quality):
+        told = said(ska.InvalidFrame, call, text)
+        assert told == (
+            "column 'error_count' holds text; expected whole numbers, such as "
+            "pd.to_numeric(frame['error_count']) gives"
+        )
+    assert store.append(text.assign(error_count=pd.to_numeric(text["error_count"]))) == 14
+
+
+def test_a_path_or_nothing_in_place_of_lines_of_events_is_told_so():
+    for lines, found in ((pathlib.Path("events.jsonl"), "PosixPath"), (None, "NoneType")):
+        told = said(TypeError, ska.observations_from_events, lines)
+        assert told == f"expected lines of events, found {found}; pass an open file or a list"
+
+
+def test_bounds_in_the_wrong_order_are_no_empty_answer(store):
+    store.append(FRAME)
+    told = said(ValueError, store.read, "2026-11-12", "2026-11-10")
+    assert told == "start='2026-11-12' is after end='2026-11-10'; expected start <= end"
+    assert store.read("2026-11-10", "2026-11-10").empty
+
+
+def test_a_report_cannot_take_the_place_of_a_folder_nor_its_tables_that_of_a_file(tmp_path):
+    report = ska.weekly_report(FRAME, week="2026-W47")
+    (tmp_path / "r.html").mkdir()
+    (tmp_path / "tables").touch()
+    told = said(IsADirectoryError, report.save, tmp_path / "r.html")
+    assert told.endswith(f"expected the name of a file, found a folder: '{tmp_path / 'r.html'}'")
+    told = said(NotADirectoryError, report.to_csv, tmp_path / "tables")
+    assert told.endswith(f"expected a folder for the tables, found a file: '{tmp_path / 'tables'}'")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "tables"]
 
 
 def test_a_grid_with_its_arguments_swapped_does_not_print_the_table():

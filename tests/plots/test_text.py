@@ -84,6 +84,13 @@ def test_wrapping_loses_nothing_but_spaces(name, width):
     assert drawn.isspace() or max(map(len, wrapped.split("\n"))) <= width
 
 
+def test_wrapping_keeps_the_breaks_that_are_there():
+    assert wrap("certain to possible,\ngiven when it was polled", width=30) == (
+        "certain to possible,\ngiven when it was polled"
+    )
+    assert wrap("one two\n\nthree four", width=6) == "one\ntwo\n\nthree\nfour"
+
+
 def test_dollars_are_no_formula_even_where_tex_is_switched_on():
     text = Figure().text(0, 0, "", usetex=True)
     put(text, "$x$")

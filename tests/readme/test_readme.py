@@ -15,6 +15,9 @@ from safetykit_analytics.cli.demo import run_demo
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
+# The demo takes half a minute on an idle machine, and much longer beside other work.
+pytestmark = pytest.mark.timeout(600)
+
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):

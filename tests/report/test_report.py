@@ -215,8 +215,20 @@ def test_the_headlines_are_three_and_careful(report):
     assert not re.search(r"\b(cause[sd]?|because of|due to)\b", changed + stuck + unknown)
 
 
+def test_no_words_of_a_picture_rest_on_spaces_that_a_browser_makes_one_of(report):
+    sources = re.findall(r'src="data:image/svg\+xml,([^"]*)"', report.to_html())
+    words = [
+        "".join(element.itertext())
+        for source in sources
+        for element in ET.fromstring(unquote(html.unescape(source))).iter("{http://www.w3.org/2000/svg}text")
+    ]
+    assert any("fewer errors" in text for text in words)
+    assert [text for text in words if "  " in text] == []
+
+
 def test_words_about_a_picture_stand_only_where_the_picture_does(report):
-    assert "Each point is one day" in report.to_html()
+    # A dashed line is how some versions look; what is hardly observed is hollow and dotted.
+    assert "Each point is one day of the two weeks; a hollow one, on a dotted line," in report.to_html()
     assert "Each point" not in report.to_markdown()
     assert "The HTML page draws both weeks day by day." in report.to_markdown()
 

@@ -114,6 +114,13 @@ def test_a_fleet_shorter_than_a_day_and_one_without_batches_can_be_made():
     assert make_fleet(batches=0).batch_ids == ()
 
 
+def test_a_fleet_that_cannot_be_is_refused_in_words():
+    with pytest.raises(ValueError, match=r"^weeks=0: expected more than 0, such as 0\.5 or 3$"):
+        make_fleet(weeks=0)
+    with pytest.raises(ValueError, match=r"^batches=-1: expected 0 or more$"):
+        make_fleet(batches=-1)
+
+
 @pytest.mark.parametrize(
     "module",
     [safetykit_analytics.simulator, safetykit_analytics.simulator.app, safetykit_analytics.simulator.fleet],

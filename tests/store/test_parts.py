@@ -408,7 +408,7 @@ def test_a_folder_or_file_that_is_no_store_is_refused_with_the_reason(tmp_path):
     with pytest.raises(ska.NotAStore) as caught:
         ska.SnapshotStore(tmp_path).read()
     assert str(caught.value) == (
-        f"{tmp_path} is no snapshot store: it has 2 other files or folders and no observed_date=YYYY-MM-DD "
+        f"{tmp_path} is no snapshot store: it has other files or folders (2) and no observed_date=YYYY-MM-DD "
         f"among them. Name a new or empty folder, or a store"
     )
     with pytest.raises(ska.NotAStore) as caught:
