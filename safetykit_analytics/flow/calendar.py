@@ -10,13 +10,14 @@ import datetime as dt
 import re
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import numpy as np
 
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.flow.places import with_guards
+from safetykit_analytics.instants import parse_time
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.arrays import Ints
@@ -98,7 +99,7 @@ def zone(tz: object) -> ZoneInfo:
     if tz is dt.UTC:
         return ZoneInfo("UTC")
     if not isinstance(tz, str):
-        raise TypeError(f"expected the name of a time zone such as 'Europe/Berlin', found {tz!r}")
+        raise TypeError(f"tz={tz!r}: expected the name of a time zone, such as 'Europe/Berlin'")
     try:
         return ZoneInfo(tz)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
@@ -115,13 +116,8 @@ def from_us(instant: int) -> dt.datetime:
     return _EPOCH + instant * _MICROSECOND
 
 
-def parse_instant(value: Any, name: str, tz: ZoneInfo) -> int:
-    """Read an instant: an aware time, a string with an offset, or a date, which is its midnight in `tz`.
-
-    Returns
-    -------
-    int
-        Microseconds since 1970, UTC.
+def parse_instant(value: object, name: str, tz: ZoneInfo) -> int:
+    """Read an instant, as microseconds since 1970, UTC: a date is its midnight in `tz`.
 
     Raises
     ------
@@ -130,26 +126,11 @@ def parse_instant(value: Any, name: str, tz: ZoneInfo) -> int:
     TypeError
         Another type.
     """
-    if isinstance(value, str):
-        try:
-            text = value.strip()
-            value = dt.date.fromisoformat(text) if len(text) == 10 else dt.datetime.fromisoformat(text)
-        except ValueError as error:
-            raise ValueError(
-                f"{name}={value!r} is no time; expected such as '2026-03-01' or '2026-03-01T08:00+00:00'"
-            ) from error
-    if isinstance(value, dt.datetime):
-        if value != value:  # noqa: PLR0124 -- NaT is the datetime that does not equal itself
-            raise ValueError(f"{name} is NaT; expected a time")
-        if value.tzinfo is None or value.utcoffset() is None:
-            raise ValueError(
-                f"{name}={str(value)!r} has no time zone; give it one, such as value.replace(tzinfo=UTC)"
-            )
-        return to_us(value)
-    if isinstance(value, dt.date):
-        midnight = (value - dt.date(1970, 1, 1)).days * DAY_US
-        return int(_first_at(np.array([midnight], dtype=np.int64), tz)[0])
-    raise TypeError(f"{name}: expected an aware datetime, a date or a string, found {type(value).__name__}")
+    at = parse_time(value, name=name)
+    if isinstance(at, dt.datetime):
+        return to_us(at)
+    midnight = (at - dt.date(1970, 1, 1)).days * DAY_US
+    return int(_first_at(np.array([midnight], dtype=np.int64), tz)[0])
 
 
 def bucket_edges(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int) -> Ints:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import datetime as dt
 
+from safetykit_analytics.instants import parse_time
+
 #: Microseconds of a UTC day.
 DAY_US = 86_400_000_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -16,35 +18,15 @@ _MICROSECOND = dt.timedelta(microseconds=1)
 def instant_us(value: object, *, name: str) -> int | None:
     """Turn a bound into microseconds since 1970, UTC; None stays None.
 
-    A date is its UTC midnight, and so is text that holds only a date; a time must say its offset.
+    A date is its UTC midnight. See `parse_time` for the errors.
     """
     if value is None:
         return None
-    if isinstance(value, str):
-        try:
-            value = (
-                dt.date.fromisoformat(value)
-                if len(value) <= len("2026-W45-1")
-                else dt.datetime.fromisoformat(value)
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"{name}={value!r} is neither a date such as '2026-11-02' nor a time such as "
-                f"'2026-11-02T09:00:00+01:00'"
-            ) from error
-    if isinstance(value, dt.datetime):
-        if value != value:  # noqa: PLR0124 -- NaT, without importing pandas
-            raise ValueError(f"{name} is NaT, which is no instant")
-        if value.utcoffset() is None:
-            raise ValueError(
-                f"{name}={str(value)!r} has no time zone, so it is not clear which instant it is; add one, "
-                f"such as '{value.isoformat()}+00:00' or value.replace(tzinfo=datetime.UTC)"
-            )
+    at = parse_time(value, name=name)
+    if isinstance(at, dt.datetime):
         # Rounded up: nanoseconds of a pandas Timestamp lie between two instants that can have been observed.
-        return -int((_EPOCH - value) // _MICROSECOND)
-    if isinstance(value, dt.date):
-        return (value.toordinal() - _EPOCH.toordinal()) * DAY_US
-    raise TypeError(f"{name}: expected a date, text or a time with a time zone, found {type(value).__name__}")
+        return -int((_EPOCH - at) // _MICROSECOND)
+    return (at.toordinal() - _EPOCH.toordinal()) * DAY_US
 
 
 def first_day(start_us: int | None) -> dt.date | None:

@@ -220,7 +220,9 @@ def test_an_unknown_zone_is_refused_with_those_that_there_are(tz: str) -> None:
 
 @pytest.mark.parametrize("tz", [None, 1, dt.timezone(dt.timedelta(hours=1))])
 def test_a_zone_that_is_no_name_is_a_type_error(tz: Any) -> None:
-    with pytest.raises(TypeError, match="expected the name of a time zone such as 'Europe/Berlin', found "):
+    with pytest.raises(
+        TypeError, match=r"^tz=.*: expected the name of a time zone, such as 'Europe/Berlin'$"
+    ):
         zone(tz)
 
 
@@ -239,41 +241,6 @@ def test_a_zone_that_is_no_name_is_a_type_error(tz: Any) -> None:
 )
 def test_an_instant_is_an_aware_time_or_the_midnight_of_a_date(value: Any, instant: str) -> None:
     assert parse_instant(value, "start", BERLIN) == instant_of(instant)
-
-
-class NoOffset(dt.tzinfo):
-    """A zone that does not know its offset."""
-
-    def utcoffset(self, when: dt.datetime | None) -> None:
-        return None
-
-
-@pytest.mark.parametrize(
-    ("value", "kind", "message"),
-    [
-        ("yesterday", ValueError, "start='yesterday' is no time; expected such as '2026-03-01' or "),
-        ("2026-02-30", ValueError, "start='2026-02-30' is no time"),
-        (
-            "2026-03-01T08:00",
-            ValueError,
-            "start='2026-03-01 08:00:00' has no time zone; give it one, such as ",
-        ),
-        (
-            dt.datetime(2026, 3, 1, tzinfo=NoOffset()),
-            ValueError,
-            "start='2026-03-01 00:00:00' has no time zone",
-        ),
-        (pd.NaT, ValueError, "start is NaT; expected a time"),
-        (1.5, TypeError, "start: expected an aware datetime, a date or a string, found float"),
-        (None, TypeError, "start: expected an aware datetime, a date or a string, found NoneType"),
-    ],
-)
-def test_what_is_no_instant_is_refused_by_the_name_of_its_argument(
-    value: Any, kind: type[Exception], message: str
-) -> None:
-    with pytest.raises(kind) as caught:
-        parse_instant(value, "start", BERLIN)
-    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize("freq", ["1h", "D", "W", "MS"])

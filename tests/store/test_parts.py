@@ -47,34 +47,6 @@ def test_a_bound_is_an_instant_in_microseconds_and_what_lies_between_two_is_roun
     assert instant_us(value, name="start") == microseconds
 
 
-@pytest.mark.parametrize(
-    ("value", "error", "message"),
-    [
-        (
-            "today",
-            ValueError,
-            (
-                "end='today' is neither a date such as '2026-11-02' nor a time such as "
-                "'2026-11-02T09:00:00+01:00'"
-            ),
-        ),
-        (pd.NaT, ValueError, "end is NaT, which is no instant"),
-        (
-            dt.datetime(2026, 11, 2, 9),
-            ValueError,
-            (
-                "end='2026-11-02 09:00:00' has no time zone, so it is not clear which instant it is; add "
-                "one, such as '2026-11-02T09:00:00+00:00' or value.replace(tzinfo=datetime.UTC)"
-            ),
-        ),
-        (7, TypeError, "end: expected a date, text or a time with a time zone, found int"),
-    ],
-)
-def test_a_bound_that_is_no_instant_says_what_it_is_and_what_it_should_be(value, error, message):
-    with pytest.raises(error, match=f"^{re.escape(message)}$"):
-        instant_us(value, name="end")
-
-
 @pytest.mark.parametrize("offset", [-1, 0, 1])
 def test_the_days_that_a_span_touches_are_half_open(offset):
     midnight = instant_us(DAY, name="start")
