@@ -119,6 +119,8 @@ def test_what_is_pending_when_a_batch_ends_leaves_the_backlog(reference: Callabl
     ]
     table = ska.backlog(frame_of(rows), by=())
     assert table["pending"].iloc[-1] == case["expected"]["backlog_contribution"]
+    # The other batch is open then, with nothing pending.
+    assert (table["n_open"].iloc[-1] > 1) == case["expected"]["in_backlog"]
     found = ska.data_quality(frame_of(rows))
     flagged = found[found["kind"] == case["expected"]["anomaly"]]
     assert flagged[["batch_id", "value"]].to_numpy().tolist() == [["a", pending]]
