@@ -168,6 +168,18 @@ def test_stalled_batches_are_those_of_the_weeks_end_and_say_what_became_of_them(
     assert rows["idle_at_least_h"].tolist() == [18.0] * 4
 
 
+def test_of_two_answers_for_one_instant_every_table_takes_the_more_advanced():
+    ended = batch(MONDAY, (10, 95, 5), size=100, status="ERROR")
+    earlier = batch(MONDAY, (10, 60, 0), size=100)
+    found = facts(together(ended, earlier), as_of=NEXT_MONDAY)
+    assert of(found.totals)["processed"] == 100
+    for table in (found.versions, found.control):
+        assert table["processed"].sum() == pytest.approx(100)
+        assert table["reprocessed"].sum() == 0
+    assert of(found.totals)["coverage"] == 1
+    assert "conflicting_duplicate" in set(found.data_quality["kind"])
+
+
 def test_failures_are_the_batches_first_seen_to_have_failed_within_the_week():
     frame = together(
         batch(MONDAY - 9 * HOUR, (1, 5, 0), size=50, status="ERROR", number=1),
