@@ -296,9 +296,13 @@ def _overlap(
     start_2: NDArray[np.float64],
     end_2: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """Intersection / union of two time spans: 1 for the same instant, 0 for spans that do not touch."""
+    """Intersection / union of two time spans: 1 for the same instant, 0 for spans that do not touch.
+
+    NaN where one of them is not known, as of a version without batches to go by.
+    """
     common = np.maximum(np.minimum(end_1, end_2) - np.maximum(start_1, start_2), 0.0)
     either = (end_1 - start_1) + (end_2 - start_2) - common
     found: NDArray[np.float64] = ((start_1 == start_2) & (end_1 == end_2)).astype(np.float64)
     np.divide(common, either, out=found, where=either > 0.0)
+    found[np.isnan(either)] = np.nan
     return found

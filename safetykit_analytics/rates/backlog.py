@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from safetykit_analytics.flow.calendar import (
     DAY_US,
+    HOUR_US,
     bucket_edges,
     overlapping,
     parse_freq,
@@ -113,16 +114,21 @@ def backlog(
     checked_observations(observations)
     source = open_source(observations, labels=names, as_of=until, executor=executor, state=True)
     known, now = source.stitched, source.as_of or 0
-    edges = paced = np.zeros(0, dtype=np.int64)
+    edges = np.zeros(0, dtype=np.int64)
     if len(known.run_start):
-        paced = bucket_edges(frequency, calendar, int(known.run_start.min()), now)
-        edges = overlapping(paced, first, stop)
+        edges = overlapping(bucket_edges(frequency, calendar, int(known.run_start.min()), now), first, stop)
     levels = levels_of(source, edges)
-    # The pace of the days before the first bucket shown counts too.
-    paced = overlapping(paced, int(edges[0]) - _PACE_DAYS * DAY_US, int(edges[-1])) if len(edges) else edges
+    paced = _asked_for(edges, now)
     since = np.full(len(known.groups), np.iinfo(np.int64).max)
     np.minimum.at(since, known.run_group, known.run_start)
     return _table(levels, work_of(source, partial(same_edges, paced)), since, by=names, now=now, tz=str(tz))
+
+
+def _asked_for(edges: Ints, now: int) -> Ints:
+    """Give the instants up to which `_durations` asks for what was done, so that none lies within a piece."""
+    days = np.minimum(edges[1:], now) - DAY_US * np.arange(_PACE_DAYS + 1)[:, None]
+    # What was done at the instant `now` itself comes after it, as in any bucket.
+    return np.unique(np.concatenate([edges, days.ravel(), np.full(min(len(edges), 1), now + 1)]))
 
 
 def _table(
@@ -132,17 +138,16 @@ def _table(
     place = _shown(levels, bucket, group)
     bucket, group = bucket[place], group[place]
     start, stop = levels.edges[bucket], levels.edges[bucket + 1]
-    until = np.minimum(stop, now)
     pending = levels.pending[place]
-    low, high, pace = _durations(work, since, group, (start, until), pending)
-    hours = (until - start) / (DAY_US / 24)
+    low, high, processed = _durations(work, since, group, (start, stop, now), pending)
+    hours = (np.minimum(stop, now) - start) / HOUR_US
     columns = {
         "bucket_start": pa.array(start, type=pa.timestamp("us", tz=tz)),
         "bucket_end": pa.array(stop, type=pa.timestamp("us", tz=tz)),
         **group_columns(levels.groups, by, group),
         "pending": pending,
         "n_open": levels.n_open[place],
-        "throughput_per_hour": np.divide(pace, hours, out=np.full(len(pace), np.nan), where=hours > 0),
+        "throughput_per_hour": np.divide(processed, hours, out=np.full(len(hours), np.nan), where=hours > 0),
     }
     table = frame_from_table(pa.table(columns))
     table["eta_low"] = low.astype("timedelta64[us]")
@@ -164,10 +169,11 @@ def _shown(levels: Levels, bucket: Ints, group: Ints) -> Ints:
 
 
 def _durations(
-    work: Work, since: Ints, group: Ints, span: tuple[Ints, Ints], pending: Floats
+    work: Work, since: Ints, group: Ints, span: tuple[Ints, Ints, int], pending: Floats
 ) -> tuple[Ints, Ints, Floats]:
     """Give the shortest and the longest time that what is pending takes, and what was processed per row."""
-    start, until = span
+    start, stop, now = span
+    until, last = np.minimum(stop, now), np.minimum(stop, now + 1)
     fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)
     processed = np.zeros(len(group))
     for number in range(len(work.groups)):
@@ -176,24 +182,34 @@ def _durations(
             continue
         places = slice(int(work.layout.offset[number]), int(work.layout.offset[number + 1]))
         first = int(work.layout.first[number])
-        at = work.edges[first : first + places.stop - places.start + 1].astype(np.float64)
+        at = work.edges[first : first + places.stop - places.start + 1]
         done = np.append(0.0, np.cumsum(work.sums[:3, places].sum(axis=0)))
         reviewed = np.append(0.0, np.cumsum(work.sums[:2, places].sum(axis=0)))
-        processed[rows] = np.interp(until[rows], at, reviewed) - np.interp(start[rows], at, reviewed)
+        processed[rows] = reviewed[_before(at, last[rows])] - reviewed[_before(at, start[rows])]
         for day in range(_PACE_DAYS):
-            stop = until[rows] - day * DAY_US
+            end = until[rows] - day * DAY_US
             # Days before the group began are no slow days; of the newest, what there is of it counts.
-            begin = np.maximum(stop - DAY_US, since[number]) if day == 0 else stop - DAY_US
-            counts = (begin >= since[number]) & (stop > begin)
-            pace = (np.interp(stop, at, done) - np.interp(begin, at, done)) / np.maximum(stop - begin, 1)
+            begin = np.maximum(end - DAY_US, since[number]) if day == 0 else end - DAY_US
+            counts = (begin >= since[number]) & (end > begin)
+            grown = done[_before(at, last[rows] if day == 0 else end)] - done[_before(at, begin)]
+            pace = grown / np.maximum(end - begin, 1)
             fastest[rows] = np.where(counts, np.maximum(fastest[rows], pace), fastest[rows])
             slowest[rows] = np.where(counts, np.minimum(slowest[rows], pace), slowest[rows])
     return _time_for(pending, fastest), _time_for(pending, slowest), processed
 
 
+def _before(at: Ints, instants: Ints) -> Ints:
+    """Give how many of the pieces between edges lie before each instant.
+
+    Each is an edge of `_asked_for`, or the beginning of a group, before which nothing was done.
+    """
+    return np.clip(np.searchsorted(at, instants, side="right") - 1, 0, len(at) - 1)
+
+
 def _time_for(pending: Floats, pace: Floats) -> Ints:
     """Microseconds, or what NumPy takes for NaT where nothing moves."""
-    moves = pace > 0
+    # Infinite where there was no time to have a pace in.
+    moves = (pace > 0) & np.isfinite(pace)
     duration = np.divide(pending, pace, out=np.zeros(len(pace)), where=moves)
     never = (~moves & (pending > 0)) | (duration > 2**61)
     return np.where(never, np.iinfo(np.int64).min, np.where(never, 0, np.rint(duration))).astype(np.int64)

@@ -157,19 +157,22 @@ def gather_facts(
     """
     previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
     state_at = max(start, min(end, as_of))
+    # What was seen at `as_of` itself is in a week that is not over; what is seen at its end is in the next.
+    until = end if as_of >= end else max(start, as_of + dt.timedelta.resolution)
     both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
-    work = _work(observations, ((previous_start, previous_end), (start, state_at)), as_of)
+    work = _work(observations, ((previous_start, previous_end), (start, until)), as_of)
     ends = batch_ends(observations, as_of=as_of)
-    ended = ends["first_terminal_at"].between(start, state_at, inclusive="left")
-    seen = observations.seen_within(start, state_at)
-    shares = _observed_shares(observations, both)
+    ended = ends["first_terminal_at"].between(start, until, inclusive="left")
+    seen = observations.seen_within(start, until)
+    single = observations.without_duplicates()
+    shares = _observed_shares(single, both)
     totals, previous, change = compare_weeks(
         work[work["bucket"] != BETWEEN],
         (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
     )
     then = batch_ends(observations, as_of=state_at)
-    versions = rates(observations, freq=TREND, **both)
+    versions = rates(single, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
     waiting = backlog(observations, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
@@ -191,13 +194,13 @@ def gather_facts(
         previous=previous,
         change=change,
         versions=versions,
-        comparisons=_comparisons(observations, ends, previous_start, state_at),
+        comparisons=_comparisons(observations, ends, previous_start, until),
         rollouts=rollouts,
-        control=control_chart(rates(observations, freq=CONTROL, **both)),
+        control=control_chart(rates(single, freq=CONTROL, **both)),
         backlog=waiting,
-        open=_open(waiting, state_at),
+        open=_open(waiting, until),
         stalled=_stalled(observations, ends, then, state_at),
-        failures=list_failures(ends, start, state_at),
+        failures=list_failures(ends, start, until),
         data_quality=findings[findings["batch_id"].isin(touched)].reset_index(drop=True),
     )
 
@@ -262,9 +265,9 @@ def _comparisons(
     return adjust_together(tuple(found))
 
 
-def _open(waiting: pd.DataFrame, state_at: dt.datetime) -> pd.DataFrame:
-    """Take what was open at an instant, by policy, from the last bucket of `backlog`."""
-    at = pd.Timestamp(state_at)
+def _open(waiting: pd.DataFrame, until: dt.datetime) -> pd.DataFrame:
+    """Take what was open just before an instant, by policy, from the last bucket of `backlog`."""
+    at = pd.Timestamp(until)
     last = waiting[(waiting["bucket_start"] < at) & (waiting["bucket_end"] >= at) & (waiting["n_open"] > 0)]
     table = last[["policy_id", "n_open", "pending"]].reset_index(drop=True)
     for name in ("eta_low", "eta_high"):

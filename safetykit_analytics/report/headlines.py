@@ -149,14 +149,7 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
         return ("The data cannot tell what happened: nothing was observed in this week.",)
     whole = all_policies(facts.totals)
     if whole.coverage < _WELL_OBSERVED:
-        policies = facts.totals[facts.totals["scope"] == "policy"].dropna(subset=["coverage"])
-        least = policies.loc[policies["coverage"].idxmin()]
-        return (
-            f"The data covers {wording.percent(whole.coverage)} of the time in which batches were at work, "
-            "least for ",
-            named(least["policy_id"]),
-            f" ({wording.percent(least['coverage'])}): what happened in the rest is not in these numbers.",
-        )
+        return _little_seen(facts, whole)
     if undecided := _undecided(facts):
         return undecided
     unplaced = facts.data_quality[facts.data_quality["kind"] == "unplaced"]
@@ -175,6 +168,21 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
             "would not show in it.",
         )
     return ("The data cannot tell whether the error rate changed: there is too little to compare it with.",)
+
+
+def _little_seen(facts: Facts, whole: Any) -> Sentence:
+    covered = f"The data covers {wording.percent(whole.coverage)} of the time in which batches were at work"
+    rest = "what happened in the rest is not in these numbers."
+    policies = facts.totals[facts.totals["scope"] == "policy"].dropna(subset=["coverage"])
+    # A policy of which nothing was processed in either week has no row.
+    if policies.empty:
+        return (f"{covered}: {rest}",)
+    least = policies.loc[policies["coverage"].idxmin()]
+    return (
+        f"{covered}, least for ",
+        named(least["policy_id"]),
+        f" ({wording.percent(least['coverage'])}): {rest}",
+    )
 
 
 def _undecided(facts: Facts) -> Sentence | None:

@@ -193,6 +193,8 @@ def test_a_version_that_cannot_be_compared_has_a_row_with_the_reason(rows, expec
     row = compare(ended("v7", MANY) + rows).table.iloc[1]
     assert codes(row) - {"median_not_reached"} == expected
     assert row["verdict"] == ("not enough batches" if expected else "no difference found")
+    # No time at all is no time apart.
+    assert np.isnan(row["overlap"]) == (row["n_batches"] == 0)
     assert bool(row["note"]) >= row.drop(["policy_id", "policy_version"]).isna().any()
 
 

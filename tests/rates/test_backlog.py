@@ -119,6 +119,8 @@ def test_what_is_pending_when_a_batch_ends_leaves_the_backlog(reference: Callabl
     ]
     table = ska.backlog(frame_of(rows), by=())
     assert table["pending"].iloc[-1] == case["expected"]["backlog_contribution"]
+    # The other batch is open then, with nothing pending.
+    assert (table["n_open"].iloc[-1] > 1) == case["expected"]["in_backlog"]
     found = ska.data_quality(frame_of(rows))
     flagged = found[found["kind"] == case["expected"]["anomaly"]]
     assert flagged[["batch_id", "value"]].to_numpy().tolist() == [["a", pending]]
@@ -135,6 +137,56 @@ def test_the_eta_lies_between_the_fastest_and_the_slowest_day() -> None:
     assert last["pending"] == 650
     assert last["eta_low"] == pd.Timedelta(days=650 / 200)
     assert last["eta_high"] == pd.Timedelta(days=650 / 50)
+
+
+@pytest.mark.parametrize("freq", ["D", "W", "MS"])
+def test_the_pace_of_a_day_does_not_depend_on_the_length_of_the_buckets(freq: str) -> None:
+    day = 24 * HOUR
+    counts = [0, 100, 400, 400, 400, 450]
+    rows = [
+        row(
+            "a",
+            MONDAY - 2 * day + number * day,
+            count,
+            created_at=MONDAY - 2 * day,
+            pending_count=900 - count,
+        )
+        for number, count in enumerate(counts)
+    ]
+    now = at(MONDAY + 3 * day + 12 * HOUR)
+    last = ska.backlog(frame_of(rows), freq=freq, by=(), as_of=now).iloc[-1]
+    # From noon to noon, the last day first: 25, 25, none, 150, 200; the day before is not whole.
+    assert last["pending"] == 450
+    assert last["eta_low"] == pd.Timedelta(days=450 / 200)
+    assert pd.isna(last["eta_high"])
+
+
+def test_a_batch_seen_once_and_never_before_has_no_pace() -> None:
+    last = ska.backlog(frame_of([row("a", MONDAY, 5, pending_count=9)]), by=()).iloc[-1]
+    assert last["pending"] == 9
+    assert pd.isna(last["eta_low"])
+    assert pd.isna(last["eta_high"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=histories(),
+    freq=st.sampled_from(["1h", "6h", "D", "W", "MS"]),
+    tz=st.sampled_from(["UTC", "Asia/Kathmandu"]),
+)
+def test_throughput_is_that_of_rates_also_where_the_bucket_is_not_over(rows: Any, freq: str, tz: str) -> None:
+    frame = frame_of(rows)
+    labels = ["bucket_start", "policy_version"]
+    waiting, work = (
+        table(frame, freq=freq, by="policy_version", tz=tz) for table in (ska.backlog, ska.rates)
+    )
+    both = waiting.merge(work, on=labels, suffixes=("", "_of_rates"))
+    # In decisions: a bucket of which a microsecond has passed makes much of rounding.
+    hours = (both["bucket_end"].clip(upper=frame["observed_at"].max()) - both["bucket_start"]) / pd.Timedelta(
+        "1h"
+    )
+    found, expected = (both[name] * hours for name in ("throughput_per_hour", "throughput_per_hour_of_rates"))
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9, abs=1e-9, nan_ok=True)
 
 
 def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out_of_sight() -> None:

@@ -311,6 +311,29 @@ def test_what_is_taken_back_is_negative_work(reference: Callable[[str], Any]) ->
     assert np.isnan(table["error_rate"].iloc[1])
 
 
+def test_errors_that_became_successes_are_taken_back_and_nothing_is_processed(
+    reference: Callable[[str], Any],
+) -> None:
+    # What the case says in words: success goes up by what errors go down, from 60 to 80.
+    case = reference("reprocess_errors")
+    rows = [
+        row(
+            "a",
+            pd.Timestamp(time).value // 1000,
+            100 - error,
+            error,
+            created_at=pd.Timestamp(case["input"]["created"]).value // 1000,
+        )
+        for time, error in case["input"]["observations"]
+    ]
+    table = ska.rates(frame_of(rows), freq="1h")
+    assert table["error"].tolist() == case["expected"]
+    assert table["processed"].tolist() == [100, 0]
+    assert table["reprocessed"].tolist() == [0, 20]
+    assert table["error_rate"].isna().tolist() == [False, True]
+    assert table["note"].tolist() == ["one_batch", "no_decisions"]
+
+
 def check_scenario(case: Any) -> pd.DataFrame:
     def at(text: str) -> int:
         return pd.Timestamp(text).value // 1000

@@ -168,6 +168,18 @@ def test_stalled_batches_are_those_of_the_weeks_end_and_say_what_became_of_them(
     assert rows["idle_at_least_h"].tolist() == [18.0] * 4
 
 
+def test_of_two_answers_for_one_instant_every_table_takes_the_more_advanced():
+    ended = batch(MONDAY, (10, 95, 5), size=100, status="ERROR")
+    earlier = batch(MONDAY, (10, 60, 0), size=100)
+    found = facts(together(ended, earlier), as_of=NEXT_MONDAY)
+    assert of(found.totals)["processed"] == 100
+    for table in (found.versions, found.control):
+        assert table["processed"].sum() == pytest.approx(100)
+        assert table["reprocessed"].sum() == 0
+    assert of(found.totals)["coverage"] == 1
+    assert "conflicting_duplicate" in set(found.data_quality["kind"])
+
+
 def test_failures_are_the_batches_first_seen_to_have_failed_within_the_week():
     frame = together(
         batch(MONDAY - 9 * HOUR, (1, 5, 0), size=50, status="ERROR", number=1),
@@ -176,10 +188,32 @@ def test_failures_are_the_batches_first_seen_to_have_failed_within_the_week():
         batch(MONDAY, (1, 50, 0), size=50, number=4),
     )
     found = facts(frame, as_of=NEXT_MONDAY)
-    assert found.failures["batch_status"].tolist() == ["CANCELLED", "ERROR"] or found.failures[
-        "undone"
-    ].tolist() == [45, 45]
+    assert found.failures["batch_status"].tolist() == ["ERROR", "CANCELLED"]
+    assert found.failures["undone"].tolist() == [45, 45]
     assert found.n_ended == 3
+
+
+def test_what_the_last_poll_saw_is_in_a_week_that_is_not_over():
+    # Polled at whole hours: the last observation of every batch is the instant that the report is as of.
+    begun = MONDAY + dt.timedelta(days=1)
+    seen_early = batch(begun + dt.timedelta(seconds=1), (3, 90, 10), size=100, number=4, version="v2")
+    frame = together(
+        batch(begun, (1, 5, 0), (3, 9, 1), size=50, status="ERROR", number=1),
+        batch(begun, (1, 5, 0), (3, 50, 0), size=50, number=2),
+        batch(begun, (1, 5, 0), (3, 20, 0), size=50, number=3),
+        # By its id it was created a second after it was seen: all of it was done at that instant.
+        seen_early.assign(observed_at=begun + 3 * HOUR, created_at=begun + 3 * HOUR + HOUR / 3600),
+    )
+    found = facts(frame)
+    assert found.as_of == begun + 3 * HOUR
+    assert found.partial
+    assert (found.n_observations, found.n_batches, found.n_ended) == (7, 4, 3)
+    assert found.failures["undone"].tolist() == [40]
+    assert found.open[["n_open", "pending"]].to_numpy().tolist() == [[1, 30]]
+    assert of(found.totals)["processed"] == pytest.approx(180)
+    weekly = ska.rates(frame, freq="W", by=()).iloc[0]
+    assert of(found.totals)["throughput_per_hour"] == pytest.approx(weekly["throughput_per_hour"])
+    assert found.comparisons[0].table["processed"].tolist() == [60, 100]
 
 
 def test_findings_are_of_the_batches_of_the_week_only():

@@ -187,6 +187,16 @@ def test_a_week_with_only_running_batches_says_so():
     assert "nan" not in words.lower()
 
 
+def test_a_week_in_which_nothing_was_processed_and_little_was_seen_says_so():
+    waiting = batch(MONDAY, (1, 0, 0), (2, 0, 0), size=50)
+    report = weekly_report(waiting, week=WEEK, as_of=NEXT_MONDAY)
+    assert report.to_dict()["headlines"][2] == (
+        "The data covers 1.19 % of the time in which batches were at work: what happened in the rest is not "
+        "in these numbers."
+    )
+    assert "nan" not in report.to_markdown().lower()
+
+
 def test_policies_without_a_version_say_so():
     frame = together(
         *(
