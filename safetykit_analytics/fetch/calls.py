@@ -5,6 +5,7 @@ Place in the flow: **calls** → request, run, result.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -275,11 +276,17 @@ async def _get_one(batch_id: str, call: Call) -> BatchStatus:
 async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
     """Ask once; a refusal is returned, so that what is raised for it has no other exception behind it."""
     transport = call.transport or open_transport(call.base_url)
+    asker = Asker(call, transport)
+    # In a task of its own: a cancellation would come out through the frames of the transport, whose variables
+    # hold the plain key, for a traceback with captured locals to show.
+    asking = asyncio.create_task(asker.ask(asker.trial(str(batch_id))))
     try:
-        asker = Asker(call, transport)
-        return await asker.ask(asker.trial(str(batch_id)))
+        await asyncio.wait([asking])
+        return asking.result()
     except Refused as refused:
         return refused
     finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         if transport is not call.transport:
             await transport.aclose()
