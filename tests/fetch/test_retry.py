@@ -11,7 +11,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from safetykit_analytics import fetch_batches
+from safetykit_analytics import afetch_batches, fetch_batches
 from tests.fetch.helpers import (
     KEY,
     Script,
@@ -238,6 +238,36 @@ def test_an_outage_in_the_middle_ends_the_run_and_retry_takes_up_the_rest(no_wai
         second = first.retry()
         assert server.asked == dict.fromkeys(first.failures["batch_id"], 1)
     assert second.frame["batch_id"].tolist() == names
+
+
+def test_an_outage_lists_a_generator_to_its_end(no_waiting):
+    names = ids(300)
+    with Server(reset) as server:
+        result = fetch(iter(names), server)
+    assert result.failures["batch_id"].tolist() == names
+
+
+def test_a_generator_without_an_end_can_be_stopped_in_an_outage_too(no_waiting):
+    async def scene(url):
+        pulled = 0
+
+        def endless():
+            nonlocal pulled
+            for pulled in itertools.count():
+                if pulled == 1000:
+                    asyncio.get_running_loop().call_soon(fetching.cancel)
+                # Else the test would take all memory instead of failing.
+                assert pulled < 100_000
+                yield f"id-{pulled}"
+
+        fetching = asyncio.create_task(afetch_batches(endless(), base_url=url, api_key=KEY))
+        await fetching
+
+    with Server(reset) as server, pytest.raises(asyncio.CancelledError) as caught:
+        asyncio.run(scene(server.url))
+    failures = caught.value.partial.failures
+    assert len(failures) == 1001
+    assert "the API is not there" in failures["message"].iloc[1000]
 
 
 def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
