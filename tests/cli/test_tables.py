@@ -4,6 +4,9 @@ import csv
 import datetime as dt
 import json
 import os
+import stat
+import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -169,6 +172,31 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(capsys, monkeypatch
     assert os.listdir() == ["r.csv"]
     with open("r.csv", encoding="ascii") as file:
         assert file.read() == "old"
+
+
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet", "plot"])
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(kind, capsys):
+    os.mkfifo("pipe.png")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe.png").read_bytes()), daemon=True)
+    reader.start()
+    assert run(["rates", "--freq", "W", f"--{kind}", "pipe.png"]) == 0
+    reader.join(60)
+    assert stat.S_ISFIFO(os.stat("pipe.png").st_mode)
+    assert os.listdir() == ["pipe.png"]
+    begins = {"csv": b"bucket_start,", "json": b"[\n {", "parquet": b"PAR1", "plot": b"\x89PNG"}
+    assert read[0].startswith(begins[kind])
+
+
+def test_a_link_keeps_leading_to_what_is_written(capsys):
+    os.mkdir("elsewhere")
+    for name in ("latest.csv", "latest.png"):
+        os.symlink("elsewhere/target", name)
+        assert run(["rates", "--freq", "W", "--plot" if name.endswith("png") else "--csv", name]) == 0
+        assert os.readlink(name) == "elsewhere/target"
+        with open("elsewhere/target", "rb") as file:
+            assert file.read(4) == (b"\x89PNG" if name.endswith("png") else b"buck")
+    assert os.listdir("elsewhere") == ["target"]
 
 
 def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys, tmp_path):
