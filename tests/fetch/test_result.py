@@ -115,6 +115,12 @@ def test_progress_is_shown_on_a_terminal(monkeypatch, capsys):
     assert "1/1" in capsys.readouterr().err
 
 
+def test_a_process_without_stderr_fetches_all_the_same(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with Server(answer_well) as server:
+        assert len(fetch_batches(["a"], base_url=server.url, api_key=KEY).frame) == 1
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
