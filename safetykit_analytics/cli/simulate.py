@@ -59,9 +59,10 @@ def simulate(
         return fleet.start + _HEAD_START + dt.timedelta(seconds=(time.monotonic() - began) * speed)
 
     written = fleet.created_by(clock())
-    if write_ids is not None:
-        write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
     with serve(fleet, clock=clock, api_key=_API_KEY, faults=parsed, host=host, port=port) as url:
+        # Not before we serve: where the port is taken, the file may be that of the one who has it.
+        if write_ids is not None:
+            write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
         typer.echo(f"export SAFETYKIT_BASE_URL={url}")
         typer.echo(f"export SAFETYKIT_API_KEY={_API_KEY}")
         if not loudness.quiet:

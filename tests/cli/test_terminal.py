@@ -176,9 +176,12 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
         assert "warning" not in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_one_line_with_the_way_out(simulated, capsys):
+def test_a_port_that_is_taken_is_one_line_with_the_way_out(simulated, tmp_path, capsys):
     port = simulated.url.rpartition(":")[2]
-    assert run(["simulate", "--port", port]) == 1
+    ids = tmp_path / "ids.txt"
+    ids.write_text("those of the one that has the port\n")
+    assert run(["simulate", "--port", port, "--write-ids", str(ids)]) == 1
+    assert ids.read_text() == "those of the one that has the port\n"
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
