@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import threading
+import uuid
 from pathlib import Path
 
 import pandas as pd
@@ -197,6 +198,20 @@ def test_a_link_keeps_leading_to_what_is_written(capsys):
         with open("elsewhere/target", "rb") as file:
             assert file.read(4) == (b"\x89PNG" if name.endswith("png") else b"buck")
     assert os.listdir("elsewhere") == ["target"]
+
+
+@pytest.mark.parametrize("url", ["memory://user:hunter2@{name}/x", "memory:/user:hunter2@{name}/x"])
+def test_a_password_in_the_url_of_a_store_is_never_shown(url, capsys):
+    place = url.format(name=uuid.uuid4().hex)
+    run(["rates", "--store", place])
+    run(["verify", "--store", place])
+    run(["poll", "--store", place])
+    with open("events", "w", encoding="ascii"):
+        pass
+    run(["poll", "--store", place, "--events", "events"])
+    out, err = capsys.readouterr()
+    assert "memory:/" in out + err
+    assert "hunter2" not in out + err
 
 
 def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys, tmp_path):
