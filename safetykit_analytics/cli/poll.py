@@ -285,7 +285,7 @@ def _lines(source: str) -> list[str]:
 
 def _read_key(path: Path) -> str:
     # Only that the file is empty is said here: no message may ever quote it.
-    key = path.read_text(encoding="utf-8", errors="replace").strip()
+    key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
     if not key:
         raise typer.BadParameter(f"{path} is empty; expected the API key")
     return key

@@ -162,8 +162,10 @@ def test_the_key_may_come_from_a_file_and_never_from_the_command_line(
     simulated, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.delenv("SAFETYKIT_API_KEY")
-    (tmp_path / "key").write_text(f"{KEY}\n")
-    assert poll(capsys, "--api-key-file", tmp_path / "key", simulated.created()[0])["answered"] == 1
+    for written in (f"{KEY}\n", f"\ufeff{KEY}\r\n", KEY):
+        (tmp_path / "key").write_bytes(written.encode())
+        arguments = ("--api-key-file", tmp_path / "key", "--again", simulated.created()[0])
+        assert poll(capsys, *arguments)["answered"] == 1
     assert run(["poll", "--api-key", KEY]) == 2
     (tmp_path / "key").write_text(" \n")
     assert run(["poll", "--api-key-file", "key"]) == 2
