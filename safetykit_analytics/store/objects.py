@@ -71,9 +71,11 @@ class ObjectFiles:
         listing: dict[str, list[str]] = {}
         for path in found:
             folder, separator, name = path[len(root) :].lstrip("/").partition("/")
+            if not folder:
+                continue  # the object without a name by which consoles make an empty folder
             names.add(folder + separator)
             if wanted and separator and wanted(folder):
-                listing.setdefault(folder, []).append(name)
+                listing.setdefault(folder, []).extend([name] if name else [])
         return {"": sorted(names)} | {folder: sorted(entries) for folder, entries in listing.items()}
 
     def generation(self) -> object:

@@ -241,6 +241,23 @@ def test_a_url_that_names_no_place_is_refused(url):
         ska.SnapshotStore(url)
 
 
+def test_a_folder_that_was_made_in_the_console_of_s3_is_empty(endpoint):
+    # It is an object of no bytes whose name ends in a slash.
+    name = uuid.uuid4().hex
+    s3 = fsspec.filesystem("s3", **options(endpoint))
+    s3.mkdir(name)
+    for folder in ("snapshots/", f"snapshots/observed_date={OLD:%Y-%m-%d}/"):
+        s3.call_s3("put_object", Bucket=name, Key=folder, Body=b"")
+        store = ska.SnapshotStore(f"s3://{name}/snapshots", storage_options=options(endpoint))
+        assert store.read().empty
+        assert store.verify() == []
+    assert store.append(observations(10, start=OLD)) == 10
+    assert store.append(observations(10, start=OLD)) == 10
+    assert store.compact().files_after == 1
+    assert len(store.read()) == 10
+    assert store.verify() == []
+
+
 def test_a_prefix_that_holds_something_else_is_refused(store, place):
     fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
     fs.pipe_file(f"{root}/thesis.docx", b"precious")
