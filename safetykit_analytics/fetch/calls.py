@@ -70,7 +70,8 @@ def fetch_batches(
         A progress bar on stderr. Default: on a terminal or in a notebook only.
     transport : httpx.AsyncBaseTransport, optional
         Another way to the API: through a proxy, with other certificates, into a test. It stays open. It
-        must not send a request twice by itself.
+        must not send a request twice by itself. One with connections, such as httpx_aiohttp's, serves one
+        event loop: one synchronous call, or all asynchronous ones.
     clock : callable or "server", optional
         What time it is when an answer arrives: a function that returns an aware datetime, or the answer's
         Date header. Default: this machine's clock.
