@@ -220,6 +220,17 @@ def test_what_a_client_library_raises_of_its_own_becomes_an_error_that_says_wher
     assert SECRET not in str(caught.value)
 
 
+def test_a_store_whose_options_fit_no_client_shows_itself_all_the_same(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise TypeError(f"unexpected keyword argument {SECRET}")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "find", refuse)
+    store = ska.SnapshotStore(f"memory://{uuid.uuid4().hex}/snapshots")
+    for shown in (repr(store), store._repr_html_()):
+        assert "TypeError" in shown
+        assert SECRET not in shown
+
+
 def test_what_stopped_an_append_is_said_and_not_what_stopped_cleaning_up(monkeypatch):
     def refuse(what):
         def call(*args, **kwargs):
