@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import re
 import socket
 import ssl
 import time
@@ -329,6 +330,17 @@ def test_a_host_that_does_not_exist_is_a_transport_failure(no_waiting):
     result = fetch_batches(ids(1), base_url=f"http://127.0.0.1:{port}", api_key=KEY)
     assert result.failures["kind"].tolist() == ["transport"]
     assert "refused" in result.failures["message"].iloc[0]
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named(content, tmp_path, monkeypatch):
+    file = tmp_path / "certificates.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with pytest.raises(OSError, match=re.escape(f"cannot read the certificates of SSL_CERT_FILE='{file}': ")):
+        fetch_batches(["a"], base_url="https://127.0.0.1:9", api_key=KEY)
 
 
 @pytest.mark.parametrize(
