@@ -169,7 +169,7 @@ def _converted(values: pd.Series[Any], kind: Any) -> Any:
     """Give an Arrow array, or None: Arrow's errors quote the value, which may be a URL that opens data."""
     try:
         return pa.array(values, type=kind, from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
+    except (pa.ArrowException, TypeError, UnicodeEncodeError):
         return None
 
 

@@ -186,6 +186,15 @@ def test_no_error_shows_a_url_wherever_in_a_frame_it_stands(spoil):
     assert caught.value.__context__ is None
 
 
+@pytest.mark.parametrize("column", ["has_download", "is_terminal"])
+@pytest.mark.parametrize(
+    "value", [pd.Timestamp("2026-01-01"), pd.Period("2026-01"), pd.Timedelta("1h"), 1 + 2j]
+)
+def test_a_flag_of_a_type_that_is_no_flag_is_refused(column, value):
+    with pytest.raises(InvalidFrame, match=f"'{column}' holds .*; expected True or False"):
+        table_from_frame(frame_of(row(), row()).assign(**{column: value}))
+
+
 def test_the_first_wrong_row_is_named():
     frame = frame_of(row(), row(), row()).assign(error_count=[1, 1, -1]).set_index(pd.Index(["x", "y", "z"]))
     with pytest.raises(InvalidFrame, match=r"row 2 \(index 'z'\)"):
