@@ -189,7 +189,14 @@ def _ask(snapshots: SnapshotStore, wanted: Sequence[str], settled: int, call: di
 
 
 def _append(snapshots: SnapshotStore, result: FetchResult) -> int:
-    return snapshots.append(result.frame) if len(result.frame) else 0
+    if not len(result.frame):
+        return 0
+    try:
+        return snapshots.append(result.frame)
+    except KeyboardInterrupt:
+        # What arrived is kept, also if Ctrl-C comes just now. Whoever cannot wait for it presses again.
+        snapshots.append(result.frame)
+        raise
 
 
 def _append_events(snapshots: SnapshotStore, source: str) -> dict[str, Any]:

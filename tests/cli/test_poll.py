@@ -13,6 +13,7 @@ import pytest
 from safetykit_analytics import SnapshotStore
 from safetykit_analytics.cli import run
 from safetykit_analytics.simulator import Faults
+from safetykit_analytics.store.local import LocalFiles
 from tests.cli.conftest import KEY
 from tests.cli.helpers import COMMAND, INTERRUPTIBLE, environment, on_pipe
 
@@ -289,6 +290,21 @@ def test_ctrl_c_keeps_what_arrived_and_ends_with_130(simulated, tmp_path):
     assert "Traceback" not in err
     kept = SnapshotStore(tmp_path / "snapshots").read()
     assert 4 <= len(kept) < len(simulated.created())
+
+
+def test_ctrl_c_while_it_is_written_keeps_what_arrived_too(simulated, monkeypatch):
+    publish = LocalFiles.publish
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupted(self, files):
+        for interrupt in interrupts:
+            raise interrupt
+        publish(self, files)
+
+    monkeypatch.setattr(LocalFiles, "publish", interrupted)
+    ids = simulated.created()[:20]
+    assert run(["poll", *ids]) == 130
+    assert len(SnapshotStore("snapshots").read()) == 20
 
 
 def test_overlapping_polls_do_no_harm(simulated, tmp_path):
