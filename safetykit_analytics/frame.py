@@ -146,24 +146,32 @@ def _instants(values: pd.Series[Any], field: Any) -> Any:
 
 
 def _strings(values: pd.Series[Any], field: Any) -> Any:
-    try:
-        array = pa.array(
-            values.astype(object).where(values.notna(), None), type=pa.string(), from_pandas=True
-        )
-    except (pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError) as error:
-        is_text = values.map(lambda value: isinstance(value, str)) | values.isna()
-        raise InvalidFrame(
-            f"{_place(values, _first(~is_text))} is no text; {field.name!r} holds strings"
-        ) from error
+    array = _converted(values.astype(object).where(values.notna(), None), pa.string())
+    if array is None:
+        is_text = values.map(_is_text) | values.isna()
+        raise InvalidFrame(f"{_place(values, _first(~is_text))} is no text; {field.name!r} holds strings")
     # The API says "" where it means none, so the two are one and the same here.
     return pc.if_else(pc.equal(array, ""), None, array) if field.nullable else array
 
 
+def _is_text(value: object) -> bool:
+    # Half of a surrogate pair is none: no file can hold it.
+    return isinstance(value, str) and value == value.encode(errors="ignore").decode()
+
+
 def _flags(values: pd.Series[Any], field: Any) -> Any:
+    array = _converted(values, pa.bool_())
+    if array is None:
+        raise InvalidFrame(f"column {field.name!r} holds {values.dtype}; expected True or False")
+    return array
+
+
+def _converted(values: pd.Series[Any], kind: Any) -> Any:
+    """Give an Arrow array, or None: Arrow's errors quote the value, which may be a URL that opens data."""
     try:
-        return pa.array(values, type=pa.bool_(), from_pandas=True)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise InvalidFrame(f"column {field.name!r} holds {values.dtype}; expected True or False") from error
+        return pa.array(values, type=kind, from_pandas=True)
+    except (pa.ArrowException, TypeError, UnicodeEncodeError):
+        return None
 
 
 def _counts(values: pd.Series[Any], field: Any) -> Any:
@@ -201,11 +209,17 @@ def _first(wrong: Any) -> int:
 
 def _place(values: pd.Series[Any], row: int) -> str:
     """Say where a wrong value stands, and never what it is: it could be a secret."""
-    return f"column {values.name!r}, row {row} (index {values.index[row]!r})"
+    return f"column {values.name!r}, row {row} (index {_label(values.index[row])})"
 
 
 def _listed(names: list[str]) -> str:
-    return f"column{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
+    return f"column{'s' if len(names) > 1 else ''} {', '.join(map(_label, names))}"
+
+
+def _label(label: object) -> str:
+    """Write the name of a row or a column, unless that is a URL, which may open data."""
+    shown = repr(label)
+    return "that is a URL" if "://" in shown else shown
 
 
 class Row(NamedTuple):

@@ -33,6 +33,8 @@ _SHAPELESS = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 # These join letters and emoji; escaping them would change how well-formed text looks.
 _JOINERS = {"\u200c", "\u200d"}
 _MARKUP = re.compile(r"([\\`*_\[\]|~$@])")
+# One slash, too: that is how a URL is mistyped.
+_CREDENTIALS = re.compile(r"(\b[a-z0-9+]{2,}:/{1,2})[^/]*@", re.IGNORECASE)
 # Fewer hours are written as hours.
 _DAYS_FROM = 72
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -69,6 +71,17 @@ def visible_name(name: Any) -> str:
     v\t7 (none)
     """
     return NONE if is_missing(name) else visible(str(name))
+
+
+def place_name(place: str) -> str:
+    """Write where a store is without the user and the password that a URL may hold.
+
+    Examples
+    --------
+    >>> place_name("ftp://user:password@example.com/snapshots"), place_name("snapshots")
+    ('ftp://example.com/snapshots', 'snapshots')
+    """
+    return _CREDENTIALS.sub(r"\1", place)
 
 
 def shortened(text: str, *, longest: int = LONGEST) -> str:

@@ -75,9 +75,25 @@ def _global_options(
 
 def main() -> NoReturn:
     """Run the command of this process and leave with its exit code."""
+    _open_closed_streams()
     # What the terminal's encoding lacks, such as a true minus sign, is no reason to fail: as on stderr.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # nothing has replaced it
     raise SystemExit(run(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Put nothing in place of a stream that is closed, as in ``2>&-`` of a crontab.
+
+    Else Python has None there, and the next file that is opened, a snapshot, gets its number.
+    """
+    for name, flags, mode in (
+        ("stdin", os.O_RDONLY, "r"),
+        ("stdout", os.O_WRONLY, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    ):
+        if getattr(sys, name) is None:
+            nothing = os.open(os.devnull, flags)
+            setattr(sys, name, open(nothing, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- for good
 
 
 def run(args: Sequence[str]) -> int:

@@ -54,7 +54,7 @@ def demo(
     output: Annotated[
         Path | None, typer.Option(help=f"Folder to make.  [default: {_FOLDER}, or the next free name]")
     ] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another fleet.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another fleet.")] = 0,
 ) -> None:
     """Poll weeks of a simulated SafetyKit over real HTTP, and show rates, plots and the store."""
     loudness: Loudness = ctx.obj

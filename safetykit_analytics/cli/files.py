@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import secrets
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -56,10 +57,20 @@ def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary name beside `path` that takes its place when the block ends well, else goes away."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(path))
-    temporary = path.with_name(f".tmp-{secrets.token_hex(8)}-{path.name}")
+    if path.exists() and not path.is_file():
+        # A pipe or a device, such as /dev/stdout, gets the bytes; root could replace it. Not directly: some
+        # writers need to go back in a file, and remove what they fail to write.
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())
+        return
+    # Not the link, which /dev/stdout is too where it leads to a file.
+    place = path.resolve()
+    temporary = place.with_name(f".tmp-{secrets.token_hex(8)}-{path.name}")
     try:
         yield temporary
-        temporary.replace(path)
+        temporary.replace(place)
     except OSError as error:
         # Nobody knows the temporary's name; and pandas says some things without a number.
         if error.errno is None:

@@ -22,7 +22,7 @@ from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.errors import Unauthorized
 from safetykit_analytics.records import records
-from safetykit_analytics.wording import visible
+from safetykit_analytics.wording import place_name, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,9 +105,10 @@ def poll(
     if ids == "-" and events == "-":
         raise typer.BadParameter("--ids and --events cannot both read stdin")
     snapshots = ska.SnapshotStore(store)
+    shown_store = place_name(store)
     if events is not None:
         summary = _append_events(snapshots, events)
-        _print(summary, _event_line(summary, store), as_json=json_output)
+        _print(summary, _event_line(summary, shown_store), as_json=json_output)
         if not batch_ids and ids is None:
             return
     call = {
@@ -130,7 +131,7 @@ def poll(
         done = _ask(snapshots, [one for one in wanted if one not in refused], settled, call)
         refused |= done.refused
         answered_ever |= done.answered > 0
-        _report(done, store, loudness=loudness, as_json=json_output)
+        _report(done, shown_store, loudness=loudness, as_json=json_output)
         if every_s is None or not done.still_open:
             break
         again = False
@@ -188,7 +189,14 @@ def _ask(snapshots: SnapshotStore, wanted: Sequence[str], settled: int, call: di
 
 
 def _append(snapshots: SnapshotStore, result: FetchResult) -> int:
-    return snapshots.append(result.frame) if len(result.frame) else 0
+    if not len(result.frame):
+        return 0
+    try:
+        return snapshots.append(result.frame)
+    except KeyboardInterrupt:
+        # What arrived is kept, also if Ctrl-C comes just now. Whoever cannot wait for it presses again.
+        snapshots.append(result.frame)
+        raise
 
 
 def _append_events(snapshots: SnapshotStore, source: str) -> dict[str, Any]:
@@ -284,7 +292,7 @@ def _lines(source: str) -> list[str]:
 
 def _read_key(path: Path) -> str:
     # Only that the file is empty is said here: no message may ever quote it.
-    key = path.read_text(encoding="utf-8", errors="replace").strip()
+    key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
     if not key:
         raise typer.BadParameter(f"{path} is empty; expected the API key")
     return key

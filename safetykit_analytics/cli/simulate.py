@@ -6,6 +6,7 @@ Place in the flow: the simulator → **simulate** → loopback. Imports no stage
 from __future__ import annotations
 
 import datetime as dt
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -32,7 +33,7 @@ def simulate(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 0,
-    seed: Annotated[int, typer.Option(help="Another seed, another fleet.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, another fleet.")] = 0,
     speed: Annotated[float, typer.Option(help="Seconds of the fleet per second.")] = 600.0,
     faults: Annotated[
         str,
@@ -49,8 +50,8 @@ def simulate(
     from safetykit_analytics.simulator import make_fleet, parse_faults, serve  # noqa: PLC0415 -- needs [demo]
 
     loudness: Loudness = ctx.obj
-    if not speed > 0:
-        raise typer.BadParameter(f"--speed {speed:g}: expected more than 0")
+    if not 0 < speed < math.inf:
+        raise typer.BadParameter(f"--speed {speed:g}: expected a number of more than 0")
     parsed = parse_faults(faults)
     fleet = make_fleet(seed=seed)
     began = time.monotonic()
@@ -59,9 +60,10 @@ def simulate(
         return fleet.start + _HEAD_START + dt.timedelta(seconds=(time.monotonic() - began) * speed)
 
     written = fleet.created_by(clock())
-    if write_ids is not None:
-        write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
     with serve(fleet, clock=clock, api_key=_API_KEY, faults=parsed, host=host, port=port) as url:
+        # Not before we serve: where the port is taken, the file may be that of the one who has it.
+        if write_ids is not None:
+            write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
         typer.echo(f"export SAFETYKIT_BASE_URL={url}")
         typer.echo(f"export SAFETYKIT_API_KEY={_API_KEY}")
         if not loudness.quiet:

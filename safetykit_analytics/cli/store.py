@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetykit_analytics.cli.terminal import say
+from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
     from safetykit_analytics import SnapshotStore
@@ -26,5 +27,5 @@ def open_store(path: str, *, quiet: bool) -> SnapshotStore:
 
     store = ska.SnapshotStore(path)
     if not quiet and not store.partitions():
-        say(f"note: there are no observations in {path}")
+        say(f"note: there are no observations in {place_name(path)}")
     return store

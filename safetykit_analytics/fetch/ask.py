@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import random
+import re
 import socket
 import ssl
 import time
@@ -49,6 +50,8 @@ _LONGEST_BACKOFF_S = 5.0
 _JITTER_S = 1.0
 _CONNECT_TIMEOUT_S = 10.0
 _ANSWERS_THAT_DECIDE_403 = 20
+# What asyncio says of a lock, a task or a connection of another event loop.
+_ANOTHER_LOOP = re.compile(r"loop is closed|different (event )?loop")
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -288,6 +291,12 @@ def _transport_failure(error: BaseException) -> Failure:
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None and cause not in chain:
         chain.append(cause)
+    if any(isinstance(link, RuntimeError) and _ANOTHER_LOOP.search(str(link)) for link in chain):
+        return Failure(
+            "transport",
+            "the transport belongs to the event loop in which it was first used, and each synchronous call "
+            "has its own: bring a new one for each, or call from asynchronous code",
+        )
     # The deepest one knows best: what is above it was renamed on the way up.
     reason = next(
         (known for link in reversed(chain) if (known := _known_reason(link))), type(chain[-1]).__name__

@@ -5,6 +5,7 @@ Place in the flow: **calls** → request, run, result.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,8 @@ def fetch_batches(
         A progress bar on stderr. Default: on a terminal or in a notebook only.
     transport : httpx.AsyncBaseTransport, optional
         Another way to the API: through a proxy, with other certificates, into a test. It stays open. It
-        must not send a request twice by itself.
+        must not send a request twice by itself. One with connections, such as httpx_aiohttp's, serves one
+        event loop: one synchronous call, or all asynchronous ones.
     clock : callable or "server", optional
         What time it is when an answer arrives: a function that returns an aware datetime, or the answer's
         Date header. Default: this machine's clock.
@@ -275,11 +277,17 @@ async def _get_one(batch_id: str, call: Call) -> BatchStatus:
 async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
     """Ask once; a refusal is returned, so that what is raised for it has no other exception behind it."""
     transport = call.transport or open_transport(call.base_url)
+    asker = Asker(call, transport)
+    # In a task of its own: a cancellation would come out through the frames of the transport, whose variables
+    # hold the plain key, for a traceback with captured locals to show.
+    asking = asyncio.create_task(asker.ask(asker.trial(str(batch_id))))
     try:
-        asker = Asker(call, transport)
-        return await asker.ask(asker.trial(str(batch_id)))
+        await asyncio.wait([asking])
+        return asking.result()
     except Refused as refused:
         return refused
     finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
         if transport is not call.transport:
             await transport.aclose()

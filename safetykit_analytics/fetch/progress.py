@@ -27,7 +27,7 @@ class Progress:
     def __init__(self, wanted: bool | None, n_ids: int | None) -> None:  # noqa: FBT001 -- the public argument
         self._bar: Any = None
         self._n_failed = 0
-        if sys.stderr.isatty() or _in_notebook() if wanted is None else wanted:
+        if _on_terminal() or _in_notebook() if wanted is None else wanted:
             with warnings.catch_warnings():
                 # Without ipywidgets tqdm falls back to text, which is what we want, and warns, which is not.
                 warnings.simplefilter("ignore")
@@ -52,6 +52,11 @@ class Progress:
             self._n_failed += 1
             self._bar.set_postfix(failed=self._n_failed, refresh=False)
         self._bar.update()
+
+
+def _on_terminal() -> bool:
+    # A process without a console, or with stderr closed, has None there.
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _in_notebook() -> bool:

@@ -10,6 +10,7 @@ import math
 import os
 import unicodedata
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
@@ -45,7 +46,7 @@ class Call:
 
     def __post_init__(self) -> None:
         _check_base_url(self.base_url, own_transport=self.transport is not None)
-        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, int):
+        if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, Integral):
             raise TypeError(f"concurrency is a whole number, not {type(self.concurrency).__name__}")
         if self.concurrency < 1:
             raise ValueError(f"concurrency is at least 1, not {self.concurrency}")
@@ -132,9 +133,10 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    # Not int and float: NumPy's numbers are numbers too.
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} is a number, not {type(value).__name__}")
-    if not (value > 0 and math.isfinite(value)):
+    if not 0 < float(value) < math.inf:
         raise ValueError(f"{name} is a positive number, not {value}")
 
 

@@ -85,9 +85,15 @@ class Run:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        self.drop_rest(
-            "never sent: as many ids as the run has retries failed in a row, so the API is not there"
-        )
+        await self._drop_rest_of_outage()
+
+    async def _drop_rest_of_outage(self) -> None:
+        """Give an outcome to the ids that an outage left, if there are any."""
+        why = "never sent: as many ids as the run has retries failed in a row, so the API is not there"
+        while (place := self._pull()) is not None:
+            self.outcomes[place] = Failure("not_attempted", why)
+            # A generator may be long, or have no end: whoever waits for us must be able to stop us.
+            await asyncio.sleep(0)
 
     async def _work(self, asker: Asker, progress: Progress) -> None:
         while not asker.budget.is_outage and (place := self._pull()) is not None:

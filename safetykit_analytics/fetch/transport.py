@@ -6,6 +6,7 @@ connection for each request and opens a new one for most; aiohttp's does neither
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -13,6 +14,8 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 
 if TYPE_CHECKING:
+    import ssl
+
     from aiohttp.client_middlewares import ClientHandlerType
 
 
@@ -21,10 +24,15 @@ def open_transport(base_url: str) -> httpx.AsyncBaseTransport:
 
     How many are open at once is for the caller to limit. Certificates are found as httpx finds them
     (``SSL_CERT_FILE`` is honoured).
+
+    Raises
+    ------
+    OSError
+        The certificates that the environment names cannot be read.
     """
     # Loading the certificates takes as long as fetching a hundred batches, and plain http has no use for
     # them.
-    context = httpx.create_ssl_context() if base_url.lower().startswith("https:") else False
+    context = _certificates() if base_url.lower().startswith("https:") else False
 
     def open_session() -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -36,6 +44,18 @@ def open_transport(base_url: str) -> httpx.AsyncBaseTransport:
 
     transport: httpx.AsyncBaseTransport = AiohttpTransport(verify=context, client=open_session)
     return transport
+
+
+def _certificates() -> ssl.SSLContext:
+    try:
+        return httpx.create_ssl_context()
+    except OSError as error:
+        # OpenSSL does not say which file it means.
+        named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+        places = " and ".join(f"{name}={place!r}" for name, place in named.items())
+        raise OSError(
+            error.errno, f"cannot read the certificates of {places or 'this machine'}: {error.strerror}"
+        ) from error
 
 
 class BrokenFraming(httpx.RemoteProtocolError):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from safetykit_analytics.errors import SafetyKitAnalyticsError, StoreFailed
 from safetykit_analytics.store.local import local_files
+from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -61,7 +62,8 @@ def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
         raise ValueError("the path of a store is empty; '.' is the current folder")
     if re.match(r"[a-z0-9+]{2,}:/(?!/)", text):
         # Else a slash too few would make a folder with a colon in its name, and the bucket would stay empty.
-        raise ValueError(f"{text!r} is a URL with one slash too few, or a folder: then write ./{text}")
+        shown = place_name(text)
+        raise ValueError(f"{shown!r} is a URL with one slash too few, or a folder: then write ./{shown}")
     scheme, separator, rest = text.partition("://")
     if separator and scheme != "file":
         if not rest.strip("/"):

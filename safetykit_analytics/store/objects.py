@@ -6,13 +6,13 @@ Place in the flow: the bottom of `store`, beside `local`; imported only for URLs
 from __future__ import annotations
 
 import contextlib
-import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import fsspec
 
 from safetykit_analytics.store.layout import MARKER, new_token
+from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,7 +54,7 @@ class ObjectFiles:
 
     def locate(self, path: str = "") -> str:
         """Give the full URL."""
-        shown = re.sub(r"//[^/]*@", "//", self.url)
+        shown = place_name(self.url)
         return f"{shown}/{path}" if path else shown
 
     def tree(self, wanted: Callable[[str], bool] | None) -> dict[str, list[str]] | None:
@@ -71,9 +71,11 @@ class ObjectFiles:
         listing: dict[str, list[str]] = {}
         for path in found:
             folder, separator, name = path[len(root) :].lstrip("/").partition("/")
+            if not folder:
+                continue  # the object without a name by which consoles make an empty folder
             names.add(folder + separator)
             if wanted and separator and wanted(folder):
-                listing.setdefault(folder, []).append(name)
+                listing.setdefault(folder, []).extend([name] if name else [])
         return {"": sorted(names)} | {folder: sorted(entries) for folder, entries in listing.items()}
 
     def generation(self) -> object:

@@ -273,16 +273,16 @@ class SnapshotStore:
         try:
             with typed_errors(f"read {self._files.locate()}"):
                 what = summarise(self._files).text()
-        except SafetyKitAnalyticsError as error:
-            what = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001 -- a client library may raise anything
+            what = _why(error)
         return f"SnapshotStore({self._files.locate()!r}): {what}"
 
     def _repr_html_(self) -> str:
         try:
             with typed_errors(f"read {self._files.locate()}"):
                 return summarise(self._files).html(self._files.locate())
-        except SafetyKitAnalyticsError as error:
-            return f"<p>SnapshotStore: {html.escape(f'{type(error).__name__}: {error}')}</p>"
+        except Exception as error:  # noqa: BLE001 -- as above
+            return f"<p>SnapshotStore: {html.escape(_why(error))}</p>"
 
     def _latest(self, columns: list[str]) -> Any:
         """Take the last row of each batch: days come in order, and within a day rows are sorted by time."""
@@ -295,6 +295,12 @@ class SnapshotStore:
         table = _concat(lasts)
         last = table.take(_last_positions(table.column("batch_id")))
         return last.take(pc.sort_indices(last.column("batch_id").cast(pa.string())))
+
+
+def _why(error: Exception) -> str:
+    """Say why a store cannot tell about itself; what others raise may quote a credential."""
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, SafetyKitAnalyticsError) else name
 
 
 def _days_of(table: Any) -> list[tuple[dt.date, Any]]:

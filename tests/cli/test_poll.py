@@ -13,6 +13,7 @@ import pytest
 from safetykit_analytics import SnapshotStore
 from safetykit_analytics.cli import run
 from safetykit_analytics.simulator import Faults
+from safetykit_analytics.store.local import LocalFiles
 from tests.cli.conftest import KEY
 from tests.cli.helpers import COMMAND, INTERRUPTIBLE, environment, on_pipe
 
@@ -162,8 +163,10 @@ def test_the_key_may_come_from_a_file_and_never_from_the_command_line(
     simulated, capsys, monkeypatch, tmp_path
 ):
     monkeypatch.delenv("SAFETYKIT_API_KEY")
-    (tmp_path / "key").write_text(f"{KEY}\n")
-    assert poll(capsys, "--api-key-file", tmp_path / "key", simulated.created()[0])["answered"] == 1
+    for written in (f"{KEY}\n", f"\ufeff{KEY}\r\n", KEY):
+        (tmp_path / "key").write_bytes(written.encode())
+        arguments = ("--api-key-file", tmp_path / "key", "--again", simulated.created()[0])
+        assert poll(capsys, *arguments)["answered"] == 1
     assert run(["poll", "--api-key", KEY]) == 2
     (tmp_path / "key").write_text(" \n")
     assert run(["poll", "--api-key-file", "key"]) == 2
@@ -287,6 +290,21 @@ def test_ctrl_c_keeps_what_arrived_and_ends_with_130(simulated, tmp_path):
     assert "Traceback" not in err
     kept = SnapshotStore(tmp_path / "snapshots").read()
     assert 4 <= len(kept) < len(simulated.created())
+
+
+def test_ctrl_c_while_it_is_written_keeps_what_arrived_too(simulated, monkeypatch):
+    publish = LocalFiles.publish
+    interrupts = iter([KeyboardInterrupt])
+
+    def interrupted(self, files):
+        for interrupt in interrupts:
+            raise interrupt
+        publish(self, files)
+
+    monkeypatch.setattr(LocalFiles, "publish", interrupted)
+    ids = simulated.created()[:20]
+    assert run(["poll", *ids]) == 130
+    assert len(SnapshotStore("snapshots").read()) == 20
 
 
 def test_overlapping_polls_do_no_harm(simulated, tmp_path):

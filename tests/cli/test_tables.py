@@ -4,6 +4,10 @@ import csv
 import datetime as dt
 import json
 import os
+import stat
+import threading
+import uuid
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -171,6 +175,45 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(capsys, monkeypatch
         assert file.read() == "old"
 
 
+@pytest.mark.parametrize("kind", ["csv", "json", "parquet", "plot"])
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(kind, capsys):
+    os.mkfifo("pipe.png")
+    read = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe.png").read_bytes()), daemon=True)
+    reader.start()
+    assert run(["rates", "--freq", "W", f"--{kind}", "pipe.png"]) == 0
+    reader.join(60)
+    assert stat.S_ISFIFO(os.stat("pipe.png").st_mode)
+    assert os.listdir() == ["pipe.png"]
+    begins = {"csv": b"bucket_start,", "json": b"[\n {", "parquet": b"PAR1", "plot": b"\x89PNG"}
+    assert read[0].startswith(begins[kind])
+
+
+def test_a_link_keeps_leading_to_what_is_written(capsys):
+    os.mkdir("elsewhere")
+    for name in ("latest.csv", "latest.png"):
+        os.symlink("elsewhere/target", name)
+        assert run(["rates", "--freq", "W", "--plot" if name.endswith("png") else "--csv", name]) == 0
+        assert os.readlink(name) == "elsewhere/target"
+        with open("elsewhere/target", "rb") as file:
+            assert file.read(4) == (b"\x89PNG" if name.endswith("png") else b"buck")
+    assert os.listdir("elsewhere") == ["target"]
+
+
+@pytest.mark.parametrize("url", ["memory://user:hunter2@{name}/x", "memory:/user:hunter2@{name}/x"])
+def test_a_password_in_the_url_of_a_store_is_never_shown(url, capsys):
+    place = url.format(name=uuid.uuid4().hex)
+    run(["rates", "--store", place])
+    run(["verify", "--store", place])
+    run(["poll", "--store", place])
+    with open("events", "w", encoding="ascii"):
+        pass
+    run(["poll", "--store", place, "--events", "events"])
+    out, err = capsys.readouterr()
+    assert "memory:/" in out + err
+    assert "hunter2" not in out + err
+
+
 def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys, tmp_path):
     fleet = make_fleet(seed=9, batches=30, weeks=1)
     rename = {"spam": "\x1b[2J=cmd|' /C calc'!A0", "hate-speech": "=1+1", "counterfeit": "a\u202eb\nc"}
@@ -258,7 +301,10 @@ def test_notes_are_for_people_and_quiet_leaves_them_out(capsys, arguments):
         (["compare", "--correction", "sidak"], 2, "'sidak' is not one of"),
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["poll", "--clock", "sundial"], 2, "'sundial' is not one of"),
-        (["simulate", "--speed", "0"], 2, "expected more than 0"),
+        (["simulate", "--speed", "0"], 2, "expected a number of more than 0"),
+        (["simulate", "--speed", "inf"], 2, "expected a number of more than 0"),
+        (["simulate", "--seed", "-1"], 2, "Invalid value for '--seed'"),
+        (["demo", "--seed", "-1"], 2, "Invalid value for '--seed'"),
         (["simulate", "--port", "99999"], 2, "Invalid value for '--port'"),
         (["simulate", "--faults", "gremlins=1"], 2, "unknown fault 'gremlins'; known:"),
     ],

@@ -120,6 +120,38 @@ def test_a_reader_that_has_seen_enough_is_no_error(simulated, tmp_path):
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_keeps_nothing_from_being_polled(closed, simulated, tmp_path):
+    ids = tmp_path / "ids"
+    ids.write_text("\n".join(simulated.created()[:20]))
+    shown = subprocess.run(
+        ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "poll", "--ids", str(ids)],
+        cwd=tmp_path,
+        env=environment(**env(simulated)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert shown.stdout.startswith("asked 20") is (closed in {"<&-", "2>&-"})
+    assert on_pipe("verify", cwd=tmp_path).stdout == "all is well: nothing is damaged\n"
+    assert len(safetykit_analytics.SnapshotStore(tmp_path / "snapshots").read()) == 20
+
+
+def test_a_closed_stdin_holds_no_ids(tmp_path):
+    shown = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "poll", "--ids", "-"],
+        cwd=tmp_path,
+        env=environment(SAFETYKIT_API_KEY=KEY),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (shown.returncode, shown.stdout) == (0, "nothing to ask for in snapshots\n")
+
+
 def test_shells_complete_commands(tmp_path):
     shown = on_pipe(
         cwd=tmp_path,
@@ -145,9 +177,12 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
         assert "warning" not in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_one_line_with_the_way_out(simulated, capsys):
+def test_a_port_that_is_taken_is_one_line_with_the_way_out(simulated, tmp_path, capsys):
     port = simulated.url.rpartition(":")[2]
-    assert run(["simulate", "--port", port]) == 1
+    ids = tmp_path / "ids.txt"
+    ids.write_text("those of the one that has the port\n")
+    assert run(["simulate", "--port", port, "--write-ids", str(ids)]) == 1
+    assert ids.read_text() == "those of the one that has the port\n"
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")

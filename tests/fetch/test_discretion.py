@@ -4,7 +4,9 @@ import asyncio
 import copy
 import io
 import logging
+import os
 import pickle
+import signal
 import traceback
 import warnings
 
@@ -199,6 +201,67 @@ def test_a_cancelled_run_holds_no_secret():
         asyncio.run(scene(server.url))
     assert searched(whole_traceback(caught.value) + repr(caught.value.partial)) == []
     assert len(caught.value.partial.frame) == 1
+
+
+def hang_and_tell(server):
+    """Leave requests without an answer; give what is set when there is one."""
+    loop, arrived = asyncio.get_running_loop(), asyncio.Event()
+
+    async def answer(request):
+        loop.call_soon_threadsafe(arrived.set)
+        await hang(request)
+
+    server.answer = answer
+    return arrived
+
+
+async def cancelled(server):
+    arrived = hang_and_tell(server)
+    asking = asyncio.create_task(aget_batch("hung", base_url=server.url, api_key=SecretStr(KEY)))
+    await arrived.wait()
+    asking.cancel()
+    await asking
+
+
+async def timed_out(server):
+    arrived = hang_and_tell(server)
+    async with asyncio.timeout(None) as limit:
+        asking = asyncio.create_task(aget_batch("hung", base_url=server.url, api_key=SecretStr(KEY)))
+        await arrived.wait()
+        limit.reschedule(0.0)
+        await asking
+
+
+def interrupted(server):
+    async def interrupt(request):
+        os.kill(os.getpid(), signal.SIGINT)
+        await hang(request)
+
+    server.answer = interrupt
+    # A test run in the background passes on that SIGINT is ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        get_batch("hung", base_url=server.url, api_key=SecretStr(KEY))
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize(
+    ("job", "error"),
+    [
+        (lambda server: asyncio.run(cancelled(server)), asyncio.CancelledError),
+        (lambda server: asyncio.run(timed_out(server)), TimeoutError),
+        (interrupted, KeyboardInterrupt),
+    ],
+)
+def test_one_batch_that_is_not_waited_for_any_longer_leaves_no_secret_and_nothing_open(job, error):
+    with Server() as server, pytest.raises(error) as caught:
+        job(server)
+    assert len(server.requests) == 1
+    assert server.open_connections == 0
+    told = whole_traceback(caught.value)
+    assert "safetykit_analytics/fetch" in told
+    assert searched(told) == []
 
 
 def test_an_unknown_status_is_shown_in_part_only():

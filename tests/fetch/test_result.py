@@ -5,6 +5,7 @@ import pickle
 from datetime import UTC, datetime
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -113,6 +114,19 @@ def test_progress_is_shown_on_a_terminal(monkeypatch, capsys):
     with Server(answer_well) as server:
         fetch_batches(["a"], base_url=server.url, api_key=KEY)
     assert "1/1" in capsys.readouterr().err
+
+
+def test_a_process_without_stderr_fetches_all_the_same(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with Server(answer_well) as server:
+        assert len(fetch_batches(["a"], base_url=server.url, api_key=KEY).frame) == 1
+
+
+def test_numbers_from_numpy_are_numbers():
+    settings = {"concurrency": np.int64(2), "max_rate": np.int64(1000), "timeout_s": np.float32(5)}
+    with Server(answer_well) as server:
+        result = fetch_batches(["a", "b", "c"], base_url=server.url, api_key=KEY, **settings)
+    assert len(result.frame) == 3
 
 
 @pytest.mark.parametrize(

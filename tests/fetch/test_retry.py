@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import re
 import socket
 import ssl
 import time
@@ -11,7 +12,7 @@ from collections import Counter
 import httpx
 import pytest
 
-from safetykit_analytics import fetch_batches
+from safetykit_analytics import afetch_batches, fetch_batches
 from tests.fetch.helpers import (
     KEY,
     Script,
@@ -240,6 +241,36 @@ def test_an_outage_in_the_middle_ends_the_run_and_retry_takes_up_the_rest(no_wai
     assert second.frame["batch_id"].tolist() == names
 
 
+def test_an_outage_lists_a_generator_to_its_end(no_waiting):
+    names = ids(300)
+    with Server(reset) as server:
+        result = fetch(iter(names), server)
+    assert result.failures["batch_id"].tolist() == names
+
+
+def test_a_generator_without_an_end_can_be_stopped_in_an_outage_too(no_waiting):
+    async def scene(url):
+        pulled = 0
+
+        def endless():
+            nonlocal pulled
+            for pulled in itertools.count():
+                if pulled == 1000:
+                    asyncio.get_running_loop().call_soon(fetching.cancel)
+                # Else the test would take all memory instead of failing.
+                assert pulled < 100_000
+                yield f"id-{pulled}"
+
+        fetching = asyncio.create_task(afetch_batches(endless(), base_url=url, api_key=KEY))
+        await fetching
+
+    with Server(reset) as server, pytest.raises(asyncio.CancelledError) as caught:
+        asyncio.run(scene(server.url))
+    failures = caught.value.partial.failures
+    assert len(failures) == 1001
+    assert "the API is not there" in failures["message"].iloc[1000]
+
+
 def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
     names = ids(2000)
     draw = random.Random(5)
@@ -299,6 +330,17 @@ def test_a_host_that_does_not_exist_is_a_transport_failure(no_waiting):
     result = fetch_batches(ids(1), base_url=f"http://127.0.0.1:{port}", api_key=KEY)
     assert result.failures["kind"].tolist() == ["transport"]
     assert "refused" in result.failures["message"].iloc[0]
+
+
+@pytest.mark.parametrize("content", [None, "no certificate"])
+def test_certificates_that_cannot_be_read_are_named(content, tmp_path, monkeypatch):
+    file = tmp_path / "certificates.pem"
+    if content:
+        file.write_text(content)
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with pytest.raises(OSError, match=re.escape(f"cannot read the certificates of SSL_CERT_FILE='{file}': ")):
+        fetch_batches(["a"], base_url="https://127.0.0.1:9", api_key=KEY)
 
 
 @pytest.mark.parametrize(

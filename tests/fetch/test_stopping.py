@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import httpx
 import pytest
+from httpx_aiohttp import AiohttpTransport
 
 from safetykit_analytics import Unauthorized, afetch_batches, fetch_batches
 from tests.fetch.helpers import (
@@ -234,6 +235,36 @@ def test_a_transport_of_the_callers_is_used_and_not_closed():
     assert result.failures["status_code"].tolist() == [404]
     assert result.retry().failures["attempts"].tolist() == [2]
     assert not transport.closed
+
+
+def test_a_transport_that_belongs_to_another_event_loop_is_named_as_the_cause_at_once():
+    async def answer(request):
+        await request.send(response(status_of(request.batch_id), headers={"Connection": "close"}))
+        request.close()
+
+    transport = AiohttpTransport()
+    with Server(answer) as server:
+        first = fetch_batches(["a"], base_url=server.url, api_key=KEY, transport=transport)
+        second = fetch_batches(["a"], base_url=server.url, api_key=KEY, transport=transport)
+    asyncio.run(transport.aclose())
+    assert len(first.frame) == 1
+    assert second.failures["kind"].tolist() == ["transport"]
+    assert second.failures["attempts"].tolist() == [1]
+    assert "bring a new one for each" in second.failures["message"].iloc[0]
+
+
+def test_a_transport_with_connections_serves_all_calls_of_one_event_loop():
+    async def scene(url):
+        transport = AiohttpTransport()
+        settings = {"base_url": url, "api_key": KEY, "transport": transport}
+        results = [await afetch_batches(["a", "b"], **settings) for _ in range(2)]
+        results += [await results[0].aretry()]
+        await transport.aclose()
+        return results
+
+    with Server(Script({"b": [status(404), status(404)]})) as server:
+        results = asyncio.run(scene(server.url))
+    assert [len(result.frame) for result in results] == [1, 1, 2]
 
 
 def test_whatever_a_transport_raises_is_a_transport_failure(no_waiting):

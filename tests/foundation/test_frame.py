@@ -1,6 +1,7 @@
 """The two doors between pandas and Arrow."""
 
 import datetime as dt
+import traceback
 
 import numpy as np
 import pandas as pd
@@ -142,6 +143,7 @@ def test_a_column_that_is_there_twice_is_an_error():
         ("batch_id", 12, "text"),
         ("batch_status", None, "null"),
         ("policy_id", 12, "text"),
+        ("policy_id", "\ud800", "row 1 .* is no text"),
         ("success_count", None, "null"),
         ("success_count", -1, "negative"),
         ("success_count", 1.5, "whole"),
@@ -160,6 +162,37 @@ def test_a_wrong_value_is_refused_by_column_and_reason(column, value, says):
     with pytest.raises(InvalidFrame, match=says) as caught:
         table_from_frame(wrong)
     assert repr(column) in str(caught.value)
+
+
+URL = "https://downloads.example.com/results?signature=CANARY"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda frame: frame.assign(has_download=URL),
+        lambda frame: frame.assign(error_count=URL),
+        lambda frame: frame.assign(observed_at=URL),
+        lambda frame: frame.assign(policy_id=[[URL], [URL]]),
+        lambda frame: frame.assign(error_count=-1).set_index(pd.Index([URL, URL])),
+        lambda frame: frame.assign(download_url=URL),
+        lambda frame: frame.assign(**{URL: 1}),
+    ],
+)
+def test_no_error_shows_a_url_wherever_in_a_frame_it_stands(spoil):
+    with pytest.raises(InvalidFrame) as caught:
+        table_from_frame(spoil(frame_of(row(), row())), exact=True)
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("column", ["has_download", "is_terminal"])
+@pytest.mark.parametrize(
+    "value", [pd.Timestamp("2026-01-01"), pd.Period("2026-01"), pd.Timedelta("1h"), 1 + 2j]
+)
+def test_a_flag_of_a_type_that_is_no_flag_is_refused(column, value):
+    with pytest.raises(InvalidFrame, match=f"'{column}' holds .*; expected True or False"):
+        table_from_frame(frame_of(row(), row()).assign(**{column: value}))
 
 
 def test_the_first_wrong_row_is_named():

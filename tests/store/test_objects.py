@@ -220,6 +220,17 @@ def test_what_a_client_library_raises_of_its_own_becomes_an_error_that_says_wher
     assert SECRET not in str(caught.value)
 
 
+def test_a_store_whose_options_fit_no_client_shows_itself_all_the_same(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise TypeError(f"unexpected keyword argument {SECRET}")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "find", refuse)
+    store = ska.SnapshotStore(f"memory://{uuid.uuid4().hex}/snapshots")
+    for shown in (repr(store), store._repr_html_()):
+        assert "TypeError" in shown
+        assert SECRET not in shown
+
+
 def test_what_stopped_an_append_is_said_and_not_what_stopped_cleaning_up(monkeypatch):
     def refuse(what):
         def call(*args, **kwargs):
@@ -239,6 +250,23 @@ def test_what_stopped_an_append_is_said_and_not_what_stopped_cleaning_up(monkeyp
 def test_a_url_that_names_no_place_is_refused(url):
     with pytest.raises(ValueError, match="names no place"):
         ska.SnapshotStore(url)
+
+
+def test_a_folder_that_was_made_in_the_console_of_s3_is_empty(endpoint):
+    # It is an object of no bytes whose name ends in a slash.
+    name = uuid.uuid4().hex
+    s3 = fsspec.filesystem("s3", **options(endpoint))
+    s3.mkdir(name)
+    for folder in ("snapshots/", f"snapshots/observed_date={OLD:%Y-%m-%d}/"):
+        s3.call_s3("put_object", Bucket=name, Key=folder, Body=b"")
+        store = ska.SnapshotStore(f"s3://{name}/snapshots", storage_options=options(endpoint))
+        assert store.read().empty
+        assert store.verify() == []
+    assert store.append(observations(10, start=OLD)) == 10
+    assert store.append(observations(10, start=OLD)) == 10
+    assert store.compact().files_after == 1
+    assert len(store.read()) == 10
+    assert store.verify() == []
 
 
 def test_a_prefix_that_holds_something_else_is_refused(store, place):
