@@ -174,10 +174,9 @@ def _state(rows: Rows, is_start: Flags, terminal_row: Ints, run_row: Ints) -> di
     """Give what `batch_ends` says of a batch beyond its work."""
     n = len(rows.t)
     first, last = rows.first[:-1], rows.first[1:] - 1
-    finished = rows.counts.sum(axis=0)
-    grew = np.zeros(n, dtype=np.bool_)
-    grew[1:] = (finished[1:] > finished[:-1]) & ~is_start[1:]
-    grew_row = _last_row(grew, first)
+    moved = np.zeros(n, dtype=np.bool_)
+    moved[1:] = (rows.counts[:, 1:] != rows.counts[:, :-1]).any(axis=0) & ~is_start[1:]
+    moved_row = _last_row(moved, first)
     before = np.where(terminal_row > first, terminal_row - 1, -1)
     before[terminal_row >= n] = -1
     at_end = np.clip(terminal_row, 0, n - 1)
@@ -197,6 +196,6 @@ def _state(rows: Rows, is_start: Flags, terminal_row: Ints, run_row: Ints) -> di
         "batch_status": status[:m],
         "first_terminal_status": status[m:],
         "before_terminal": _time_at(rows.t, before, n),
-        "progress_after": _time_at(rows.t, np.where(grew_row > 0, grew_row - 1, -1), n),
-        "progress_before": _time_at(rows.t, grew_row, n),
+        "moved_after": _time_at(rows.t, np.where(moved_row > 0, moved_row - 1, -1), n),
+        "moved_before": _time_at(rows.t, moved_row, n),
     }

@@ -73,8 +73,8 @@ def batch_ends(
           of the last observation, as are ``batch_status`` and ``is_terminal``
         - ``first_terminal_at``, ``first_terminal_status``: of the first terminal observation; NaT, NA if none
         - ``before_terminal_at``: the observation before that; NaT if there is none
-        - ``last_progress_after``, ``last_progress_before``: success + error + cancelled last grew after the
-          one and at or before the other; both NaT if they never grew, the first NaT if it is not known
+        - ``last_moved_after``, ``last_moved_before``: one of success, error and cancelled last changed after
+          the one and at or before the other; both NaT if none ever did, the first NaT if it is not known
     """
     until = None if as_of is None else parse_instant(as_of, "as_of", zone("UTC"))
     source = open_source(observations, labels=LABELS, as_of=until, executor=executor, state=True)
@@ -101,7 +101,7 @@ def ends_of(source: Source) -> pd.DataFrame:
     earlier = has_ended & (before == NEVER) & (ended > begin)
     before = np.where(earlier, known.last_t[order[np.maximum(ended - 1, 0)]], before)
 
-    after, until = _progress(known, source, state)
+    after, until = _last_moves(known, source, state)
     run_batch = known.batch[known.run_edge]
     last_run = np.zeros(len(last), dtype=np.int64)
     # Runs come by day: the last one written stays.
@@ -126,8 +126,8 @@ def ends_of(source: Source) -> pd.DataFrame:
         "first_terminal_at": _times(np.where(has_ended, known.first_terminal[terminal_row], NEVER)),
         "first_terminal_status": state["first_terminal_status"].take(pa.array(terminal_row, mask=~has_ended)),
         "before_terminal_at": _times(np.where(has_ended, before, NEVER)),
-        "last_progress_after": _times(after),
-        "last_progress_before": _times(until),
+        "last_moved_after": _times(after),
+        "last_moved_before": _times(until),
     }
     table = pa.table(columns)
     return frame_from_table(table.take(pc.sort_indices(table.column("batch_id"))))
@@ -144,18 +144,18 @@ def state_of(source: Source) -> dict[str, Any]:
     }
 
 
-def _progress(known: Any, source: Source, state: dict[str, Any]) -> tuple[Ints, Ints]:
-    """Give when each batch last grew: after the one and at or before the other."""
-    first_finished = np.concatenate([part.first_counts for part in source.parts], axis=1).sum(axis=0)
+def _last_moves(known: Any, source: Source, state: dict[str, Any]) -> tuple[Ints, Ints]:
+    """Give when a counter of each batch last moved: after the one and at or before the other."""
+    first_counts = np.concatenate([part.first_counts for part in source.parts], axis=1)
     # The lead-in of a batch without creation time moves nothing, yet tells that something was done before.
-    lead_grew = np.where(known.is_first, first_finished, known.delta.sum(axis=0)) > 0
+    lead_moved = (np.where(known.is_first, first_counts, known.delta) != 0).any(axis=0)
     lead_after = np.where(known.is_first & (known.created == NEVER), NEVER, known.start)
-    inside = state["progress_before"] != NEVER
-    after = np.where(inside, state["progress_after"], lead_after)
-    until = np.where(inside, state["progress_before"], known.end)
+    inside = state["moved_before"] != NEVER
+    after = np.where(inside, state["moved_after"], lead_after)
+    until = np.where(inside, state["moved_before"], known.end)
     order = known.order
     begin, end = run_bounds(run_starts(known.batch[order]))
-    found = last_valid((inside | lead_grew)[order], np.repeat(begin, end - begin))[end - 1]
+    found = last_valid((inside | lead_moved)[order], np.repeat(begin, end - begin))[end - 1]
     row = order[np.maximum(found, 0)]
     return np.where(found >= 0, after[row], NEVER), np.where(found >= 0, until[row], NEVER)
 

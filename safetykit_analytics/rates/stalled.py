@@ -25,7 +25,7 @@ def stalled_batches(
     idle: str | dt.timedelta = "30min",
     as_of: dt.datetime | dt.date | str | None = None,
 ) -> pd.DataFrame:
-    """List the open batches that certainly made no progress for at least `idle`.
+    """List the open batches whose counts certainly stood still for at least `idle`.
 
     What is certain lies between two observations: a batch seen with the same counts at 10:00 and at 11:00
     stood still for an hour, whatever happened since. A batch that nobody looked at is not stalled for that:
@@ -89,10 +89,10 @@ def stalled_batches(
     ends = batch_ends(observations, as_of=as_of)
     ends = ends[~ends["is_terminal"] & (ends["pending_count"] > 0)]
     # A batch that never moved has had its counts, all zero, since it was created.
-    never = ends["last_progress_before"].isna()
+    never = ends["last_moved_before"].isna()
     created = ends["created_at"].clip(upper=ends["first_observed_at"])
-    since = ends["last_progress_before"].where(~never, created.fillna(ends["first_observed_at"]))
-    maybe_since = ends["last_progress_after"].where(~never, created)
+    since = ends["last_moved_before"].where(~never, created.fillna(ends["first_observed_at"]))
+    maybe_since = ends["last_moved_after"].where(~never, created)
     table = ends[_COLUMNS].assign(
         idle_at_least=(ends["last_observed_at"] - since).astype("timedelta64[us]"),
         idle_at_most=(now - maybe_since).astype("timedelta64[us]"),

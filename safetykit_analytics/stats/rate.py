@@ -166,7 +166,8 @@ def cluster_rates(
     took_back[index[n < -noise]] = True
     estimable = ratable & ~took_back & (m > 1)
 
-    parts = estimable[index] & is_counted
+    # What processed nothing, but turned errors into successes, adds to the variance.
+    parts = estimable[index] & (is_counted if is_plain else is_counted | (np.abs(y) > noise))
     if not parts.all():
         index, y, n = index[parts], y[parts], n[parts]
     variance, df, leverage = _cr2(index, y, n, rate, safe_size)

@@ -219,6 +219,16 @@ def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out
     }
 
 
+def test_a_batch_whose_errors_became_successes_or_that_took_work_back_did_not_stand_still() -> None:
+    rows = [
+        row("mended", MONDAY, 40, 10, created_at=MONDAY - HOUR, pending_count=50),
+        row("mended", MONDAY + 4 * HOUR, 50, 0, pending_count=50),
+        row("taken back", MONDAY, 50, created_at=MONDAY - HOUR, pending_count=50),
+        row("taken back", MONDAY + 4 * HOUR, 30, pending_count=70),
+    ]
+    assert ska.stalled_batches(frame_of(rows), idle="2h").empty
+
+
 @pytest.mark.parametrize("idle", ["soon", "-1h", 0, 30, 1.5, None])
 def test_an_idle_that_is_no_length_of_time_is_a_value_error(idle: Any) -> None:
     with pytest.raises(ValueError, match="length of time"):

@@ -42,19 +42,19 @@ def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def progress(history: list[dict[str, Any]]) -> tuple[int | None, int | None]:
-    """The two instants between which a batch last grew."""
-    done = [sum(seen[name] for name in oracle.COUNTERS) for seen in history]
+def last_move(history: list[dict[str, Any]]) -> tuple[int | None, int | None]:
+    """The two instants between which a counter of a batch last changed."""
+    counts = [tuple(seen[name] for name in oracle.COUNTERS) for seen in history]
     for number in reversed(range(1, len(history))):
-        if done[number] > done[number - 1]:
+        if counts[number] != counts[number - 1]:
             return history[number - 1]["observed_at"], history[number]["observed_at"]
-    return (oracle.created_at(history), history[0]["observed_at"]) if done[0] else (None, None)
+    return (oracle.created_at(history), history[0]["observed_at"]) if any(counts[0]) else (None, None)
 
 
 def end_of(history: list[dict[str, Any]]) -> dict[str, Any]:
     """What is said of a batch, from its definition."""
     first, last = history[0], history[-1]
-    after, until = progress(history)
+    after, until = last_move(history)
     end = next((number for number, seen in enumerate(history) if seen["is_terminal"]), None)
     unknown = oracle.created_at(history) is None
     return {
@@ -67,8 +67,8 @@ def end_of(history: list[dict[str, Any]]) -> dict[str, Any]:
         "first_terminal_at": None if end is None else history[end]["observed_at"],
         "first_terminal_status": None if end is None else history[end]["batch_status"],
         "before_terminal_at": history[end - 1]["observed_at"] if end else None,
-        "last_progress_after": after,
-        "last_progress_before": until,
+        "last_moved_after": after,
+        "last_moved_before": until,
     }
 
 
@@ -127,7 +127,7 @@ def test_ends_have_fixed_columns_and_types_also_of_nothing() -> None:
         "batch_id", "policy_id", "policy_version", "label_changed", "created_at", "first_observed_at",
         "last_observed_at", "batch_count", "success_count", "error_count", "cancelled_count", "pending_count",
         "batch_status", "is_terminal", "first_terminal_at", "first_terminal_status", "before_terminal_at",
-        "last_progress_after", "last_progress_before",
+        "last_moved_after", "last_moved_before",
     ]  # fmt: skip
     kinds = full.dtypes.astype(str).to_dict()
     assert {kinds[name] for name in ("label_changed", "is_terminal")} == {"bool"}

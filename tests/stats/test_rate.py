@@ -154,6 +154,14 @@ def test_one_batch_with_nearly_everything_leaves_one_degree_of_freedom():
     assert found["high"] > 0.04  # 200 of 10,000 independent decisions would end at 0.023
 
 
+def test_a_batch_whose_errors_became_successes_is_in_the_variance_of_the_rest():
+    found = cluster_rates([0, 0, 0], [10, 12, -20], [100, 100, 0], n_groups=1)
+    # By hand: p = 2/200, h = (1/2, 1/2, 0), r = (9, 11, -20), Σ r²/(1-h) / 200².
+    assert found.rate[0] == pytest.approx(0.01)
+    assert found.variance[0] == pytest.approx((2 * 9**2 + 2 * 11**2 + 20**2) / 200**2)
+    assert found.n_clusters[0] == 2
+
+
 def test_a_batch_that_is_alone_but_for_rounding_noise_is_one_batch():
     assert one_group([200, 1e-18], [10_000, 1e-17])["note"] == "one_batch"
 
