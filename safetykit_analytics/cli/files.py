@@ -8,12 +8,8 @@ Place in the flow: below the commands. Imports none of them, and no stage.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
-import secrets
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,11 +17,10 @@ import typer
 
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.records import records
+from safetykit_analytics.replacing import replacing
 from safetykit_analytics.wording import csv_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import pandas as pd
 
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
@@ -50,34 +45,6 @@ def write_table(
             if not quiet:
                 say(f"wrote {path} ({len(table):,} rows)")
     return not csv is json_file is parquet is None
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` that takes its place when the block ends well, else goes away."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(path))
-    if path.exists() and not path.is_file():
-        # A pipe or a device, such as /dev/stdout, gets the bytes; root could replace it. Not directly: some
-        # writers need to go back in a file, and remove what they fail to write.
-        with tempfile.TemporaryDirectory() as folder:
-            temporary = Path(folder) / path.name
-            yield temporary
-            path.write_bytes(temporary.read_bytes())
-        return
-    # Not the link, which /dev/stdout is too where it leads to a file.
-    place = path.resolve()
-    temporary = place.with_name(f".tmp-{secrets.token_hex(8)}-{path.name}")
-    try:
-        yield temporary
-        temporary.replace(place)
-    except OSError as error:
-        # Nobody knows the temporary's name; and pandas says some things without a number.
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:

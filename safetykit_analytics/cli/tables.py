@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from safetykit_analytics.cli.files import Csv, Json, Parquet, Plot, replacing, write_table
+from safetykit_analytics.cli.files import Csv, Json, Parquet, Plot, write_table
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import instant, say, table_lines
+from safetykit_analytics.replacing import replacing
 from safetykit_analytics.wording import (
     is_missing,
     number,

@@ -13,13 +13,13 @@ import html
 import json
 import os
 import pathlib
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.flow import resolve_as_of
 from safetykit_analytics.flow.calendar import zone
 from safetykit_analytics.rates.arguments import checked_observations
+from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.exports import as_dict, as_tables
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
@@ -238,20 +238,10 @@ class WeeklyReport:
 
 
 def _write(target: pathlib.Path, text: str) -> None:
-    """Publish a file by renaming: readers see the old one or the new one, never a half."""
-    if target.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(target))
-    try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-    except OSError as error:
-        # Nobody knows the temporary's name.
-        raise OSError(error.errno, error.strerror, str(target)) from error
-    try:
+    """Write a file that its owner alone may read: who else may is for them to say."""
+    with replacing(target) as temporary:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        pathlib.Path(name).replace(target)
-    except BaseException:
-        pathlib.Path(name).unlink(missing_ok=True)
-        raise

@@ -300,6 +300,17 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(report, tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
 
 
+def test_a_report_with_a_long_name_and_one_behind_a_link_are_saved_where_they_belong(report, tmp_path):
+    long = tmp_path / ("é" * 122 + ".html")
+    report.save(long)
+    assert long.read_text(encoding="utf-8") == report.to_html()
+    link = tmp_path / "latest.html"
+    link.symlink_to(tmp_path / "real.html")
+    report.save(link)
+    assert link.is_symlink()
+    assert (tmp_path / "real.html").read_text(encoding="utf-8") == report.to_html()
+
+
 def test_an_unknown_suffix_is_refused_with_the_known_ones(report, tmp_path):
     with pytest.raises(ValueError, match=r"expected \.html, \.md or \.json"):
         report.save(tmp_path / "report.pdf")

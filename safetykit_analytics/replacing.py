@@ -1,0 +1,47 @@
+"""A file of results takes its place whole, or not at all.
+
+Place in the flow: below whoever writes a table, a picture or a page for somebody. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import secrets
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Of a name, in its temporary one, which must not be too long, and end in what says the kind of file.
+_KEPT = 40
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path` that takes its place when the block ends well, else goes away."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(path))
+    if path.exists() and not path.is_file():
+        # A pipe or a device, such as /dev/stdout, gets the bytes; root could replace it. Not directly: some
+        # writers need to go back in a file, and remove what they fail to write.
+        with tempfile.TemporaryDirectory() as folder:
+            temporary = Path(folder) / path.name
+            yield temporary
+            path.write_bytes(temporary.read_bytes())
+        return
+    # Not the link, which /dev/stdout is too where it leads to a file.
+    place = path.resolve()
+    temporary = place.with_name(f".tmp-{secrets.token_hex(8)}-{path.name[-_KEPT:]}")
+    try:
+        yield temporary
+        temporary.replace(place)
+    except OSError as error:
+        # Nobody knows the temporary's name; and pandas says some things without a number.
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    finally:
+        temporary.unlink(missing_ok=True)
