@@ -4,7 +4,6 @@ import json
 import pathlib
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,11 +17,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line(
             "filterwarnings", "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
         )
-
-
-def pytest_runtest_setup() -> None:
-    """Let NumPy warn of what it cannot compute: lifelines, an oracle, switches that off for good."""
-    np.seterr(divide="warn", over="warn", invalid="warn")
 
 
 HERE = pathlib.Path(__file__).parent

@@ -112,10 +112,13 @@ def test_a_wrong_or_missing_key_is_401_and_an_unknown_batch_404():
         assert get(url, f"/elsewhere/{FLEET.batch_ids[0]}")[0] == 404
         assert get(url, FLEET.batch_ids[0])[0] in {400, 404}
         assert get(url, path, method="POST")[0] == 405
-        with pytest.raises(AuthenticationError):
-            Safetykit(api_key="wrong", base_url=url, max_retries=0).batches.get(FLEET.batch_ids[0])
-        with pytest.raises(NotFoundError):
-            Safetykit(api_key=KEY, base_url=url, max_retries=0).batches.get("batch_unknown")
+        with (
+            Safetykit(api_key="wrong", base_url=url, max_retries=0) as client,
+            pytest.raises(AuthenticationError),
+        ):
+            client.batches.get(FLEET.batch_ids[0])
+        with Safetykit(api_key=KEY, base_url=url, max_retries=0) as client, pytest.raises(NotFoundError):
+            client.batches.get("batch_unknown")
 
 
 def test_time_is_the_callers_and_the_date_header_says_it():
