@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import day, moving, visit
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, LABELS
 from safetykit_analytics.flow.places import with_guards
 from safetykit_analytics.frame import table_from_frame
 from tests.rates.helpers import HOUR, MONDAY, Counting, Day, Days, days_of, frame_of, histories, row
@@ -94,6 +95,24 @@ def test_what_days_side_by_side_send_to_another_process_is_their_own() -> None:
     alone = [result for one in days.days for result in visit._visit([one], how)]
     for some, one in zip(together, alone, strict=True):
         assert len(pickle.dumps(some)) < 1.5 * len(pickle.dumps(one))
+
+
+def test_large_days_are_not_in_memory_side_by_side_and_only_what_is_asked_for_is_read() -> None:
+    days = days_of(frame_of(fleet(6))).days
+    how = day.How(None, LABELS, lambda first, last: with_guards(np.array([first, last])), day.settle_nothing)
+    read = []
+
+    def columns_read(day: Day, columns: Any) -> Any:
+        read.append(tuple(columns))
+        return day.table.select(list(columns))
+
+    largest = max(one.table.num_rows for one in days)
+    with mock.patch.object(Day, "read", columns_read):
+        for enough, sizes in ((10**6, [6]), (largest + 1, [2, 2, 2]), (1, [1] * 6)):
+            with mock.patch.object(visit, "_ENOUGH", enough):
+                planned = list(visit._planned(days, how))
+            assert [len(some.starts.batch) - 1 for some in planned] == sizes
+    assert set(read) == {(*EDGE_COLUMNS, *LABELS)}
 
 
 def reads_of(frame: pd.DataFrame, **options: Any) -> list[int]:
