@@ -85,10 +85,12 @@ def list_partitions(observations: Any, as_of_date: dt.date | None = None) -> lis
 
 
 def stored_days(observations: Any, as_of_us: int | None) -> Sequence[Partition]:
-    """List the partitions of what is not in memory, without days after `as_of_us`; none of a DataFrame."""
+    """List the partitions that are not in memory, without days after `as_of_us`; none of a DataFrame."""
     if isinstance(observations, pd.DataFrame) or not isinstance(observations, Partitioned):
         return []
-    return list_partitions(observations, None if as_of_us is None else from_us(as_of_us).date())
+    days = list_partitions(observations, None if as_of_us is None else from_us(as_of_us).date())
+    # What is in memory may be unsorted, and have a key twice.
+    return [day for day in days if not isinstance(day, FramePartition)]
 
 
 def ordered_map(

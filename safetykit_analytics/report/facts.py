@@ -164,15 +164,14 @@ def gather_facts(
     ends = batch_ends(observations, as_of=as_of)
     ended = ends["first_terminal_at"].between(start, until, inclusive="left")
     seen = observations.seen_within(start, until)
-    single = observations.without_duplicates()
-    shares = _observed_shares(single, both)
+    shares = _observed_shares(observations, both)
     totals, previous, change = compare_weeks(
         work[work["bucket"] != BETWEEN],
         (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
     )
     then = batch_ends(observations, as_of=state_at)
-    versions = rates(single, freq=TREND, **both)
+    versions = rates(observations, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
     waiting = backlog(observations, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
@@ -196,7 +195,7 @@ def gather_facts(
         versions=versions,
         comparisons=_comparisons(observations, ends, previous_start, until),
         rollouts=rollouts,
-        control=control_chart(rates(single, freq=CONTROL, **both)),
+        control=control_chart(rates(observations, freq=CONTROL, **both)),
         backlog=waiting,
         open=_open(waiting, until),
         stalled=_stalled(observations, ends, then, state_at),

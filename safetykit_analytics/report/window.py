@@ -24,7 +24,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safetykit_analytics.flow.calendar import to_us
-from safetykit_analytics.flow.observations import rows_of
 from safetykit_analytics.flow.partitions import FramePartition, list_partitions
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
@@ -56,11 +55,6 @@ class Selection:
         """Give everything as one partition, as a DataFrame is one."""
         del start, end
         return [FramePartition(self.table)]
-
-    def without_duplicates(self) -> Selection:
-        """Keep one observation of each key, the most advanced, as those who read partitions by day expect."""
-        order = rows_of(self.table, labels=()).order
-        return self if order is None else Selection(self.table.take(pa.array(order)))
 
     def of_batches(self, batch_ids: Any) -> Selection:
         """Keep the observations of some batches."""
