@@ -17,7 +17,7 @@ from safetykit_analytics.flow.places import BEYOND
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.observations import Rows
-    from safetykit_analytics.flow.partitions import Partition
+    from safetykit_analytics.flow.partitions import Partition, Stretch
     from safetykit_analytics.flow.stitch import Stitched
 
 
@@ -28,14 +28,14 @@ class Window:
     Attributes
     ----------
     known : Stitched
-    pieces : list of Partition, Rows or None
+    pieces : list of Partition, Stretch, Rows or None
         None stands for all that came before, of which `known` has one edge row for each batch.
     days : list of DayWork or None
         The work of each piece by a guess, if there was one.
     """
 
     known: Stitched
-    pieces: list[Partition | Rows | None]
+    pieces: list[Partition | Stretch | Rows | None]
     days: list[DayWork | None]
 
     def bounds(self) -> Ints:

@@ -29,7 +29,7 @@ from safetykit_analytics.flow.allocate import (
 from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
-from safetykit_analytics.flow.partitions import FramePartition
+from safetykit_analytics.flow.partitions import FramePartition, Stretch
 from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 # Intervals that are spread at a time: few, so that arrays are small, and so many that two threads seldom wait
 # for one another.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 # Cells that are settled at a time.
-_CELLS = 1 << 16
+_CELLS = 1 << 17
 
 #: From the first and the last instant of interest to bucket edges, with guards.
 Calendar = Callable[[int, int], Ints]
@@ -178,20 +178,22 @@ def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def read_again(source: Partition | Rows, plan: Plan, how: How) -> DayWork:
+def read_again(source: Partition | Stretch | Rows, plan: Plan, how: How) -> DayWork:
     """Read one partition and reduce it to its work by what is known of it."""
     begin, end = bounds_of(source)
     free_from, free_until = np.maximum(plan.free_from, begin), np.minimum(plan.free_until, end)
     if not isinstance(source, Rows):
-        source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), is_sorted=True)
+        source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), in_time=True)
     plan = replace(plan, free_from=free_from, free_until=free_until)
     return work_by(steps_of(source, plan), plan, how, np.zeros(0, dtype=np.int64))
 
 
-def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
+def bounds_of(piece: Partition | Stretch | Rows) -> tuple[int, int]:
     """Give the instants between which a partition has all observations."""
     if isinstance(piece, (Rows, FramePartition)):
         return -BEYOND, BEYOND
+    if isinstance(piece, Stretch):
+        return bounds_of(piece.days[0])[0], bounds_of(piece.days[-1])[1]
     midnight = (piece.date - dt.date(1970, 1, 1)).days * DAY_US
     return midnight, midnight + DAY_US
 

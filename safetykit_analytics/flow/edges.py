@@ -104,7 +104,7 @@ def read_edges(
     """Read one partition and reduce it to its edges."""
     if not isinstance(source, Rows):
         columns = (*EDGE_COLUMNS, *labels, *(STATE_COLUMNS if state else ()))
-        source = rows_of(source.read(columns), as_of=as_of, labels=labels, is_sorted=True)
+        source = rows_of(source.read(columns), as_of=as_of, labels=labels, in_time=True)
     return edges_of(source, lengths, state=state)
 
 

@@ -20,13 +20,13 @@ from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no
 from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, columns_of, keep_memory
 from safetykit_analytics.flow.between import Between, Window, between_days
 from safetykit_analytics.flow.calendar import DAY_US
-from safetykit_analytics.flow.day import Calendar, DayWork, How, Settle, bounds_of
+from safetykit_analytics.flow.day import Calendar, How, Settle, bounds_of
 from safetykit_analytics.flow.edges import Edges, no_edges
 from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.flow.observations import Label
 from safetykit_analytics.flow.places import BEYOND, layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
-from safetykit_analytics.flow.visit import visits
+from safetykit_analytics.flow.visit import Visited, visits
 from safetykit_analytics.flow.window import Part, Work, by_place, settle_at, unobserved_time, work_in
 
 if TYPE_CHECKING:
@@ -108,8 +108,8 @@ def work_of_store(
 def _move(
     partitions: Sequence[Partition], how: How, executor: Executor | None, longest: int, most: float
 ) -> tuple[Work, int]:
-    visited = zip(partitions, visits(partitions, how, executor), strict=True)
-    total, queue = _Total(), list[_Visited]()
+    visited = visits(partitions, how, executor)
+    total, queue = _Total(), list[Visited]()
     past, waiting, ahead = no_edges(how.labels), None, 0
     first, last, as_of = BEYOND, -BEYOND, -BEYOND
     # Instants before which all days have left, and before which all buckets are final.
@@ -117,11 +117,11 @@ def _move(
     while True:
         n_old = len(queue)
         is_last = not _fill(queue, visited, longest, max(SHORTEST, 2 * ahead), most)
-        ahead = 0 if is_last else min(AHEAD, len(queue) // 2)
-        n_leave = len(queue) - ahead
-        parts = [past, *(day.edges for day in queue)]
+        ahead = 0 if is_last else min(AHEAD, _n_days(queue) // 2)
+        n_leave = sum(_n_days(queue[at:]) >= ahead for at in range(1, len(queue) + 1))
+        parts = [past, *(some.edges for some in queue)]
         known = stitch(list(parts), how.labels)
-        window = Window(known, [None, *(day.piece for day in queue)], [None, *(day.work for day in queue)])
+        window = Window(known, [None, *(some.days for some in queue)], [None, *(some.work for some in queue)])
         links = between_days(window)
         _check(window, links[1], past, 1 + n_old, left, total)
         first = min(first, int(known.run_start.min(initial=BEYOND)))
@@ -136,33 +136,25 @@ def _move(
             break
         past, number, gone = _past(known, parts, 1 + n_leave)
         waiting = _renumbered(_remaining(part, until), number, total)
-        left = bounds_of(queue[n_leave].piece)[0]
+        left = bounds_of(queue[n_leave].days)[0]
         total.forgotten.append((left, gone))
         queue = queue[n_leave:]
     as_of = as_of if how.as_of is None else how.as_of
     return _whole(total, how.calendar(first, last), known, how, as_of), as_of
 
 
-@dataclass(frozen=True)
-class _Visited:
-    piece: Partition
-    edges: Edges
-    work: DayWork
+def _n_days(queue: list[Visited]) -> int:
+    return sum(len(some.days.days) for some in queue)
 
 
-def _fill(
-    queue: list[_Visited],
-    visited: Iterator[tuple[Partition, tuple[Edges, DayWork]]],
-    longest: int,
-    shortest: int,
-    most: float,
-) -> bool:
+def _fill(queue: list[Visited], visited: Iterator[Visited], longest: int, shortest: int, most: float) -> bool:
     """Visit days until the window is long enough; say whether there may be more of them."""
-    n_rows = sum(len(day.edges.ids) for day in queue)
-    for piece, (edges, work) in visited:
-        queue.append(_Visited(piece, edges, work))
-        n_rows += len(edges.ids)
-        if len(queue) >= longest or (len(queue) >= shortest and n_rows > most):
+    n_rows, n_days = sum(len(some.edges.ids) for some in queue), _n_days(queue)
+    for some in visited:
+        queue.append(some)
+        n_rows += len(some.edges.ids)
+        n_days += len(some.days.days)
+        if n_days >= longest or (n_days >= shortest and n_rows > most):
             return True
     return False
 
