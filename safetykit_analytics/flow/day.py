@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.allocate import (
+    CANCELLED,
     N_SUMS,
     Cells,
     Intervals,
@@ -44,7 +45,8 @@ _CELLS = 1 << 17
 #: From the first and the last instant of interest to bucket edges, with guards.
 Calendar = Callable[[int, int], Ints]
 #: What is made of the work of single batches once all that falls into a bucket is known: from sums of shape
-#: (9, k), and a function that gives the batches of some of these k places, to arrays of length k.
+#: (9, k), and a function that gives success and error of the batches of some of these k places, to arrays of
+#: length k.
 Settle = Callable[[Floats, Callable[[Flags], Cells]], dict[str, Any]]
 
 
@@ -165,6 +167,8 @@ def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
     settle: Settle, places: Ints, sums: Floats, cells: Cells, spans: Spans, bucket_length: Ints
 ) -> dict[str, Any]:
     """Settle some places of which all is known, as many at a time as have about a block of cells."""
+    cells = Cells(cells.batch, cells.place, cells.work[:CANCELLED])
+    spans = Spans(spans.batch, spans.first, spans.stop, spans.pace[:CANCELLED])
 
     def settled(places: Ints) -> dict[str, Any]:
         def batches(wanted: Flags) -> Cells:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # stitched twice against how long a batch may go unseen.
 LONGEST, AHEAD = 32, 7
 # It moves on earlier, with at least so many days, where there are more batches and days than these.
-MANY, SHORTEST = 250_000, 8
+MANY, SHORTEST = 300_000, 8
 
 
 class _Surprise(Exception):  # noqa: N818 -- nothing is wrong with the data, only with what was expected
@@ -139,6 +139,8 @@ def _move(
         left = bounds_of(queue[n_leave].days)[0]
         total.forgotten.append((left, gone))
         queue = queue[n_leave:]
+        # Far more than what goes on, and of no use while more days are visited.
+        del parts, known, window, links, part, number, gone
     as_of = as_of if how.as_of is None else how.as_of
     return _whole(total, how.calendar(first, last), known, how, as_of), as_of
 
