@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 # Days that the window holds at the most, and those of them that must be known beyond what leaves it: what is
 # stitched twice against how long a batch may go unseen.
-LONGEST, AHEAD = 32, 7
+LONGEST, AHEAD = 48, 7
 # It moves on earlier, with at least so many days, where there are more batches and days than these.
 MANY, SHORTEST = 300_000, 8
 
