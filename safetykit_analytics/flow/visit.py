@@ -27,7 +27,7 @@ from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, s
 from safetykit_analytics.flow.edges import Edges, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
-from safetykit_analytics.flow.partitions import Stretch, concat, in_order, ordered_map
+from safetykit_analytics.flow.partitions import Stretch, concat, in_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # Days that are one task.
 _TOGETHER = 8
+# Tasks handed to an executor ahead of the one whose result is due: enough for a few dozen workers.
+_TASKS_AHEAD = 32
 # As many rows are read ahead while the caller is busy, in one piece at least and in four at the most.
 _ROWS_AHEAD = 1 << 19
 # With so many rows in memory, what has been read is reduced before more is.
@@ -89,7 +91,7 @@ def visits(pieces: Sequence[Partition], how: How, executor: Executor | None) -> 
     """
     tasks = [pieces[at : at + _TOGETHER] for at in range(0, len(pieces), _TOGETHER)]
     if executor is not None:
-        for visited in ordered_map(_visit, ((task, how) for task in tasks), executor):
+        for visited in in_order(_visit, ((task, how) for task in tasks), executor, lambda _: _TASKS_AHEAD):
             yield from visited
         return
     planned = (some for task in tasks for some in _planned(task, how))
