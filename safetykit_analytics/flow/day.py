@@ -31,7 +31,7 @@ from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition, Stretch
-from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_bucket, layout_of
+from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
@@ -79,6 +79,9 @@ class Plan:
     groups : list of tuples of str or None
     run_row, run_group : integer arrays, shape (r,)
         Row at which each label run starts, and its group.
+    run_until : int64 array, shape (r,)
+        Until when the batch was active, as far as it is known: its first terminal observation, BEYOND if
+        there was none. -BEYOND where this partition cannot tell how long it was.
     claimed : bool array, shape (m,)
         The batch was never observed before: what it had done then is this partition's.
     start : int64 array, shape (m,)
@@ -90,6 +93,7 @@ class Plan:
     groups: list[tuple[str | None, ...]]
     run_row: Ints
     run_group: Ints
+    run_until: Ints
     claimed: Flags
     start: Ints
     free_from: Ints
@@ -129,6 +133,8 @@ class DayWork:
     sums : float64 array, shape (9, places)
     n_batches : int64 array
         Distinct batches; at places that are not closed without those of `cells`.
+    observed : int64 array
+        Microseconds in which batches were active, in label runs that are `timed`.
     closed : bool array
         Nothing of another partition touches the place.
     settled : dict of arrays, of the length of the closed places
@@ -136,6 +142,8 @@ class DayWork:
         Of places that are not closed; batches count as in the rows of the partition.
     claimed : bool array, shape (m,)
         As in the plan.
+    timed : bool array, shape (r,)
+        Label runs of which the plan says until when they were active.
     unsure_run, unsure_group : int64 arrays
         Label runs with work whose label is a guess, and their group.
     closed_from, closed_until : int64 arrays, shape (groups,)
@@ -147,11 +155,13 @@ class DayWork:
     layout: Layout
     sums: Floats
     n_batches: Ints
+    observed: Ints
     closed: Flags
     settled: dict[str, Any]
     cells: Cells
     spans: Spans
     claimed: Flags
+    timed: Flags
     unsure_run: Ints
     unsure_group: Ints
     closed_from: Ints
@@ -238,7 +248,8 @@ def work_by(steps: Steps, plan: Plan, how: How, guessed: Ints) -> DayWork:
     """Reduce observations to their work; the label of the `guessed` label runs is not sure."""
     unsure = guessed[steps.has_work[guessed]]
     edges = how.calendar(int(plan.start.min(initial=BEYOND)), int(steps.run_end.max(initial=-BEYOND)))
-    layout = _layout(steps, plan, edges)
+    timed = plan.run_until > -BEYOND
+    layout = _layout(steps, plan, np.flatnonzero(steps.has_work | timed), edges)
     bucket, group = layout.buckets(), layout.groups()
     sums, cells, spans = _spread(steps.intervals, edges, layout)
     if len(plan.run_row) > len(plan.start):
@@ -258,11 +269,15 @@ def work_by(steps: Steps, plan: Plan, how: How, guessed: Ints) -> DayWork:
         layout=layout,
         sums=sums,
         n_batches=n_batches,
+        observed=add_time(
+            steps.run_start, np.minimum(steps.run_end, plan.run_until), plan.run_group, edges, layout
+        ),
         closed=closed,
         settled=settled_at(how.settle, np.flatnonzero(closed), sums, cells, spans, np.diff(edges)[bucket]),
         cells=cells.take(np.flatnonzero(is_open[cells.place])),
         spans=spans.take(before[spans.stop] > before[spans.first]),
         claimed=plan.claimed,
+        timed=timed,
         unsure_run=unsure,
         unsure_group=plan.run_group[unsure],
         closed_from=closed_from,
@@ -284,9 +299,8 @@ def _spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, 
     return sums, join(all_cells), join_spans(all_spans)
 
 
-def _layout(steps: Steps, plan: Plan, edges: Ints) -> Layout:
-    """Lay out the buckets of the label runs that have work."""
-    runs = np.flatnonzero(steps.has_work)
+def _layout(steps: Steps, plan: Plan, runs: Ints, edges: Ints) -> Layout:
+    """Lay out the buckets of some label runs."""
     low = first_bucket(edges, steps.run_start[runs])
     high = np.maximum(last_bucket(edges, steps.run_end[runs]), low)
     return layout_of(plan.run_group[runs], low, high, len(plan.groups))

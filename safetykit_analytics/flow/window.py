@@ -132,10 +132,12 @@ def work_in(
     groups = list(known.groups)
     if waiting is not None:
         groups += [names for names in waiting.groups if names not in set(groups)]
-    edges, layout = _layout(known, days, how.calendar, groups, waiting)
+    runs = _runs(known, days)
+    edges, layout = _layout(known, runs, how.calendar, groups, waiting)
     mine = np.flatnonzero((between.to_day >= days.start) & (between.to_day < days.stop))
     sums, cells, spans = spread(between.intervals.take(mine), edges, layout)
     n_batches, closed = covering(spans, layout.size), np.zeros(layout.size, dtype=np.bool_)
+    observed = np.zeros(layout.size, dtype=np.int64)
     all_cells, all_spans = [cells], [spans]
     settled: list[tuple[Ints, dict[str, Any]]] = []
 
@@ -143,6 +145,7 @@ def work_in(
         places = places_in(part, groups, edges, layout)
         sums[:, places] += part.sums
         n_batches[places] += part.n_batches
+        observed[places] += part.observed
         closed[places] |= part.closed
         own = part.cells.batch if batch is None else batch[part.cells.batch]
         all_cells.append(Cells(own, places[part.cells.place], part.cells.work))
@@ -154,20 +157,23 @@ def work_in(
             all_spans.append(Spans(own, first, stop, part.spans.pace))
         return places
 
-    observed = _observed(known, days, edges, layout)
     if waiting is not None:
-        observed[add(waiting, None)] += waiting.observed
+        add(waiting, None)
     plans = _plans(window, days, claimed, between)
     if keep_batches:
         for plan in plans.values():
             plan.free_from[:] = BEYOND
     tasks = ((window.pieces[day], plan, how) for day, plan in plans.items())
     again = ordered_map(read_again, tasks, executor)
+    timed = [np.zeros(0, dtype=np.bool_)]
     for day in days:
         part = next(again) if day in plans else window.days[day]
         assert part is not None
         places = add(part, known.batch[known.offset[day] : known.offset[day + 1]])
         settled.append((places[part.closed], part.settled))
+        timed.append(part.timed)
+    rest = np.flatnonzero(~np.concatenate(timed)) + runs.start
+    observed += _observed(known, rest, edges, layout)
     cells = merge(join(all_cells), layout.size)
     return Part(
         groups=groups,
@@ -214,13 +220,12 @@ def _runs(known: Stitched, days: range) -> slice:
 
 def _layout(
     known: Stitched,
-    days: range,
+    runs: slice,
     calendar: Calendar,
     groups: list[tuple[str | None, ...]],
     waiting: Part | None,
 ) -> tuple[Ints, Layout]:
-    """Lay out all that the label runs of some days touch, and what waits."""
-    runs = _runs(known, days)
+    """Lay out all that some label runs touch, and what waits."""
     start, end, group = known.run_start[runs], known.run_end[runs], known.run_group[runs]
     first, last = int(start.min(initial=BEYOND)), int(end.max(initial=-BEYOND))
     if waiting is not None:
@@ -252,10 +257,13 @@ def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until
     occurs = np.zeros(len(known.groups), dtype=np.bool_)
     occurs[known.run_group[runs]] = True
     group = np.flatnonzero(occurs)
+    edge = known.run_edge[runs]
+    until = np.where(known.first_terminal[edge] == NEVER, BEYOND, known.first_terminal[edge])
     return Plan(
         groups=[known.groups[number] for number in group.tolist()],
         run_row=known.run_row[runs],
         run_group=(np.cumsum(occurs) - 1)[known.run_group[runs]],
+        run_until=np.where(claimed[edge], until, -BEYOND),
         claimed=claimed[here],
         start=np.where(claimed, known.start, known.end)[here],
         free_from=free_from[group],
@@ -263,9 +271,8 @@ def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until
     )
 
 
-def _observed(known: Stitched, days: range, edges: Ints, layout: Layout) -> Ints:
-    """Sum the time in which batches were active, up to their last observation."""
-    runs = _runs(known, days)
+def _observed(known: Stitched, runs: Ints, edges: Ints, layout: Layout) -> Ints:
+    """Sum the time in which batches were active in some label runs, up to their last observation."""
     edge, start, stop = known.run_edge[runs], known.run_start[runs], known.run_end[runs]
     ended = known.first_terminal[edge]
     stop = np.where(ended == NEVER, stop, np.minimum(stop, ended))
