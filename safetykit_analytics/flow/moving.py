@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no_spans
+from safetykit_analytics.flow.apart import seen_once, without
 from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, columns_of, keep_memory
-from safetykit_analytics.flow.between import Between, Window, between_days
+from safetykit_analytics.flow.between import Between, Window, links_of
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.day import Calendar, How, Settle, bounds_of
 from safetykit_analytics.flow.edges import Edges, no_edges
@@ -111,7 +112,7 @@ def _move(
     visited = visits(partitions, how, executor)
     total, queue = _Total(), list[Visited]()
     past, waiting, ahead = no_edges(how.labels), None, 0
-    first, last, as_of = BEYOND, -BEYOND, -BEYOND
+    first, last = BEYOND, -BEYOND
     # Instants before which all days have left, and before which all buckets are final.
     left = until = -BEYOND
     while True:
@@ -119,29 +120,36 @@ def _move(
         is_last = not _fill(queue, visited, longest, max(SHORTEST, 2 * ahead), most)
         ahead = 0 if is_last else min(AHEAD, _n_days(queue) // 2)
         n_leave = sum(_n_days(queue[at:]) >= ahead for at in range(1, len(queue) + 1))
-        parts = [past, *(some.edges for some in queue)]
-        known = stitch(list(parts), how.labels)
-        window = Window(known, [None, *(some.days for some in queue)], [None, *(some.work for some in queue)])
-        links = between_days(window)
-        _check(window, links[1], past, 1 + n_old, left, total)
-        first = min(first, int(known.run_start.min(initial=BEYOND)))
-        last = max(last, int(known.run_end.max(initial=-BEYOND)))
-        as_of = max(as_of, int(known.last_t.max(initial=-BEYOND)))
         leaving = range(1, 1 + n_leave)
+        apart = seen_once(queue, past)
+        rest = [_without(some, batches, total) for some, batches in zip(queue, apart, strict=True)]
+        window = _window(past, rest, how)
+        links = links_of(window)
+        if links.wrong[leaving.start : leaving.stop].any():
+            # What is read again is read by what is known of all batches.
+            apart, rest = [some.whole[:0] for some in queue], queue
+            window = _window(past, rest, how)
+            links = links_of(window)
+        known = window.known
+        _check(window, links.between, past, 1 + n_old, left)
+        _check_new(known, known.offset[1 + n_old], _of(queue[n_old:], apart[n_old:]), total)
+        first = min(first, int(known.run_start.min(initial=BEYOND)), *(some.first for some in queue))
+        last = max(last, *(some.last for some in queue))
         part = work_in(window, leaving, how, executor=executor, links=links, waiting=waiting)
         # What led into the days that were known beyond `left` is in by now.
         since, until = until, 2 * BEYOND if is_last else left
         _let_go(part, since, until, how.settle, total)
         if is_last:
             break
-        past, number, gone = _past(known, parts, 1 + n_leave)
+        past, number, gone = _past(known, [past, *(some.edges for some in rest)], 1 + n_leave)
+        ended = [hashes for _, hashes in _of(queue[:n_leave], apart[:n_leave])]
         waiting = _renumbered(_remaining(part, until), number, total)
         left = bounds_of(queue[n_leave].days)[0]
-        total.forgotten.append((left, gone))
+        total.forgotten.append((left, np.sort(np.concatenate([gone, *ended]))))
         queue = queue[n_leave:]
         # Far more than what goes on, and of no use while more days are visited.
-        del parts, known, window, links, part, number, gone
-    as_of = as_of if how.as_of is None else how.as_of
+        del apart, rest, known, window, links, part, number, gone
+    as_of = last if how.as_of is None else how.as_of
     return _whole(total, how.calendar(first, last), known, how, as_of), as_of
 
 
@@ -161,9 +169,19 @@ def _fill(queue: list[Visited], visited: Iterator[Visited], longest: int, shorte
     return False
 
 
-def _check(  # noqa: PLR0917 -- called once, in this order
-    window: Window, between: Between, past: Edges, n_known: int, left: int, total: _Total
-) -> None:
+def _without(visited: Visited, batches: Ints, total: _Total) -> Visited:
+    """Leave batches out; their work has numbers that nobody else will have."""
+    rest = without(visited, batches, total.n_lost)
+    total.n_lost += len(visited.edges.hashes)
+    return rest
+
+
+def _window(past: Edges, queue: list[Visited], how: How) -> Window:
+    known = stitch([past, *(some.edges for some in queue)], how.labels)
+    return Window(known, [None, *(some.days for some in queue)], [None, *(some.work for some in queue)])
+
+
+def _check(window: Window, between: Between, past: Edges, n_known: int, left: int) -> None:
     """Raise if something new concerns what has left the window.
 
     Parameters
@@ -175,23 +193,31 @@ def _check(  # noqa: PLR0917 -- called once, in this order
         Pieces of the window that have been in it before.
     left : int
         Instant before which all days have left.
-    total : _Total
     """
-    known = window.known
     late = (between.to_day >= n_known) & (between.intervals.start < left)
     if late.any():
         raise _Surprise
-    for name, label in known.run_labels.items():
+    for name, label in window.known.run_labels.items():
         # What it did was added as that of a batch without label.
-        if ((past.run_labels[name].codes < 0) & (label.codes[: len(past.ids)] >= 0)).any():
+        if ((past.run_labels[name].codes < 0) & (label.codes[: len(past.hashes)] >= 0)).any():
             raise _Surprise
-    new = np.flatnonzero(known.is_first[known.offset[n_known] :]) + known.offset[n_known]
-    created, hashes = known.created[new], known.hashes[new]
-    for until, gone in total.forgotten:
-        # Nobody observes a batch more than a day before it is created.
-        may = (created == NEVER) | (created < until + DAY_US)
-        if may.any() and np.isin(hashes[may], gone).any():
-            raise _Surprise
+
+
+def _of(queue: list[Visited], apart: list[Ints]) -> list[tuple[Ints, Hashes]]:
+    """Give when batches that are set apart were created, and their hashes."""
+    edges = (some.edges for some in queue)
+    return [(some.created[own], some.hashes[own]) for some, own in zip(edges, apart, strict=True)]
+
+
+def _check_new(known: Stitched, n_known: int, apart: list[tuple[Ints, Hashes]], total: _Total) -> None:
+    """Raise if a batch that is new to the window, by its edge row or set apart, has left it before."""
+    new = np.flatnonzero(known.is_first[n_known:]) + n_known
+    for created, hashes in ((known.created[new], known.hashes[new]), *apart):
+        for until, gone in total.forgotten:
+            # Nobody observes a batch more than a day before it is created.
+            may = (created == NEVER) | (created < until + DAY_US)
+            if may.any() and np.isin(hashes[may], gone).any():
+                raise _Surprise
 
 
 def _let_go(part: Part, since: int, until: int, settle: Settle, total: _Total) -> None:
@@ -285,7 +311,7 @@ def _past(known: Stitched, parts: list[Edges], n_left: int) -> tuple[Edges, Ints
     rows, seen_later = known.order[last], (goes_on & ~follows)[last]
     ended = known.settled[rows] | (known.first_terminal[rows] != NEVER)
     kept = ~ended | seen_later
-    gone = np.sort(known.hashes[rows[~kept]])
+    gone = known.hashes[rows[~kept]]
     rows, ended = rows[kept], ended[kept]
     owner = known.batch[rows]
     number = np.full(len(known.ids), -1, dtype=np.int64)

@@ -40,6 +40,10 @@ class Label:
     codes: Ints
     names: tuple[str, ...]
 
+    def take(self, which: Ints) -> Label:
+        """Give those of some rows."""
+        return Label(self.codes[which], self.names)
+
 
 @dataclass(frozen=True)
 class Rows:

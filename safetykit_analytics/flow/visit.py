@@ -56,11 +56,18 @@ class Visited:
     edges : Edges
     work : DayWork
         By a guess.
+    whole : int64 array
+        Batches that began and ended in these days, if they are not seen on others.
+    first, last : int
+        From where work or activity is known to begin to the last observation.
     """
 
     days: Stretch
     edges: Edges
     work: DayWork
+    whole: Ints
+    first: int
+    last: int
 
 
 @dataclass(frozen=True)
@@ -114,8 +121,12 @@ def _visit(pieces: Sequence[Partition], how: How) -> list[Visited]:
 
 
 def _work(planned: _Planned, how: How) -> Visited:
-    work = work_by(planned.steps, planned.plan, how, planned.guessed)
-    return Visited(planned.days, planned.edges, work)
+    edges, plan = planned.edges, planned.plan
+    work = work_by(planned.steps, plan, how, planned.guessed)
+    is_whole = plan.claimed & (edges.first_terminal != NEVER)
+    is_whole[edges.run_batch[~work.timed]] = False
+    first, last = plan.start.min(initial=BEYOND), edges.last_t.max(initial=-BEYOND)
+    return Visited(planned.days, edges, work, np.flatnonzero(is_whole), int(first), int(last))
 
 
 def _planned(pieces: Sequence[Partition], how: How) -> Iterator[_Planned]:

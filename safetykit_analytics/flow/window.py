@@ -20,12 +20,13 @@ from safetykit_analytics.flow.allocate import (
     spread,
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
-from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
+from safetykit_analytics.flow.between import Links, Window, untouched
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
 from safetykit_analytics.flow.partitions import ordered_map
 from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
     from safetykit_analytics.flow.stitch import Stitched
@@ -107,7 +108,7 @@ def work_in(
     how: How,
     *,
     executor: Executor | None,
-    links: tuple[Flags, Between],
+    links: Links,
     waiting: Part | None = None,
     keep_batches: bool = False,
 ) -> Part:
@@ -121,19 +122,23 @@ def work_in(
     how : How
     executor : Executor or None
         Where days are read again of which the guess was wrong.
-    links : tuple
-        Of `between_days`.
+    links : Links
     waiting : Part, optional
         Its batches have the numbers that they have in the window.
     keep_batches : bool
         Give the work of each batch, also where nothing more can happen.
     """
-    known, (claimed, between) = window.known, links
-    groups = list(known.groups)
-    if waiting is not None:
-        groups += [names for names in waiting.groups if names not in set(groups)]
+    known, between = window.known, links.between
+    plans = _plans(window, days, links)
+    if keep_batches:
+        for plan in plans.values():
+            plan.free_from[:] = BEYOND
+    guessed = [window.days[day] for day in days if day not in plans]
+    others = [part for part in (waiting, *guessed) if part is not None]
+    # What is not stitched has groups of which only its day knows.
+    groups = list(dict.fromkeys([*known.groups, *(names for part in others for names in part.groups)]))
     runs = _runs(known, days)
-    edges, layout = _layout(known, runs, how.calendar, groups, waiting)
+    edges, layout = _layout(known, runs, how.calendar, groups, others)
     mine = np.flatnonzero((between.to_day >= days.start) & (between.to_day < days.stop))
     sums, cells, spans = spread(between.intervals.take(mine), edges, layout)
     n_batches, closed = covering(spans, layout.size), np.zeros(layout.size, dtype=np.bool_)
@@ -147,22 +152,16 @@ def work_in(
         n_batches[places] += part.n_batches
         observed[places] += part.observed
         closed[places] |= part.closed
-        own = part.cells.batch if batch is None else batch[part.cells.batch]
-        all_cells.append(Cells(own, places[part.cells.place], part.cells.work))
+        all_cells.append(Cells(_numbered(part.cells.batch, batch), places[part.cells.place], part.cells.work))
         if len(part.spans.first):
             # A group's buckets stand side by side in both layouts: a range stays a range.
             first = places[part.spans.first]
             stop = first + part.spans.stop - part.spans.first
-            own = part.spans.batch if batch is None else batch[part.spans.batch]
-            all_spans.append(Spans(own, first, stop, part.spans.pace))
+            all_spans.append(Spans(_numbered(part.spans.batch, batch), first, stop, part.spans.pace))
         return places
 
     if waiting is not None:
         add(waiting, None)
-    plans = _plans(window, days, claimed, between)
-    if keep_batches:
-        for plan in plans.values():
-            plan.free_from[:] = BEYOND
     tasks = ((window.pieces[day], plan, how) for day, plan in plans.items())
     again = ordered_map(read_again, tasks, executor)
     timed = [np.zeros(0, dtype=np.bool_)]
@@ -223,31 +222,41 @@ def _layout(
     runs: slice,
     calendar: Calendar,
     groups: list[tuple[str | None, ...]],
-    waiting: Part | None,
+    others: Sequence[DayWork | Part],
 ) -> tuple[Ints, Layout]:
-    """Lay out all that some label runs touch, and what waits."""
+    """Lay out all that some label runs touch, and what has a layout of its own."""
     start, end, group = known.run_start[runs], known.run_end[runs], known.run_group[runs]
     first, last = int(start.min(initial=BEYOND)), int(end.max(initial=-BEYOND))
-    if waiting is not None:
-        inner = waiting.edges[1:-1]
+    for part in others:
+        inner = part.edges[1:-1]
         first, last = min(first, int(inner.min(initial=first))), max(last, int(inner.max(initial=last)))
     edges = calendar(first, last)
     low = first_bucket(edges, start)
     high = np.maximum(last_bucket(edges, end), low)
-    if waiting is not None:
-        own, bucket = _groups_and_buckets(waiting, groups, edges)
-        group, low, high = np.append(group, own), np.append(low, bucket), np.append(high, bucket)
-    return edges, layout_of(group, low, high, len(groups))
+    placed = [_groups_and_buckets(part, groups, edges) for part in others]
+    bucket = [bucket for _, bucket in placed]
+    group = np.concatenate([group, *(group for group, _ in placed)])
+    return edges, layout_of(
+        group, np.concatenate([low, *bucket]), np.concatenate([high, *bucket]), len(groups)
+    )
 
 
-def _plans(window: Window, days: range, claimed: Flags, between: Between) -> dict[int, Plan]:
+def _numbered(own: Ints, batch: Ints | None) -> Ints:
+    """Give batches of a part the numbers that they have among all; those below zero have them already."""
+    if batch is None or not len(own):
+        return own
+    return np.where(own < 0, own, np.append(batch, 0)[np.maximum(own, 0)])
+
+
+def _plans(window: Window, days: range, links: Links) -> dict[int, Plan]:
     """Say what is known of the days that must be read again."""
-    wrong = wrong_guesses(window, claimed, between)
-    if not wrong[days.start : days.stop].any():
+    if not links.wrong[days.start : days.stop].any():
         return {}
-    free_from, free_until = untouched(window, between)
+    free_from, free_until = untouched(window, links.between)
     return {
-        day: _plan(window.known, day, claimed, free_from[day], free_until[day]) for day in days if wrong[day]
+        day: _plan(window.known, day, links.claimed, free_from[day], free_until[day])
+        for day in days
+        if links.wrong[day]
     }
 
 

@@ -147,6 +147,38 @@ def test_every_day_of_an_ordinary_store_is_read_once() -> None:
     assert reads_of(frame_of(fleet(12)), freq="W", tz="Asia/Kolkata") == [1] * 12
 
 
+def stitched(frame: pd.DataFrame) -> list[set[str]]:
+    """Which batches were stitched, window by window, where two days are read together."""
+    batches = []
+
+    def stitch(parts: list[Any], labels: Any) -> Any:
+        batches.append({name for part in parts for name in part.ids.to_pylist()})
+        return moving_stitch(parts, labels)
+
+    moving_stitch = moving.stitch
+    with window(6, 2, together=2), mock.patch.object(moving, "stitch", stitch):
+        cut = ska.rates(days_of(frame))
+    assert_same(cut, ska.rates(frame))
+    return batches
+
+
+def test_only_batches_that_may_concern_other_days_are_stitched() -> None:
+    def batch(name: str, day: int, **end: Any) -> list[dict[str, Any]]:
+        at = MONDAY + day * DAY + 5 * HOUR
+        return [
+            row(name, at + hour * HOUR, 9 * hour, created_at=at, **(end if hour == 3 else {}))
+            for hour in (1, 3)
+        ]
+
+    end = {"batch_status": "SUCCESS"}
+    ends = [some for day in range(10) for some in batch(f"batch_{day}", day, **end)]
+    runs = batch("batch_x", 3)
+    again = [*batch("batch_y", 4, **end), row("batch_y", MONDAY + 7 * DAY, 27, **end)]
+    named_late = [row("batch_z", MONDAY + 8 * DAY + hour * HOUR, policy_id=None, **end) for hour in (2, 3)]
+    found = stitched(frame_of([*ends, *runs, *again, *named_late]))
+    assert set().union(*found) == {"batch_x", "batch_y", "batch_z"}
+
+
 def test_gaps_within_days_together_have_their_own_lengths() -> None:
     gaps = [
         row("batch_x", MONDAY + day * DAY + hour * HOUR, 4 * (10 * day + hour), 10 * day + hour)
