@@ -28,7 +28,15 @@ from safetykit_analytics.flow.observations import Label
 from safetykit_analytics.flow.places import BEYOND, layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
 from safetykit_analytics.flow.visit import Visited, visits
-from safetykit_analytics.flow.window import Part, Work, by_place, settle_at, unobserved_time, work_in
+from safetykit_analytics.flow.window import (
+    Part,
+    Work,
+    by_place,
+    numbered,
+    settle_at,
+    unobserved_time,
+    work_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -111,14 +119,14 @@ def _move(
 ) -> tuple[Work, int]:
     visited = visits(partitions, how, executor)
     total, queue = _Total(), list[Visited]()
-    past, waiting, ahead = no_edges(how.labels), None, 0
+    past, waiting = no_edges(how.labels), None
     first, last = BEYOND, -BEYOND
     # Instants before which all days have left, and before which all buckets are final.
     left = until = -BEYOND
     while True:
         n_old = len(queue)
-        is_last = not _fill(queue, visited, longest, max(SHORTEST, 2 * ahead), most)
-        ahead = 0 if is_last else min(AHEAD, _n_days(queue) // 2)
+        is_last = not _fill(queue, visited, longest, most)
+        ahead = 0 if is_last else _n_ahead(queue)
         n_leave = sum(_n_days(queue[at:]) >= ahead for at in range(1, len(queue) + 1))
         leaving = range(1, 1 + n_leave)
         apart = seen_once(queue, past)
@@ -157,14 +165,22 @@ def _n_days(queue: list[Visited]) -> int:
     return sum(len(some.days.days) for some in queue)
 
 
-def _fill(queue: list[Visited], visited: Iterator[Visited], longest: int, shortest: int, most: float) -> bool:
+def _n_ahead(queue: list[Visited]) -> int:
+    """Say how many days must be known beyond what leaves the window."""
+    return min(AHEAD, _n_days(queue) // 2)
+
+
+def _fill(queue: list[Visited], visited: Iterator[Visited], longest: int, most: float) -> bool:
     """Visit days until the window is long enough; say whether there may be more of them."""
     n_rows, n_days = sum(len(some.edges.ids) for some in queue), _n_days(queue)
+    # All that was known before must leave: what leads into it is taken to be in when the window moves on.
+    n_leave = max(len(queue), 1)
     for some in visited:
         queue.append(some)
         n_rows += len(some.edges.ids)
         n_days += len(some.days.days)
-        if n_days >= longest or (n_days >= shortest and n_rows > most):
+        is_long = n_days >= longest or (n_days >= SHORTEST and n_rows > most)
+        if is_long and _n_days(queue[n_leave:]) >= _n_ahead(queue):
             return True
     return False
 
@@ -276,18 +292,13 @@ def _remaining(part: Part, until: int) -> Part:
 
 def _renumbered(part: Part, number: Ints, total: _Total) -> Part:
     """Give batches the numbers that they will have; those that are forgotten some that nobody will have."""
-    lost = -1 - np.arange(len(number)) - total.n_lost
-
-    def renumber(batch: Ints) -> Ints:
-        known = np.maximum(batch, 0)
-        found = np.where(number[known] >= 0, number[known], lost[known])
-        return np.where(batch >= 0, found, batch)
-
+    number = np.where(number >= 0, number, -1 - np.arange(len(number)) - total.n_lost)
     total.n_lost += len(number)
+    cells, spans = part.cells, part.spans
     return replace(
         part,
-        cells=replace(part.cells, batch=renumber(part.cells.batch)),
-        spans=replace(part.spans, batch=renumber(part.spans.batch)),
+        cells=replace(cells, batch=numbered(cells.batch, number)),
+        spans=replace(spans, batch=numbered(spans.batch, number)),
     )
 
 

@@ -146,22 +146,23 @@ def work_in(
     all_cells, all_spans = [cells], [spans]
     settled: list[tuple[Ints, dict[str, Any]]] = []
 
-    def add(part: DayWork | Part, batch: Ints | None) -> Ints:
+    def add(part: DayWork | Part, number: Ints) -> Ints:
         places = places_in(part, groups, edges, layout)
         sums[:, places] += part.sums
         n_batches[places] += part.n_batches
         observed[places] += part.observed
         closed[places] |= part.closed
-        all_cells.append(Cells(_numbered(part.cells.batch, batch), places[part.cells.place], part.cells.work))
+        batch = numbered(part.cells.batch, number)
+        all_cells.append(Cells(batch, places[part.cells.place], part.cells.work))
         if len(part.spans.first):
             # A group's buckets stand side by side in both layouts: a range stays a range.
             first = places[part.spans.first]
             stop = first + part.spans.stop - part.spans.first
-            all_spans.append(Spans(_numbered(part.spans.batch, batch), first, stop, part.spans.pace))
+            all_spans.append(Spans(numbered(part.spans.batch, number), first, stop, part.spans.pace))
         return places
 
     if waiting is not None:
-        add(waiting, None)
+        add(waiting, known.batch[:0])
     tasks = ((window.pieces[day], plan, how) for day, plan in plans.items())
     again = ordered_map(read_again, tasks, executor)
     timed = [np.zeros(0, dtype=np.bool_)]
@@ -241,11 +242,11 @@ def _layout(
     )
 
 
-def _numbered(own: Ints, batch: Ints | None) -> Ints:
-    """Give batches of a part the numbers that they have among all; those below zero have them already."""
-    if batch is None or not len(own):
+def numbered(own: Ints, number: Ints) -> Ints:
+    """Give batches the numbers that they have elsewhere; those below zero keep theirs."""
+    if not len(number):
         return own
-    return np.where(own < 0, own, np.append(batch, 0)[np.maximum(own, 0)])
+    return np.where(own < 0, own, number[np.maximum(own, 0)])
 
 
 def _plans(window: Window, days: range, links: Links) -> dict[int, Plan]:

@@ -179,6 +179,18 @@ def test_only_batches_that_may_concern_other_days_are_stitched() -> None:
     assert set().union(*found) == {"batch_x", "batch_y", "batch_z"}
 
 
+def test_nothing_has_to_be_stitched() -> None:
+    rows = [
+        row(f"batch_{day}", MONDAY + day * DAY + hour * HOUR, 9 * hour, created_at=MONDAY + day * DAY, **end)
+        for day in range(9)
+        for hour, end in ((2, {}), (4, {"batch_status": "SUCCESS"}))
+    ]
+    frame = frame_of(rows)
+    for freq in ("1h", "W"):
+        with window(4, 2):
+            assert_same(ska.rates(days_of(frame), freq=freq), ska.rates(frame, freq=freq))
+
+
 def test_gaps_within_days_together_have_their_own_lengths() -> None:
     gaps = [
         row("batch_x", MONDAY + day * DAY + hour * HOUR, 4 * (10 * day + hour), 10 * day + hour)
@@ -214,6 +226,18 @@ def test_days_without_rows_change_nothing() -> None:
 def test_a_window_of_the_usual_length_gives_what_one_frame_gives() -> None:
     frame = frame_of(fleet(3 * moving.LONGEST // 2))
     assert_same(ska.rates(days_of(frame)), ska.rates(frame))
+
+
+def test_a_window_may_be_shorter_than_what_is_read_together() -> None:
+    seldom_seen = [
+        row(f"batch_x{day}", MONDAY + (day + later) * DAY + HOUR, 50 * later, 5 * later + day)
+        for day in range(17)
+        for later in (0, 2, 3)
+    ]
+    frame = frame_of(fleet(20) + seldom_seen)
+    for longest, ahead, together in ((4, 7, 8), (4, 2, 3), (2, 2, 5), (6, 3, 2), (7, 3, 2)):
+        with window(longest, ahead, together=together):
+            assert_same(ska.rates(days_of(frame)), ska.rates(frame))
 
 
 def test_a_batch_that_waits_without_a_label_costs_no_second_reading() -> None:
