@@ -232,7 +232,7 @@ def test_a_window_may_be_shorter_than_what_is_read_together() -> None:
     seldom_seen = [
         row(f"batch_x{day}", MONDAY + (day + later) * DAY + HOUR, 50 * later, 5 * later + day)
         for day in range(17)
-        for later in (0, 2, 3)
+        for later in (0, 3, 4)
     ]
     frame = frame_of(fleet(20) + seldom_seen)
     for longest, ahead, together in ((4, 7, 8), (4, 2, 3), (2, 2, 5), (6, 3, 2), (7, 3, 2)):
