@@ -13,6 +13,8 @@ one.
 from __future__ import annotations
 
 import argparse
+import compileall
+import importlib.util
 import json
 import pathlib
 import resource
@@ -238,6 +240,10 @@ def main() -> None:
     if args.run:
         run(args.run, args.store)
         return
+    # As are the peers' modules since they were installed; a checkout's may be compiled at each start.
+    compileall.compile_dir(
+        importlib.util.find_spec("safetykit_analytics").submodule_search_locations[0], quiet=1
+    )
     print(f"a frame of 5,000 observations: {notebook():.1f} ms")
     with tempfile.TemporaryDirectory() as folder:
         store = args.store or folder

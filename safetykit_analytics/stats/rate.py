@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -183,8 +183,8 @@ def cluster_rates(
     np.maximum(deff, 1.0, out=deff)
 
     tail = (1.0 + confidence) / 2.0
-    quantile = np.full(n_groups, ndtri(tail))
-    quantile[clustered] = stdtrit(df[clustered], tail)
+    quantile = np.full(n_groups, scipy.special.ndtri(tail))
+    quantile[clustered] = scipy.special.stdtrit(df[clustered], tail)
     low, high = wilson_at(rate, safe_size / deff, quantile)
     low[took_back] = high[took_back] = np.nan
 
@@ -312,7 +312,7 @@ def wilson(
     if not ((y >= 0.0) & (y <= n)).all():
         raise ValueError("expected 0 ≤ errors ≤ processed")
     safe = np.where(n > 0.0, n, 1.0)
-    return wilson_at(np.where(n > 0.0, y / safe, np.nan), safe, ndtri((1.0 + confidence) / 2.0))
+    return wilson_at(np.where(n > 0.0, y / safe, np.nan), safe, scipy.special.ndtri((1.0 + confidence) / 2.0))
 
 
 def wilson_at(rate: Floats, n: Floats, quantile: Any) -> tuple[Floats, Floats]:
