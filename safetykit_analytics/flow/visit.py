@@ -20,7 +20,6 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Ints, keep_memory, run_bounds, run_starts
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
@@ -42,7 +41,7 @@ _TOGETHER = 8
 _TASKS_AHEAD = 32
 # As many rows are read ahead while the caller is busy, in one piece at least and in four at the most.
 _ROWS_AHEAD = 1 << 19
-# With so many rows in memory, what has been read is reduced before more is.
+# Days with more rows than these are not taken together.
 _ENOUGH = 1 << 18
 
 
@@ -136,16 +135,10 @@ def _planned(pieces: Sequence[Partition], how: How) -> Iterator[_Planned]:
     for n_read, piece in enumerate(pieces, start=1):
         tables.append(piece.read((*EDGE_COLUMNS, *how.labels)))
         n_rows += tables[-1].num_rows
-        _release(tables[-1].num_rows)
-        if n_read == len(pieces) or n_rows >= _ENOUGH:
+        # The next day will have about as many rows as this one.
+        if n_read == len(pieces) or n_rows + tables[-1].num_rows > _ENOUGH:
             yield _plan(Stretch(tuple(pieces[n_read - len(tables) : n_read])), tables, how)
             n_rows = 0
-
-
-def _release(n_rows: int) -> None:
-    """Have Arrow return what it keeps of freed memory, thread by thread: where days are large, much."""
-    if n_rows >= _ENOUGH:
-        pa.default_memory_pool().release_unused()
 
 
 def _plan(days: Stretch, tables: list[Any], how: How) -> _Planned:
@@ -157,7 +150,6 @@ def _plan(days: Stretch, tables: list[Any], how: How) -> _Planned:
     # What was decoded takes more room than all that is made of it.
     rows = replace(rows, table=None)
     del table
-    _release(len(rows.t))
     plan, guessed = _guess(rows, edges, how.labels, bounds_of(days)[0])
     return _Planned(days, edges, plan, steps_of(rows, plan), guessed)
 

@@ -106,7 +106,7 @@ def test_large_days_are_not_in_memory_together_and_only_what_is_asked_for_is_rea
 
     largest = max(one.table.num_rows for one in days)
     with mock.patch.object(Day, "read", columns_read):
-        for enough, sizes in ((10**6, [6]), (largest + 1, [2, 2, 2]), (1, [1] * 6)):
+        for enough, sizes in ((10**6, [6]), (2 * largest, [2, 2, 2]), (1, [1] * 6)):
             with mock.patch.object(visit, "_ENOUGH", enough):
                 planned = list(visit._planned(days, how))
             assert [len(some.days.days) for some in planned] == sizes
