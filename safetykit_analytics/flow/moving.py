@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 # stitched twice against how long a batch may go unseen.
 LONGEST, AHEAD = 48, 7
 # It moves on earlier, with at least so many days, where there are more batches and days than these.
-MANY, SHORTEST = 300_000, 8
+MANY, SHORTEST = 300_000, 9
 
 
 class _Surprise(Exception):  # noqa: N818 -- nothing is wrong with the data, only with what was expected
@@ -166,8 +166,8 @@ def _n_days(queue: list[Visited]) -> int:
 
 
 def _n_ahead(queue: list[Visited]) -> int:
-    """Say how many days must be known beyond what leaves the window."""
-    return min(AHEAD, _n_days(queue) // 2)
+    """Say how many days must be known beyond what leaves the window: one at least, which goes on."""
+    return min(AHEAD, max(_n_days(queue) // 3, 1))
 
 
 def _fill(queue: list[Visited], visited: Iterator[Visited], longest: int, most: float) -> bool:

@@ -20,6 +20,7 @@ from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Ints, keep_memory, run_bounds, run_starts
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
@@ -147,9 +148,11 @@ def _plan(days: Stretch, tables: list[Any], how: How) -> _Planned:
     tables.clear()
     rows = rows_of(table, as_of=how.as_of, labels=how.labels, in_time=True)
     edges = edges_of(rows)
-    # What was decoded takes more room than all that is made of it.
+    # What was decoded takes more room than all that is made of it; Arrow keeps it, thread by thread.
     rows = replace(rows, table=None)
     del table
+    if len(rows.t) > _ENOUGH:
+        pa.default_memory_pool().release_unused()
     plan, guessed = _guess(rows, edges, how.labels, bounds_of(days)[0])
     return _Planned(days, edges, plan, steps_of(rows, plan), guessed)
 
