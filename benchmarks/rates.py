@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import pathlib
 import resource
 import subprocess
@@ -194,6 +195,8 @@ def measure(name: str, folder: str) -> dict[str, float]:
         capture_output=True,
         text=True,
         check=True,
+        # Modules are compiled once and not at every start, as where pip has installed them.
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -245,10 +248,12 @@ def main() -> None:
             from observations import write_store
 
             write_store(folder, args.rows, days=args.days, every_min=args.every_min)
-        results = {name: measure(name, store) for name in RUNS}
+        # In turn, so that a slow minute of the machine is everybody's.
+        rounds = [{name: measure(name, store) for name in RUNS} for _ in range(3)]
         processes(store)
+    results = {name: min((found[name] for found in rounds), key=lambda one: one["wall"]) for name in RUNS}
     base = results["safetykit-analytics"]
-    print("| what | seconds | CPU seconds | peak MB | ours / theirs |")
+    print("| what, best of three | seconds | CPU seconds | peak MB | ours / theirs |")
     print("| --- | --- | --- | --- | --- |")
     for name, found in results.items():
         agrees = abs(found["total"] - base["total"]) <= 1e-9 * base["total"] and found["rows"] == base["rows"]

@@ -17,7 +17,7 @@ from safetykit_analytics.flow.places import BEYOND
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.observations import Rows
-    from safetykit_analytics.flow.partitions import Partition
+    from safetykit_analytics.flow.partitions import Partition, Stretch
     from safetykit_analytics.flow.stitch import Stitched
 
 
@@ -28,14 +28,14 @@ class Window:
     Attributes
     ----------
     known : Stitched
-    pieces : list of Partition, Rows or None
+    pieces : list of Partition, Stretch, Rows or None
         None stands for all that came before, of which `known` has one edge row for each batch.
     days : list of DayWork or None
         The work of each piece by a guess, if there was one.
     """
 
     known: Stitched
-    pieces: list[Partition | Rows | None]
+    pieces: list[Partition | Stretch | Rows | None]
     days: list[DayWork | None]
 
     def bounds(self) -> Ints:
@@ -67,14 +67,32 @@ class Between:
     starts_inside: Flags
 
 
-def between_days(window: Window) -> tuple[Flags, Between]:
-    """Say which edge rows are a batch's first with all before it in the same partition, and list the rest.
+@dataclass(frozen=True)
+class Links:
+    """What the partitions of a window tell of one another.
 
-    Returns
-    -------
+    Attributes
+    ----------
     claimed : bool array, one per edge row
+        A batch's first, with all before it in the same partition.
     between : Between
+    wrong : bool array, one per partition
+        It must be read again: there was no guess, or a wrong one.
     """
+
+    claimed: Flags
+    between: Between
+    wrong: Flags
+
+
+def links_of(window: Window) -> Links:
+    """Say what the partitions of a window tell of one another."""
+    claimed, between = _between_days(window)
+    return Links(claimed, between, _wrong_guesses(window, claimed, between))
+
+
+def _between_days(window: Window) -> tuple[Flags, Between]:
+    """Say which edge rows are a batch's first with all before it in the same partition, and list the rest."""
     known, bounds = window.known, window.bounds()
     day = np.repeat(np.arange(len(bounds)), np.diff(known.offset))
     claimed = known.is_first & (known.created != NEVER) & (known.start >= bounds[day, 0])
@@ -87,7 +105,7 @@ def between_days(window: Window) -> tuple[Flags, Between]:
     return claimed, Between(intervals, day[rows], from_day, (from_day >= 0) & (start < bounds[from_day, 1]))
 
 
-def wrong_guesses(window: Window, claimed: Flags, between: Between) -> Flags:
+def _wrong_guesses(window: Window, claimed: Flags, between: Between) -> Flags:
     """Say which partitions must be read again: those of which there was no guess, or a wrong one."""
     known = window.known
     number = {names: group for group, names in enumerate(known.groups)}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.allocate import (
+    CANCELLED,
     N_SUMS,
     Cells,
     Intervals,
@@ -29,22 +30,23 @@ from safetykit_analytics.flow.allocate import (
 from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
-from safetykit_analytics.flow.partitions import FramePartition
-from safetykit_analytics.flow.places import BEYOND, Layout, first_bucket, last_bucket, layout_of
+from safetykit_analytics.flow.partitions import FramePartition, Stretch
+from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
 
 # Intervals that are spread at a time: few, so that arrays are small, and so many that two threads seldom wait
 # for one another.
-_BLOCK = 1 << 16
+_BLOCK = 1 << 17
 # Cells that are settled at a time.
-_CELLS = 1 << 16
+_CELLS = 1 << 17
 
 #: From the first and the last instant of interest to bucket edges, with guards.
 Calendar = Callable[[int, int], Ints]
 #: What is made of the work of single batches once all that falls into a bucket is known: from sums of shape
-#: (9, k), and a function that gives the batches of some of these k places, to arrays of length k.
+#: (9, k), and a function that gives success and error of the batches of some of these k places, to arrays of
+#: length k.
 Settle = Callable[[Floats, Callable[[Flags], Cells]], dict[str, Any]]
 
 
@@ -77,6 +79,9 @@ class Plan:
     groups : list of tuples of str or None
     run_row, run_group : integer arrays, shape (r,)
         Row at which each label run starts, and its group.
+    run_until : int64 array, shape (r,)
+        Until when the batch was active, as far as it is known: its first terminal observation, BEYOND if
+        there was none. -BEYOND where this partition cannot tell how long it was.
     claimed : bool array, shape (m,)
         The batch was never observed before: what it had done then is this partition's.
     start : int64 array, shape (m,)
@@ -88,6 +93,7 @@ class Plan:
     groups: list[tuple[str | None, ...]]
     run_row: Ints
     run_group: Ints
+    run_until: Ints
     claimed: Flags
     start: Ints
     free_from: Ints
@@ -127,6 +133,8 @@ class DayWork:
     sums : float64 array, shape (9, places)
     n_batches : int64 array
         Distinct batches; at places that are not closed without those of `cells`.
+    observed : int64 array
+        Microseconds in which batches were active, in label runs that are `timed`.
     closed : bool array
         Nothing of another partition touches the place.
     settled : dict of arrays, of the length of the closed places
@@ -134,6 +142,8 @@ class DayWork:
         Of places that are not closed; batches count as in the rows of the partition.
     claimed : bool array, shape (m,)
         As in the plan.
+    timed : bool array, shape (r,)
+        Label runs of which the plan says until when they were active.
     unsure_run, unsure_group : int64 arrays
         Label runs with work whose label is a guess, and their group.
     closed_from, closed_until : int64 arrays, shape (groups,)
@@ -145,11 +155,13 @@ class DayWork:
     layout: Layout
     sums: Floats
     n_batches: Ints
+    observed: Ints
     closed: Flags
     settled: dict[str, Any]
     cells: Cells
     spans: Spans
     claimed: Flags
+    timed: Flags
     unsure_run: Ints
     unsure_group: Ints
     closed_from: Ints
@@ -165,6 +177,8 @@ def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
     settle: Settle, places: Ints, sums: Floats, cells: Cells, spans: Spans, bucket_length: Ints
 ) -> dict[str, Any]:
     """Settle some places of which all is known, as many at a time as have about a block of cells."""
+    cells = Cells(cells.batch, cells.place, cells.work[:CANCELLED])
+    spans = Spans(spans.batch, spans.first, spans.stop, spans.pace[:CANCELLED])
 
     def settled(places: Ints) -> dict[str, Any]:
         def batches(wanted: Flags) -> Cells:
@@ -178,20 +192,22 @@ def settled_at(  # noqa: PLR0917 -- what the places are, and all that is there
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def read_again(source: Partition | Rows, plan: Plan, how: How) -> DayWork:
+def read_again(source: Partition | Stretch | Rows, plan: Plan, how: How) -> DayWork:
     """Read one partition and reduce it to its work by what is known of it."""
     begin, end = bounds_of(source)
     free_from, free_until = np.maximum(plan.free_from, begin), np.minimum(plan.free_until, end)
     if not isinstance(source, Rows):
-        source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), is_sorted=True)
+        source = rows_of(source.read(BARE_COLUMNS), as_of=how.as_of, labels=(), in_time=True)
     plan = replace(plan, free_from=free_from, free_until=free_until)
     return work_by(steps_of(source, plan), plan, how, np.zeros(0, dtype=np.int64))
 
 
-def bounds_of(piece: Partition | Rows) -> tuple[int, int]:
+def bounds_of(piece: Partition | Stretch | Rows) -> tuple[int, int]:
     """Give the instants between which a partition has all observations."""
     if isinstance(piece, (Rows, FramePartition)):
         return -BEYOND, BEYOND
+    if isinstance(piece, Stretch):
+        return bounds_of(piece.days[0])[0], bounds_of(piece.days[-1])[1]
     midnight = (piece.date - dt.date(1970, 1, 1)).days * DAY_US
     return midnight, midnight + DAY_US
 
@@ -232,7 +248,8 @@ def work_by(steps: Steps, plan: Plan, how: How, guessed: Ints) -> DayWork:
     """Reduce observations to their work; the label of the `guessed` label runs is not sure."""
     unsure = guessed[steps.has_work[guessed]]
     edges = how.calendar(int(plan.start.min(initial=BEYOND)), int(steps.run_end.max(initial=-BEYOND)))
-    layout = _layout(steps, plan, edges)
+    timed = plan.run_until > -BEYOND
+    layout = _layout(steps, plan, np.flatnonzero(steps.has_work | timed), edges)
     bucket, group = layout.buckets(), layout.groups()
     sums, cells, spans = _spread(steps.intervals, edges, layout)
     if len(plan.run_row) > len(plan.start):
@@ -252,11 +269,15 @@ def work_by(steps: Steps, plan: Plan, how: How, guessed: Ints) -> DayWork:
         layout=layout,
         sums=sums,
         n_batches=n_batches,
+        observed=add_time(
+            steps.run_start, np.minimum(steps.run_end, plan.run_until), plan.run_group, edges, layout
+        ),
         closed=closed,
         settled=settled_at(how.settle, np.flatnonzero(closed), sums, cells, spans, np.diff(edges)[bucket]),
         cells=cells.take(np.flatnonzero(is_open[cells.place])),
         spans=spans.take(before[spans.stop] > before[spans.first]),
         claimed=plan.claimed,
+        timed=timed,
         unsure_run=unsure,
         unsure_group=plan.run_group[unsure],
         closed_from=closed_from,
@@ -278,9 +299,8 @@ def _spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, 
     return sums, join(all_cells), join_spans(all_spans)
 
 
-def _layout(steps: Steps, plan: Plan, edges: Ints) -> Layout:
-    """Lay out the buckets of the label runs that have work."""
-    runs = np.flatnonzero(steps.has_work)
+def _layout(steps: Steps, plan: Plan, runs: Ints, edges: Ints) -> Layout:
+    """Lay out the buckets of some label runs."""
     low = first_bucket(edges, steps.run_start[runs])
     high = np.maximum(last_bucket(edges, steps.run_end[runs]), low)
     return layout_of(plan.run_group[runs], low, high, len(plan.groups))

@@ -6,7 +6,7 @@ picklable, and enough to know every interval that crosses from one day into anot
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,6 +65,29 @@ class Edges:
     weights: Floats
     state: dict[str, Any] = field(default_factory=dict)
 
+    def take(self, batches: Ints) -> Edges:
+        """Give those of some batches, ascending; without state."""
+        is_own = np.zeros(len(self.hashes), dtype=np.bool_)
+        is_own[batches] = True
+        runs = np.flatnonzero(is_own[self.run_batch])
+        number: Any = np.cumsum(is_own, dtype=np.int32) - 1
+        return replace(
+            self,
+            ids=self.ids.take(pa.array(batches)),
+            hashes=self.hashes[batches],
+            first_t=self.first_t[batches],
+            last_t=self.last_t[batches],
+            first_counts=columns_of(self.first_counts, batches),
+            last_counts=columns_of(self.last_counts, batches),
+            created=self.created[batches],
+            first_terminal=self.first_terminal[batches],
+            run_batch=number[self.run_batch[runs]],
+            run_row=self.run_row[runs],
+            run_start=self.run_start[runs],
+            run_labels={name: label.take(runs) for name, label in self.run_labels.items()},
+            state={},
+        )
+
 
 def no_edges(labels: tuple[str, ...]) -> Edges:
     """Give the edges of nothing."""
@@ -104,7 +127,7 @@ def read_edges(
     """Read one partition and reduce it to its edges."""
     if not isinstance(source, Rows):
         columns = (*EDGE_COLUMNS, *labels, *(STATE_COLUMNS if state else ()))
-        source = rows_of(source.read(columns), as_of=as_of, labels=labels, is_sorted=True)
+        source = rows_of(source.read(columns), as_of=as_of, labels=labels, in_time=True)
     return edges_of(source, lengths, state=state)
 
 

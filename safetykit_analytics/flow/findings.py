@@ -138,7 +138,7 @@ def read_findings(source: Partition | Rows, as_of: int | None, settled: Any) -> 
     """Read one partition and list what is odd in it, by the batches of that partition."""
     if not isinstance(source, Rows):
         columns = (*EDGE_COLUMNS, *LABELS, "batch_count", "pending_count", "batch_status")
-        source = rows_of(source.read(columns), as_of=as_of, is_sorted=True)
+        source = rows_of(source.read(columns), as_of=as_of, in_time=True)
     rows, n = source, len(source.t)
     batch = rows.batch
     every = np.arange(n)

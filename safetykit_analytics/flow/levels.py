@@ -175,7 +175,7 @@ def _read_changes(
     """Read one partition and spread how pending changed between its observations."""
     if not isinstance(source, Rows):
         table = source.read((*EDGE_COLUMNS, "pending_count"))
-        source = rows_of(table, as_of=as_of, labels=(), is_sorted=True)
+        source = rows_of(table, as_of=as_of, labels=(), in_time=True)
     rows, (run_row, run_group) = source, runs
     n = len(rows.t)
     pending = rows.take("pending_count", np.arange(n)).to_numpy()

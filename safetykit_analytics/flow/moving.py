@@ -17,17 +17,26 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no_spans
+from safetykit_analytics.flow.apart import seen_once, without
 from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, columns_of, keep_memory
-from safetykit_analytics.flow.between import Between, Window, between_days
+from safetykit_analytics.flow.between import Between, Window, links_of
 from safetykit_analytics.flow.calendar import DAY_US
-from safetykit_analytics.flow.day import Calendar, DayWork, How, Settle, bounds_of
+from safetykit_analytics.flow.day import Calendar, How, Settle, bounds_of
 from safetykit_analytics.flow.edges import Edges, no_edges
 from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.flow.observations import Label
 from safetykit_analytics.flow.places import BEYOND, layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
-from safetykit_analytics.flow.visit import visits
-from safetykit_analytics.flow.window import Part, Work, by_place, settle_at, unobserved_time, work_in
+from safetykit_analytics.flow.visit import Visited, visits
+from safetykit_analytics.flow.window import (
+    Part,
+    Work,
+    by_place,
+    numbered,
+    settle_at,
+    unobserved_time,
+    work_in,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,9 +47,9 @@ if TYPE_CHECKING:
 
 # Days that the window holds at the most, and those of them that must be known beyond what leaves it: what is
 # stitched twice against how long a batch may go unseen.
-LONGEST, AHEAD = 32, 7
+LONGEST, AHEAD = 48, 7
 # It moves on earlier, with at least so many days, where there are more batches and days than these.
-MANY, SHORTEST = 250_000, 8
+MANY, SHORTEST = 300_000, 9
 
 
 class _Surprise(Exception):  # noqa: N818 -- nothing is wrong with the data, only with what was expected
@@ -108,68 +117,87 @@ def work_of_store(
 def _move(
     partitions: Sequence[Partition], how: How, executor: Executor | None, longest: int, most: float
 ) -> tuple[Work, int]:
-    visited = zip(partitions, visits(partitions, how, executor), strict=True)
-    total, queue = _Total(), list[_Visited]()
-    past, waiting, ahead = no_edges(how.labels), None, 0
-    first, last, as_of = BEYOND, -BEYOND, -BEYOND
+    visited = visits(partitions, how, executor)
+    total, queue = _Total(), list[Visited]()
+    past, waiting = no_edges(how.labels), None
+    first, last = BEYOND, -BEYOND
     # Instants before which all days have left, and before which all buckets are final.
     left = until = -BEYOND
     while True:
         n_old = len(queue)
-        is_last = not _fill(queue, visited, longest, max(SHORTEST, 2 * ahead), most)
-        ahead = 0 if is_last else min(AHEAD, len(queue) // 2)
-        n_leave = len(queue) - ahead
-        parts = [past, *(day.edges for day in queue)]
-        known = stitch(list(parts), how.labels)
-        window = Window(known, [None, *(day.piece for day in queue)], [None, *(day.work for day in queue)])
-        links = between_days(window)
-        _check(window, links[1], past, 1 + n_old, left, total)
-        first = min(first, int(known.run_start.min(initial=BEYOND)))
-        last = max(last, int(known.run_end.max(initial=-BEYOND)))
-        as_of = max(as_of, int(known.last_t.max(initial=-BEYOND)))
+        is_last = not _fill(queue, visited, longest, most)
+        ahead = 0 if is_last else _n_ahead(queue)
+        n_leave = sum(_n_days(queue[at:]) >= ahead for at in range(1, len(queue) + 1))
         leaving = range(1, 1 + n_leave)
+        apart = seen_once(queue, past)
+        rest = [_without(some, batches, total) for some, batches in zip(queue, apart, strict=True)]
+        window = _window(past, rest, how)
+        links = links_of(window)
+        if links.wrong[leaving.start : leaving.stop].any():
+            # What is read again is read by what is known of all batches.
+            apart, rest = [some.whole[:0] for some in queue], queue
+            window = _window(past, rest, how)
+            links = links_of(window)
+        known = window.known
+        _check(window, links.between, past, 1 + n_old, left)
+        _check_new(known, known.offset[1 + n_old], _of(queue[n_old:], apart[n_old:]), total)
+        first = min(first, int(known.run_start.min(initial=BEYOND)), *(some.first for some in queue))
+        last = max(last, *(some.last for some in queue))
         part = work_in(window, leaving, how, executor=executor, links=links, waiting=waiting)
         # What led into the days that were known beyond `left` is in by now.
         since, until = until, 2 * BEYOND if is_last else left
         _let_go(part, since, until, how.settle, total)
         if is_last:
             break
-        past, number, gone = _past(known, parts, 1 + n_leave)
+        past, number, gone = _past(known, [past, *(some.edges for some in rest)], 1 + n_leave)
+        ended = [hashes for _, hashes in _of(queue[:n_leave], apart[:n_leave])]
         waiting = _renumbered(_remaining(part, until), number, total)
-        left = bounds_of(queue[n_leave].piece)[0]
-        total.forgotten.append((left, gone))
+        left = bounds_of(queue[n_leave].days)[0]
+        total.forgotten.append((left, np.sort(np.concatenate([gone, *ended]))))
         queue = queue[n_leave:]
-    as_of = as_of if how.as_of is None else how.as_of
+        # Far more than what goes on, and of no use while more days are visited.
+        del apart, rest, known, window, links, part, number, gone
+    as_of = last if how.as_of is None else how.as_of
     return _whole(total, how.calendar(first, last), known, how, as_of), as_of
 
 
-@dataclass(frozen=True)
-class _Visited:
-    piece: Partition
-    edges: Edges
-    work: DayWork
+def _n_days(queue: list[Visited]) -> int:
+    return sum(len(some.days.days) for some in queue)
 
 
-def _fill(
-    queue: list[_Visited],
-    visited: Iterator[tuple[Partition, tuple[Edges, DayWork]]],
-    longest: int,
-    shortest: int,
-    most: float,
-) -> bool:
+def _n_ahead(queue: list[Visited]) -> int:
+    """Say how many days must be known beyond what leaves the window: one at least, which goes on."""
+    return min(AHEAD, max(_n_days(queue) // 3, 1))
+
+
+def _fill(queue: list[Visited], visited: Iterator[Visited], longest: int, most: float) -> bool:
     """Visit days until the window is long enough; say whether there may be more of them."""
-    n_rows = sum(len(day.edges.ids) for day in queue)
-    for piece, (edges, work) in visited:
-        queue.append(_Visited(piece, edges, work))
-        n_rows += len(edges.ids)
-        if len(queue) >= longest or (len(queue) >= shortest and n_rows > most):
+    n_rows, n_days = sum(len(some.edges.ids) for some in queue), _n_days(queue)
+    # All that was known before must leave: what leads into it is taken to be in when the window moves on.
+    n_leave = max(len(queue), 1)
+    for some in visited:
+        queue.append(some)
+        n_rows += len(some.edges.ids)
+        n_days += len(some.days.days)
+        is_long = n_days >= longest or (n_days >= SHORTEST and n_rows > most)
+        if is_long and _n_days(queue[n_leave:]) >= _n_ahead(queue):
             return True
     return False
 
 
-def _check(  # noqa: PLR0917 -- called once, in this order
-    window: Window, between: Between, past: Edges, n_known: int, left: int, total: _Total
-) -> None:
+def _without(visited: Visited, batches: Ints, total: _Total) -> Visited:
+    """Leave batches out; their work has numbers that nobody else will have."""
+    rest = without(visited, batches, total.n_lost)
+    total.n_lost += len(visited.edges.hashes)
+    return rest
+
+
+def _window(past: Edges, queue: list[Visited], how: How) -> Window:
+    known = stitch([past, *(some.edges for some in queue)], how.labels)
+    return Window(known, [None, *(some.days for some in queue)], [None, *(some.work for some in queue)])
+
+
+def _check(window: Window, between: Between, past: Edges, n_known: int, left: int) -> None:
     """Raise if something new concerns what has left the window.
 
     Parameters
@@ -181,23 +209,31 @@ def _check(  # noqa: PLR0917 -- called once, in this order
         Pieces of the window that have been in it before.
     left : int
         Instant before which all days have left.
-    total : _Total
     """
-    known = window.known
     late = (between.to_day >= n_known) & (between.intervals.start < left)
     if late.any():
         raise _Surprise
-    for name, label in known.run_labels.items():
+    for name, label in window.known.run_labels.items():
         # What it did was added as that of a batch without label.
-        if ((past.run_labels[name].codes < 0) & (label.codes[: len(past.ids)] >= 0)).any():
+        if ((past.run_labels[name].codes < 0) & (label.codes[: len(past.hashes)] >= 0)).any():
             raise _Surprise
-    new = np.flatnonzero(known.is_first[known.offset[n_known] :]) + known.offset[n_known]
-    created, hashes = known.created[new], known.hashes[new]
-    for until, gone in total.forgotten:
-        # Nobody observes a batch more than a day before it is created.
-        may = (created == NEVER) | (created < until + DAY_US)
-        if may.any() and np.isin(hashes[may], gone).any():
-            raise _Surprise
+
+
+def _of(queue: list[Visited], apart: list[Ints]) -> list[tuple[Ints, Hashes]]:
+    """Give when batches that are set apart were created, and their hashes."""
+    edges = (some.edges for some in queue)
+    return [(some.created[own], some.hashes[own]) for some, own in zip(edges, apart, strict=True)]
+
+
+def _check_new(known: Stitched, n_known: int, apart: list[tuple[Ints, Hashes]], total: _Total) -> None:
+    """Raise if a batch that is new to the window, by its edge row or set apart, has left it before."""
+    new = np.flatnonzero(known.is_first[n_known:]) + n_known
+    for created, hashes in ((known.created[new], known.hashes[new]), *apart):
+        for until, gone in total.forgotten:
+            # Nobody observes a batch more than a day before it is created.
+            may = (created == NEVER) | (created < until + DAY_US)
+            if may.any() and np.isin(hashes[may], gone).any():
+                raise _Surprise
 
 
 def _let_go(part: Part, since: int, until: int, settle: Settle, total: _Total) -> None:
@@ -256,18 +292,13 @@ def _remaining(part: Part, until: int) -> Part:
 
 def _renumbered(part: Part, number: Ints, total: _Total) -> Part:
     """Give batches the numbers that they will have; those that are forgotten some that nobody will have."""
-    lost = -1 - np.arange(len(number)) - total.n_lost
-
-    def renumber(batch: Ints) -> Ints:
-        known = np.maximum(batch, 0)
-        found = np.where(number[known] >= 0, number[known], lost[known])
-        return np.where(batch >= 0, found, batch)
-
+    number = np.where(number >= 0, number, -1 - np.arange(len(number)) - total.n_lost)
     total.n_lost += len(number)
+    cells, spans = part.cells, part.spans
     return replace(
         part,
-        cells=replace(part.cells, batch=renumber(part.cells.batch)),
-        spans=replace(part.spans, batch=renumber(part.spans.batch)),
+        cells=replace(cells, batch=numbered(cells.batch, number)),
+        spans=replace(spans, batch=numbered(spans.batch, number)),
     )
 
 
@@ -291,7 +322,7 @@ def _past(known: Stitched, parts: list[Edges], n_left: int) -> tuple[Edges, Ints
     rows, seen_later = known.order[last], (goes_on & ~follows)[last]
     ended = known.settled[rows] | (known.first_terminal[rows] != NEVER)
     kept = ~ended | seen_later
-    gone = np.sort(known.hashes[rows[~kept]])
+    gone = known.hashes[rows[~kept]]
     rows, ended = rows[kept], ended[kept]
     owner = known.batch[rows]
     number = np.full(len(known.ids), -1, dtype=np.int64)

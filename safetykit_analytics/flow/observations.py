@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, narrowest, run_starts
+from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, narrowest, run_bounds, run_starts
 from safetykit_analytics.schema import TIE_BREAKERS
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ class Label:
 
     codes: Ints
     names: tuple[str, ...]
+
+    def take(self, which: Ints) -> Label:
+        """Give those of some rows."""
+        return Label(self.codes[which], self.names)
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,7 @@ def rows_of(
     *,
     as_of: int | None = None,
     labels: Sequence[str] = LABELS,
-    is_sorted: bool = False,
-    apart: bool = False,
+    in_time: bool = False,
 ) -> Rows:
     """Sort observations if they are not, drop duplicate keys, leave out what is later than `as_of`.
 
@@ -103,14 +106,12 @@ def rows_of(
         Microseconds since 1970, UTC.
     labels : sequence of str
         Label columns to read.
-    is_sorted : bool
-        The table is known to be sorted, each key once.
-    apart : bool
-        The chunks of ``batch_id`` are several sorted tables end to end: in each of them every batch is new.
+    in_time : bool
+        The rows of each batch are known to be in order of time, each key once, as in the days of a store.
     """
-    batch, ids = _encode_apart(table.column("batch_id")) if apart else _encode(table.column("batch_id"))
+    batch, ids = _encode(table.column("batch_id"))
     t = instants(table.column("observed_at"))
-    order = _until(t, as_of) if is_sorted else _order(batch, t, as_of, table)
+    order = _by_batch(batch, _until(t, as_of)) if in_time else _order(batch, t, as_of, table)
 
     def ordered(values: Any) -> Any:
         return values if order is None else values[order]
@@ -183,14 +184,6 @@ def _encode(column: Any) -> tuple[Ints, Any]:
     return indices.to_numpy(), array.dictionary
 
 
-def _encode_apart(column: Any) -> tuple[Ints, Any]:
-    """Give codes of a string column without nulls, different ones in each chunk, and what they stand for."""
-    codes, names = zip(*(_encode(chunk) for chunk in column.chunks), strict=True)
-    before = np.cumsum([0, *(len(some) for some in names)]).astype(np.int32)
-    shifted = [some + at for some, at in zip(codes, before, strict=False)]
-    return np.concatenate(shifted), pa.concat_arrays(names)
-
-
 def _label(codes: Ints, names: Any) -> Label:
     texts = names.to_pylist()
     if "" in texts:
@@ -201,6 +194,22 @@ def _label(codes: Ints, names: Any) -> Label:
 def _until(t: Ints, as_of: int | None) -> Ints | None:
     """Give the rows that are not later than `as_of`; None where none is."""
     return np.flatnonzero(t <= as_of) if as_of is not None and len(t) and int(t.max()) > as_of else None
+
+
+def _by_batch(batch: Ints, kept: Ints | None) -> Ints | None:
+    """Give the rows, or those kept, with those of each batch side by side; None where they are so already."""
+    if kept is not None:
+        batch = batch[kept]
+    start, stop = run_bounds(run_starts(batch))
+    own = batch[start]
+    if (own[1:] > own[:-1]).all():
+        return kept
+    # Whole runs move: there are far fewer of them than rows.
+    along = np.argsort(own, kind="stable")
+    start, length = start[along], (stop - start)[along]
+    order: Ints = np.repeat(start - np.cumsum(length) + length, length)
+    order += np.arange(len(batch))
+    return order if kept is None else kept[order]
 
 
 def _order(batch: Ints, t: Ints, as_of: int | None, table: Any) -> Ints | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
+import pyarrow as pa
 
 from safetykit_analytics.flow.calendar import from_us
 from safetykit_analytics.frame import table_from_frame
@@ -62,6 +63,31 @@ class FramePartition:
     def read(self, columns: Sequence[str] | None = None) -> Any:
         """Give the table, which is in memory."""
         return self.table if columns is None else self.table.select(list(columns))
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Days that follow one another, as one partition."""
+
+    days: tuple[Partition, ...]
+
+    def read(self, columns: Sequence[str] | None = None) -> Any:
+        """Read all of them, day by day."""
+        return concat([day.read(columns) for day in self.days])
+
+
+def concat(tables: list[Any]) -> Any:
+    """Put tables end to end; strings may be plain in one and dictionary-encoded in another."""
+    if any(table.schema != tables[0].schema for table in tables):
+        tables = [_encoded(table) for table in tables]
+    return pa.concat_tables(tables)
+
+
+def _encoded(table: Any) -> Any:
+    columns = [
+        column.dictionary_encode() if pa.types.is_string(column.type) else column for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
 
 
 def list_partitions(observations: Any, as_of_date: dt.date | None = None) -> list[Partition]:

@@ -105,23 +105,23 @@ def add_time(start: Ints, stop: Ints, group: Ints, edges: Ints, layout: Layout) 
     int64 array, shape (places,)
     """
     total = np.zeros(layout.size, dtype=np.int64)
-    counts = np.diff(layout.offset)[group]
-    lowest = edges[layout.first[group]]
-    highest = edges[layout.first[group] + counts]
-    start, stop = np.maximum(start, lowest), np.minimum(stop, highest)
-    kept = stop > start
-    start, stop, group = start[kept], stop[kept], group[kept]
+    lowest = edges[layout.first]
+    highest = edges[layout.first + np.diff(layout.offset)]
+    start, stop = np.maximum(start, lowest[group]), np.minimum(stop, highest[group])
+    kept = np.flatnonzero(stop > start)
+    if len(kept) < len(start):
+        start, stop, group = start[kept], stop[kept], group[kept]
     low, high = first_bucket(edges, start), last_bucket(edges, stop)
     base = layout.base(group)
-    same = low == high
-    np.add.at(total, base + low, np.where(same, stop, edges[low + 1]) - start)
-    cross = ~same
-    np.add.at(total, (base + high)[cross], (stop - edges[high])[cross])
-    long = high - low > 1
-    if long.any():
+    left, right = base + low, base + high
+    np.add.at(total, left, np.minimum(stop, edges[1:][low]) - start)
+    cross = np.flatnonzero(right > left)
+    np.add.at(total, right[cross], stop[cross] - edges[high[cross]])
+    long = cross[right[cross] > left[cross] + 1]
+    if len(long):
         change = np.zeros(layout.size + 1, dtype=np.int64)
-        np.add.at(change, (base + low)[long] + 1, 1)
-        np.add.at(change, (base + high)[long], -1)
+        np.add.at(change, left[long] + 1, 1)
+        np.add.at(change, right[long], -1)
         covering = np.cumsum(change[:-1])
         bucket = layout.buckets()
         total += np.where(covering > 0, covering * (edges[bucket + 1] - edges[bucket]), 0)

@@ -20,12 +20,13 @@ from safetykit_analytics.flow.allocate import (
     spread,
 )
 from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
-from safetykit_analytics.flow.between import Between, Window, untouched, wrong_guesses
+from safetykit_analytics.flow.between import Links, Window, untouched
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
 from safetykit_analytics.flow.partitions import ordered_map
 from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
     from safetykit_analytics.flow.stitch import Stitched
@@ -107,7 +108,7 @@ def work_in(
     how: How,
     *,
     executor: Executor | None,
-    links: tuple[Flags, Between],
+    links: Links,
     waiting: Part | None = None,
     keep_batches: bool = False,
 ) -> Part:
@@ -121,53 +122,58 @@ def work_in(
     how : How
     executor : Executor or None
         Where days are read again of which the guess was wrong.
-    links : tuple
-        Of `between_days`.
+    links : Links
     waiting : Part, optional
         Its batches have the numbers that they have in the window.
     keep_batches : bool
         Give the work of each batch, also where nothing more can happen.
     """
-    known, (claimed, between) = window.known, links
-    groups = list(known.groups)
-    if waiting is not None:
-        groups += [names for names in waiting.groups if names not in set(groups)]
-    edges, layout = _layout(known, days, how.calendar, groups, waiting)
+    known, between = window.known, links.between
+    plans = _plans(window, days, links)
+    if keep_batches:
+        for plan in plans.values():
+            plan.free_from[:] = BEYOND
+    guessed = [window.days[day] for day in days if day not in plans]
+    others = [part for part in (waiting, *guessed) if part is not None]
+    # What is not stitched has groups of which only its day knows.
+    groups = list(dict.fromkeys([*known.groups, *(names for part in others for names in part.groups)]))
+    runs = _runs(known, days)
+    edges, layout = _layout(known, runs, how.calendar, groups, others)
     mine = np.flatnonzero((between.to_day >= days.start) & (between.to_day < days.stop))
     sums, cells, spans = spread(between.intervals.take(mine), edges, layout)
     n_batches, closed = covering(spans, layout.size), np.zeros(layout.size, dtype=np.bool_)
+    observed = np.zeros(layout.size, dtype=np.int64)
     all_cells, all_spans = [cells], [spans]
     settled: list[tuple[Ints, dict[str, Any]]] = []
 
-    def add(part: DayWork | Part, batch: Ints | None) -> Ints:
+    def add(part: DayWork | Part, number: Ints) -> Ints:
         places = places_in(part, groups, edges, layout)
         sums[:, places] += part.sums
         n_batches[places] += part.n_batches
+        observed[places] += part.observed
         closed[places] |= part.closed
-        own = part.cells.batch if batch is None else batch[part.cells.batch]
-        all_cells.append(Cells(own, places[part.cells.place], part.cells.work))
+        batch = numbered(part.cells.batch, number)
+        all_cells.append(Cells(batch, places[part.cells.place], part.cells.work))
         if len(part.spans.first):
             # A group's buckets stand side by side in both layouts: a range stays a range.
             first = places[part.spans.first]
             stop = first + part.spans.stop - part.spans.first
-            own = part.spans.batch if batch is None else batch[part.spans.batch]
-            all_spans.append(Spans(own, first, stop, part.spans.pace))
+            all_spans.append(Spans(numbered(part.spans.batch, number), first, stop, part.spans.pace))
         return places
 
-    observed = _observed(known, days, edges, layout)
     if waiting is not None:
-        observed[add(waiting, None)] += waiting.observed
-    plans = _plans(window, days, claimed, between)
-    if keep_batches:
-        for plan in plans.values():
-            plan.free_from[:] = BEYOND
+        add(waiting, known.batch[:0])
     tasks = ((window.pieces[day], plan, how) for day, plan in plans.items())
     again = ordered_map(read_again, tasks, executor)
+    timed = [np.zeros(0, dtype=np.bool_)]
     for day in days:
         part = next(again) if day in plans else window.days[day]
         assert part is not None
         places = add(part, known.batch[known.offset[day] : known.offset[day + 1]])
         settled.append((places[part.closed], part.settled))
+        timed.append(part.timed)
+    rest = np.flatnonzero(~np.concatenate(timed)) + runs.start
+    observed += _observed(known, rest, edges, layout)
     cells = merge(join(all_cells), layout.size)
     return Part(
         groups=groups,
@@ -214,35 +220,44 @@ def _runs(known: Stitched, days: range) -> slice:
 
 def _layout(
     known: Stitched,
-    days: range,
+    runs: slice,
     calendar: Calendar,
     groups: list[tuple[str | None, ...]],
-    waiting: Part | None,
+    others: Sequence[DayWork | Part],
 ) -> tuple[Ints, Layout]:
-    """Lay out all that the label runs of some days touch, and what waits."""
-    runs = _runs(known, days)
+    """Lay out all that some label runs touch, and what has a layout of its own."""
     start, end, group = known.run_start[runs], known.run_end[runs], known.run_group[runs]
     first, last = int(start.min(initial=BEYOND)), int(end.max(initial=-BEYOND))
-    if waiting is not None:
-        inner = waiting.edges[1:-1]
+    for part in others:
+        inner = part.edges[1:-1]
         first, last = min(first, int(inner.min(initial=first))), max(last, int(inner.max(initial=last)))
     edges = calendar(first, last)
     low = first_bucket(edges, start)
     high = np.maximum(last_bucket(edges, end), low)
-    if waiting is not None:
-        own, bucket = _groups_and_buckets(waiting, groups, edges)
-        group, low, high = np.append(group, own), np.append(low, bucket), np.append(high, bucket)
-    return edges, layout_of(group, low, high, len(groups))
+    placed = [_groups_and_buckets(part, groups, edges) for part in others]
+    bucket = [bucket for _, bucket in placed]
+    group = np.concatenate([group, *(group for group, _ in placed)])
+    return edges, layout_of(
+        group, np.concatenate([low, *bucket]), np.concatenate([high, *bucket]), len(groups)
+    )
 
 
-def _plans(window: Window, days: range, claimed: Flags, between: Between) -> dict[int, Plan]:
+def numbered(own: Ints, number: Ints) -> Ints:
+    """Give batches the numbers that they have elsewhere; those below zero keep theirs."""
+    if not len(number):
+        return own
+    return np.where(own < 0, own, number[np.maximum(own, 0)])
+
+
+def _plans(window: Window, days: range, links: Links) -> dict[int, Plan]:
     """Say what is known of the days that must be read again."""
-    wrong = wrong_guesses(window, claimed, between)
-    if not wrong[days.start : days.stop].any():
+    if not links.wrong[days.start : days.stop].any():
         return {}
-    free_from, free_until = untouched(window, between)
+    free_from, free_until = untouched(window, links.between)
     return {
-        day: _plan(window.known, day, claimed, free_from[day], free_until[day]) for day in days if wrong[day]
+        day: _plan(window.known, day, links.claimed, free_from[day], free_until[day])
+        for day in days
+        if links.wrong[day]
     }
 
 
@@ -252,10 +267,13 @@ def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until
     occurs = np.zeros(len(known.groups), dtype=np.bool_)
     occurs[known.run_group[runs]] = True
     group = np.flatnonzero(occurs)
+    edge = known.run_edge[runs]
+    until = np.where(known.first_terminal[edge] == NEVER, BEYOND, known.first_terminal[edge])
     return Plan(
         groups=[known.groups[number] for number in group.tolist()],
         run_row=known.run_row[runs],
         run_group=(np.cumsum(occurs) - 1)[known.run_group[runs]],
+        run_until=np.where(claimed[edge], until, -BEYOND),
         claimed=claimed[here],
         start=np.where(claimed, known.start, known.end)[here],
         free_from=free_from[group],
@@ -263,9 +281,8 @@ def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until
     )
 
 
-def _observed(known: Stitched, days: range, edges: Ints, layout: Layout) -> Ints:
-    """Sum the time in which batches were active, up to their last observation."""
-    runs = _runs(known, days)
+def _observed(known: Stitched, runs: Ints, edges: Ints, layout: Layout) -> Ints:
+    """Sum the time in which batches were active in some label runs, up to their last observation."""
     edge, start, stop = known.run_edge[runs], known.run_start[runs], known.run_end[runs]
     ended = known.first_terminal[edge]
     stop = np.where(ended == NEVER, stop, np.minimum(stop, ended))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.flow.between import Window, between_days
+from safetykit_analytics.flow.between import Window, links_of
 from safetykit_analytics.flow.calendar import from_us
 from safetykit_analytics.flow.day import How, settle_nothing
 from safetykit_analytics.flow.edges import Edges, read_edges
@@ -100,7 +100,7 @@ def work_of(
         range(len(source.pieces)),
         How(source.as_of, (), calendar, settle),
         executor=source.executor,
-        links=between_days(window),
+        links=links_of(window),
         keep_batches=keep_batches,
     )
     rest = settle_at(part, np.flatnonzero(~part.closed), settle)

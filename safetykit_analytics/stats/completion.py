@@ -9,7 +9,7 @@ import bisect
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import ndtri
+import scipy
 
 from safetykit_analytics.stats.rate import check_confidence
 
@@ -161,7 +161,7 @@ def quantile_interval(
     (1.0, inf)
     """
     check_confidence(confidence)
-    level, z = _level(quantile), float(ndtri((1.0 + confidence) / 2.0))
+    level, z = _level(quantile), float(scipy.special.ndtri((1.0 + confidence) / 2.0))
     start, end, event = _durations(lower, upper, is_event)
     starts = np.unique(start)
     share, variance = _s_min(start, end, event, starts, is_after=True)

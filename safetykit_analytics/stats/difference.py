@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.special import ndtri, stdtr, stdtrit
+import scipy
 
 from safetykit_analytics.stats.rate import (
     MIN_DF,
@@ -246,9 +246,9 @@ def _compare(
     se = np.sqrt(variance)
 
     tail = (1.0 + confidence) / 2.0
-    t = stdtrit(df, tail)
+    t = scipy.special.stdtrit(df, tail)
     plain = known & ~estimable
-    v_1, v_2, newcombe_low, newcombe_high = _effective(one, two, plain, ndtri(tail))
+    v_1, v_2, newcombe_low, newcombe_high = _effective(one, two, plain, scipy.special.ndtri(tail))
     low = np.where(plain, newcombe_low, np.maximum(d - t * se, -1.0))
     high = np.where(plain, newcombe_high, np.minimum(d + t * se, 1.0))
     risk = _relative_risk(
@@ -263,8 +263,8 @@ def _compare(
         tail=tail,
     )
 
-    p_value = 2.0 * stdtr(df, -np.abs(d) / se)
-    mde = (t + stdtrit(df, _POWER)) * se
+    p_value = 2.0 * scipy.special.stdtr(df, -np.abs(d) / se)
+    mde = (t + scipy.special.stdtrit(df, _POWER)) * se
     enough = estimable & (np.minimum(one.n_clusters, two.n_clusters) >= MIN_BATCHES)
     enough[estimable] &= df[estimable] >= MIN_DF
     note = np.select(
@@ -342,8 +342,8 @@ def _relative_risk(
     s_1, s_2 = v_1 / p_1**2, v_2 / p_2**2
     # The log of two rates of the same batches can vary less than their difference does, never below nothing.
     variance = np.maximum(s_1 + s_2 - 2.0 * shared_variance / (p_1 * p_2), 0.0)
-    t = stdtrit(_df(one, two, s_1, s_2, shared_df=shared_df, estimable=estimable), tail)
-    spread = np.where(estimable, t, ndtri(tail)) * np.sqrt(variance)
+    t = scipy.special.stdtrit(_df(one, two, s_1, s_2, shared_df=shared_df, estimable=estimable), tail)
+    spread = np.where(estimable, t, scipy.special.ndtri(tail)) * np.sqrt(variance)
     ratio = np.where(has_both, p_2 / p_1, np.nan)
     has_interval = has_both & known
     # Beyond e^±700 there is no double: with so little known the interval is everything.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
 
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -159,15 +159,18 @@ def cluster_rates(
     rate = np.where(ratable & (np.abs(wrong) <= _NO_WORK * work), 0.0, rate)
     rate = np.where(ratable & (np.abs(size - wrong) <= _NO_WORK * work), 1.0, rate)
 
-    noise = _NO_WORK * work[index]
+    noise = (_NO_WORK * work)[index]
     is_counted = np.abs(n) > noise
-    m = np.bincount(index, weights=is_counted, minlength=n_groups).astype(np.int64)
+    m = np.bincount(index[is_counted], minlength=n_groups)
     took_back = np.zeros(n_groups, dtype=np.bool_)
-    took_back[index[n < -noise]] = True
-    estimable = ratable & ~took_back & (m > 1)
-
     # What processed nothing, but turned errors into successes, adds to the variance.
-    parts = estimable[index] & (is_counted if is_plain else is_counted | (np.abs(y) > noise))
+    parts = is_counted
+    if not is_plain:
+        took_back[index[n < -noise]] = True
+        parts = is_counted | (np.abs(y) > noise)
+    estimable = ratable & ~took_back & (m > 1)
+    if not estimable.all():
+        parts &= estimable[index]
     if not parts.all():
         index, y, n = index[parts], y[parts], n[parts]
     variance, df, leverage = _cr2(index, y, n, rate, safe_size)
@@ -180,8 +183,8 @@ def cluster_rates(
     np.maximum(deff, 1.0, out=deff)
 
     tail = (1.0 + confidence) / 2.0
-    quantile = np.full(n_groups, ndtri(tail))
-    quantile[clustered] = stdtrit(df[clustered], tail)
+    quantile = np.full(n_groups, scipy.special.ndtri(tail))
+    quantile[clustered] = scipy.special.stdtrit(df[clustered], tail)
     low, high = wilson_at(rate, safe_size / deff, quantile)
     low[took_back] = high[took_back] = np.nan
 
@@ -216,14 +219,22 @@ def clusters(
 def scores(
     index: NDArray[np.intp], y: Floats, n: Floats, rate: Floats, size: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Each batch's part in the CR2 variance: e = r / (N·√(1-h)), the share h, and b = h/√(1-h).
+    """Each batch's part in the CR2 variance: e = r / (N·√(1-h)), the share h, and b = h/√(1-h)."""
+    residual, h, others = _residuals(index, y, n, rate, size)
+    root = np.sqrt(others)
+    return residual / (size[index] * root), h, h / root
+
+
+def _residuals(
+    index: NDArray[np.intp], y: Floats, n: Floats, rate: Floats, size: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Each batch's residual r, its share h of the group's decisions, and 1 - h.
 
     At most one batch of a group has more than half of its decisions. Its 1 - h and its residual are taken
     from the others: computed directly both would cancel to noise when it has nearly all. The batches of a
     group with any must be at least two that are not zero.
     """
-    total = size[index]
-    h = n / total
+    h = n / size[index]
     residual, others = y - rate[index] * n, 1.0 - h
     most = np.flatnonzero(h > 0.5)
     if len(most):
@@ -233,8 +244,7 @@ def scores(
         rest = np.flatnonzero(has_most[index] & (h <= 0.5))
         residual[most] = -sums(index[rest], residual[rest], len(size))[group]
         others[most] = sums(index[rest], h[rest], len(size))[group]
-    root = np.sqrt(others)
-    return residual / (total * root), h, h / root
+    return residual, h, others
 
 
 def cross_sums(index: NDArray[np.intp], values: Floats, is_most: Flags, n_groups: int) -> Floats:
@@ -252,12 +262,13 @@ def _cr2(
 ) -> tuple[Floats, Floats, Floats]:
     """Variance, degrees of freedom and Σh² of groups with at least two batches; 0, inf and 0 elsewhere."""
     n_groups = len(size)
-    e, h, b = scores(index, y, n, rate, size)
-    leverage = sums(index, h**2, n_groups)
-    denominator = leverage + cross_sums(index, b**2, h > 0.5, n_groups)
+    residual, h, others = _residuals(index, y, n, rate, size)
+    square = h**2
+    leverage = sums(index, square, n_groups)
+    denominator = leverage + cross_sums(index, square / others, h > 0.5, n_groups)
     df = np.full(n_groups, np.inf)
     np.divide(1.0, denominator, out=df, where=leverage > 0.0)
-    return sums(index, e**2, n_groups), df, leverage
+    return sums(index, residual**2 / others, n_groups) / size**2, df, leverage
 
 
 def wilson(
@@ -301,7 +312,7 @@ def wilson(
     if not ((y >= 0.0) & (y <= n)).all():
         raise ValueError("expected 0 ≤ errors ≤ processed")
     safe = np.where(n > 0.0, n, 1.0)
-    return wilson_at(np.where(n > 0.0, y / safe, np.nan), safe, ndtri((1.0 + confidence) / 2.0))
+    return wilson_at(np.where(n > 0.0, y / safe, np.nan), safe, scipy.special.ndtri((1.0 + confidence) / 2.0))
 
 
 def wilson_at(rate: Floats, n: Floats, quantile: Any) -> tuple[Floats, Floats]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import pickle
-from typing import Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -20,13 +20,19 @@ from safetykit_analytics.flow.places import with_guards
 from safetykit_analytics.frame import table_from_frame
 from tests.rates.helpers import HOUR, MONDAY, Counting, Day, Days, days_of, frame_of, histories, row
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 BY = [(), ("policy_id",), ("policy_id", "policy_version"), ("policy_version", "policy_id")]
 DAY = 24 * HOUR
 
 
-def window(longest: int, ahead: int, shortest: int = 99) -> Any:
+@contextmanager
+def window(longest: int, ahead: int, shortest: int = 99, *, together: int = 1) -> Iterator[None]:
     """Let the window hold `longest` days, or `shortest`, `ahead` of which do not leave it yet."""
-    return mock.patch.multiple(moving, LONGEST=longest, AHEAD=ahead, SHORTEST=shortest, MANY=0)
+    sizes = mock.patch.multiple(moving, LONGEST=longest, AHEAD=ahead, SHORTEST=shortest, MANY=0)
+    with sizes, mock.patch.object(visit, "_TOGETHER", together):
+        yield
 
 
 def assert_same(cut: pd.DataFrame, whole: pd.DataFrame) -> None:
@@ -46,9 +52,10 @@ def assert_same(cut: pd.DataFrame, whole: pd.DataFrame) -> None:
     length=st.tuples(st.integers(4, 6), st.integers(1, 2), st.integers(2, 5)),
     bounds=st.none() | st.tuples(st.integers(-20, 80), st.integers(1, 60)),
     as_of=st.none() | st.integers(0, 80 * HOUR),
+    together=st.integers(1, 8),
 )
-def test_a_window_of_any_length_gives_what_one_frame_gives(
-    rows: Any, options: dict[str, Any], length: Any, bounds: Any, as_of: Any
+def test_a_window_of_any_length_gives_what_one_frame_gives(  # noqa: PLR0917 -- hypothesis draws them
+    rows: Any, options: dict[str, Any], length: Any, bounds: Any, as_of: Any, together: int
 ) -> None:
     frame = frame_of(rows)
     if bounds is not None:
@@ -56,7 +63,7 @@ def test_a_window_of_any_length_gives_what_one_frame_gives(
         options |= {"start": start, "end": start + pd.Timedelta(hours=bounds[1])}
     if as_of is not None:
         options["as_of"] = pd.Timestamp(MONDAY + as_of, unit="us", tz="UTC")
-    with window(*length):
+    with window(*length, together=together):
         cut = ska.rates(days_of(frame), **options)
     assert_same(cut, ska.rates(frame, **options))
 
@@ -71,7 +78,7 @@ def test_a_window_of_any_length_gives_what_one_frame_gives(
     plain=st.sets(st.integers(0, 6)),
     as_of=st.none() | st.integers(0, 6 * 24),
 )
-def test_days_side_by_side_give_what_each_gives_alone(  # noqa: PLR0917 -- hypothesis draws them
+def test_days_together_give_what_each_gives_alone(  # noqa: PLR0917 -- hypothesis draws them
     rows: Any, freq: str, tz: str, together: int, enough: int, plain: set[int], as_of: int | None
 ) -> None:
     frame = frame_of(rows)
@@ -88,16 +95,7 @@ def test_days_side_by_side_give_what_each_gives_alone(  # noqa: PLR0917 -- hypot
         assert_same(ska.rates(Days(tuple(days)), **options), alone)
 
 
-def test_what_days_side_by_side_send_to_another_process_is_their_own() -> None:
-    days = days_of(frame_of(fleet(6)))
-    how = day.How(None, (), lambda first, last: with_guards(np.array([first, last])), day.settle_nothing)
-    together = visit._visit(days.days, how)
-    alone = [result for one in days.days for result in visit._visit([one], how)]
-    for some, one in zip(together, alone, strict=True):
-        assert len(pickle.dumps(some)) < 1.5 * len(pickle.dumps(one))
-
-
-def test_large_days_are_not_in_memory_side_by_side_and_only_what_is_asked_for_is_read() -> None:
+def test_large_days_are_not_in_memory_together_and_only_what_is_asked_for_is_read() -> None:
     days = days_of(frame_of(fleet(6))).days
     how = day.How(None, LABELS, lambda first, last: with_guards(np.array([first, last])), day.settle_nothing)
     read = []
@@ -108,14 +106,14 @@ def test_large_days_are_not_in_memory_side_by_side_and_only_what_is_asked_for_is
 
     largest = max(one.table.num_rows for one in days)
     with mock.patch.object(Day, "read", columns_read):
-        for enough, sizes in ((10**6, [6]), (largest + 1, [2, 2, 2]), (1, [1] * 6)):
+        for enough, sizes in ((10**6, [6]), (2 * largest, [2, 2, 2]), (1, [1] * 6)):
             with mock.patch.object(visit, "_ENOUGH", enough):
                 planned = list(visit._planned(days, how))
-            assert [len(some.starts.batch) - 1 for some in planned] == sizes
+            assert [len(some.days.days) for some in planned] == sizes
     assert set(read) == {(*EDGE_COLUMNS, *LABELS)}
 
 
-def reads_of(frame: pd.DataFrame, **options: Any) -> list[int]:
+def reads_of(frame: pd.DataFrame, *, together: int = 1, **options: Any) -> list[int]:
     """How often each day was read, by a window of two days that leave and two ahead."""
     reads = []
 
@@ -124,7 +122,7 @@ def reads_of(frame: pd.DataFrame, **options: Any) -> list[int]:
         return day.table if columns is None else day.table.select(list(columns))
 
     days = days_of(frame)
-    with window(4, 2), mock.patch.object(Day, "read", read):
+    with window(4, 2, together=together), mock.patch.object(Day, "read", read):
         cut = ska.rates(days, **options)
     assert_same(cut, ska.rates(frame, **options))
     return [reads.count(day.date) for day in days.days]
@@ -149,7 +147,51 @@ def test_every_day_of_an_ordinary_store_is_read_once() -> None:
     assert reads_of(frame_of(fleet(12)), freq="W", tz="Asia/Kolkata") == [1] * 12
 
 
-def test_gaps_within_days_side_by_side_have_their_own_lengths() -> None:
+def stitched(frame: pd.DataFrame) -> list[set[str]]:
+    """Which batches were stitched, window by window, where two days are read together."""
+    batches = []
+
+    def stitch(parts: list[Any], labels: Any) -> Any:
+        batches.append({name for part in parts for name in part.ids.to_pylist()})
+        return moving_stitch(parts, labels)
+
+    moving_stitch = moving.stitch
+    with window(6, 2, together=2), mock.patch.object(moving, "stitch", stitch):
+        cut = ska.rates(days_of(frame))
+    assert_same(cut, ska.rates(frame))
+    return batches
+
+
+def test_only_batches_that_may_concern_other_days_are_stitched() -> None:
+    def batch(name: str, day: int, **end: Any) -> list[dict[str, Any]]:
+        at = MONDAY + day * DAY + 5 * HOUR
+        return [
+            row(name, at + hour * HOUR, 9 * hour, created_at=at, **(end if hour == 3 else {}))
+            for hour in (1, 3)
+        ]
+
+    end = {"batch_status": "SUCCESS"}
+    ends = [some for day in range(10) for some in batch(f"batch_{day}", day, **end)]
+    runs = batch("batch_x", 3)
+    again = [*batch("batch_y", 4, **end), row("batch_y", MONDAY + 7 * DAY, 27, **end)]
+    named_late = [row("batch_z", MONDAY + 8 * DAY + hour * HOUR, policy_id=None, **end) for hour in (2, 3)]
+    found = stitched(frame_of([*ends, *runs, *again, *named_late]))
+    assert set().union(*found) == {"batch_x", "batch_y", "batch_z"}
+
+
+def test_nothing_has_to_be_stitched() -> None:
+    rows = [
+        row(f"batch_{day}", MONDAY + day * DAY + hour * HOUR, 9 * hour, created_at=MONDAY + day * DAY, **end)
+        for day in range(9)
+        for hour, end in ((2, {}), (4, {"batch_status": "SUCCESS"}))
+    ]
+    frame = frame_of(rows)
+    for freq in ("1h", "W"):
+        with window(4, 2):
+            assert_same(ska.rates(days_of(frame), freq=freq), ska.rates(frame, freq=freq))
+
+
+def test_gaps_within_days_together_have_their_own_lengths() -> None:
     gaps = [
         row("batch_x", MONDAY + day * DAY + hour * HOUR, 4 * (10 * day + hour), 10 * day + hour)
         for day in range(3)
@@ -186,6 +228,18 @@ def test_a_window_of_the_usual_length_gives_what_one_frame_gives() -> None:
     assert_same(ska.rates(days_of(frame)), ska.rates(frame))
 
 
+def test_a_window_may_be_shorter_than_what_is_read_together() -> None:
+    seldom_seen = [
+        row(f"batch_x{day}", MONDAY + (day + later) * DAY + HOUR, 50 * later, 5 * later + day)
+        for day in range(17)
+        for later in (0, 3, 4)
+    ]
+    frame = frame_of(fleet(20) + seldom_seen)
+    for longest, ahead, together in ((4, 7, 8), (4, 2, 3), (2, 2, 5), (6, 3, 2), (7, 3, 2)):
+        with window(longest, ahead, together=together):
+            assert_same(ska.rates(days_of(frame)), ska.rates(frame))
+
+
 def test_a_batch_that_waits_without_a_label_costs_no_second_reading() -> None:
     waits = [
         row("batch_x", MONDAY + day * DAY + DAY - HOUR, created_at=MONDAY + 4 * DAY, policy_version=None)
@@ -200,7 +254,10 @@ def test_a_day_that_does_not_name_the_version_of_work_from_the_day_before_is_rea
         row("batch_x", MONDAY + 3 * DAY + 20 * HOUR, 5, created_at=MONDAY + 3 * DAY),
         row("batch_x", MONDAY + 4 * DAY + 6 * HOUR, 50, created_at=MONDAY + 3 * DAY, policy_version=None),
     ]
-    assert reads_of(frame_of(fleet(8) + works)) == [1, 1, 1, 1, 2, 1, 1, 1]
+    frame = frame_of(fleet(8) + works)
+    assert reads_of(frame) == [1, 1, 1, 1, 2, 1, 1, 1]
+    assert reads_of(frame, together=2) == [1, 1, 1, 1, 2, 2, 1, 1]
+    assert reads_of(frame, together=3) == [1] * 8  # the days from the fourth to the sixth tell it themselves
 
 
 def test_a_batch_observed_on_the_day_before_it_was_created_is_counted_once() -> None:
@@ -222,7 +279,9 @@ def test_a_batch_unseen_for_a_day_has_only_that_day_read_again() -> None:
         row("batch_x", MONDAY + 3 * DAY + HOUR, 5, created_at=MONDAY + 3 * DAY),
         row("batch_x", MONDAY + 5 * DAY + HOUR, 9, created_at=MONDAY + 3 * DAY),
     ]
-    assert reads_of(frame_of(fleet(8) + unseen)) == [1, 1, 1, 1, 2, 1, 1, 1]
+    frame = frame_of(fleet(8) + unseen)
+    assert reads_of(frame) == [1, 1, 1, 1, 2, 1, 1, 1]
+    assert reads_of(frame, together=3) == [1] * 8
 
 
 @pytest.mark.parametrize(
@@ -257,7 +316,7 @@ def test_what_the_window_has_forgotten_has_all_read_once_more(later: dict[str, A
 def test_all_readings_are_left_to_the_executor() -> None:
     ordinary, late = fleet(8), row("batch_x", MONDAY + 7 * DAY + HOUR, 9, created_at=MONDAY + HOUR)
     early = row("batch_x", MONDAY + 2 * HOUR, 5, created_at=MONDAY + HOUR)
-    with window(4, 2), mock.patch.object(visit, "_TOGETHER", 1), Counting(1) as executor:
+    with window(4, 2), Counting(1) as executor:
         ska.rates(days_of(frame_of(ordinary)), executor=executor)
         assert executor.n_tasks == 8
         ska.rates(days_of(frame_of([*ordinary, early, late])), executor=executor)
