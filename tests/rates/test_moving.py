@@ -266,6 +266,18 @@ def test_a_batch_observed_on_the_day_before_it_was_created_is_counted_once() -> 
     assert reads_of(frame_of(fleet(8) + works)) == [1, 1, 1, 1, 2, 1, 1, 1]
 
 
+@pytest.mark.parametrize("first", range(2, 7))
+def test_a_batch_observed_before_it_was_created_is_counted_once_wherever_a_window_ends(first: int) -> None:
+    created = MONDAY + first * DAY + DAY + HOUR
+    seen = ((-2, 5, {}), (1, 9, {}), (2, 9, {"batch_status": "SUCCESS"}))
+    rows = [
+        row("batch_x", created + hours * HOUR, count, created_at=created, **end) for hours, count, end in seen
+    ]
+    frame = frame_of(fleet(12) + rows)
+    with window(4, 2):
+        assert_same(ska.rates(days_of(frame)), ska.rates(frame))
+
+
 def test_a_batch_of_another_version_unseen_for_a_night_costs_no_second_reading() -> None:
     works = [
         row("batch_x", MONDAY + 3 * DAY + hours * HOUR + HOUR // 2, hours, policy_version="v2")
