@@ -123,7 +123,7 @@ def _visit(pieces: Sequence[Partition], how: How) -> list[Visited]:
 def _work(planned: _Planned, how: How) -> Visited:
     edges, plan = planned.edges, planned.plan
     work = work_by(planned.steps, plan, how, planned.guessed)
-    is_whole = plan.claimed & (edges.first_terminal != NEVER)
+    is_whole = edges.first_terminal != NEVER
     is_whole[edges.run_batch[~work.timed]] = False
     first, last = plan.start.min(initial=BEYOND), edges.last_t.max(initial=-BEYOND)
     return Visited(planned.days, edges, work, np.flatnonzero(is_whole), int(first), int(last))
