@@ -191,6 +191,28 @@ def test_nothing_has_to_be_stitched() -> None:
             assert_same(ska.rates(days_of(frame), freq=freq), ska.rates(frame, freq=freq))
 
 
+def test_days_together_are_cut_at_an_instant_like_one_frame() -> None:
+    rows = [
+        row(f"batch_{batch}", MONDAY + (5 * poll + batch) * HOUR, 7 * poll + batch, created_at=MONDAY)
+        for batch in range(6)
+        for poll in range(1, 14)
+    ]
+    frame = frame_of(rows)
+    for hours in (30, 55, 61):
+        as_of = pd.Timestamp(MONDAY + hours * HOUR, unit="us", tz="UTC")
+        assert_same(ska.rates(days_of(frame), as_of=as_of), ska.rates(frame, as_of=as_of))
+
+
+def test_work_after_an_end_on_any_day_of_those_read_together_has_them_read_again() -> None:
+    end = {"created_at": MONDAY + 3 * DAY + HOUR, "batch_status": "SUCCESS"}
+    works = [
+        row("batch_x", MONDAY + 3 * DAY + 2 * HOUR, 5, **end),
+        row("batch_x", MONDAY + 4 * DAY, 9, **end),
+    ]
+    frame = frame_of(fleet(8) + works)
+    assert reads_of(frame, together=2) == [1, 1, 2, 2, 1, 1, 1, 1]
+
+
 def test_gaps_within_days_together_have_their_own_lengths() -> None:
     gaps = [
         row("batch_x", MONDAY + day * DAY + hour * HOUR, 4 * (10 * day + hour), 10 * day + hour)
