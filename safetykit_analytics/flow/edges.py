@@ -16,6 +16,7 @@ from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, columns_
 from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.numbering import Hashes, hash_ids
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
+from safetykit_analytics.flow.places import BEYOND
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition
@@ -115,6 +116,11 @@ def creation(created: Ints, first_t: Ints) -> Ints:
     Clocks differ by seconds: a creation more than a day ahead is no creation time at all.
     """
     return np.where(created - first_t > DAY_US, NEVER, created)
+
+
+def active_until(first_terminal: Ints) -> Ints:
+    """Give until when batches were active, by their first terminal observations; BEYOND where none was."""
+    return np.where(first_terminal == NEVER, BEYOND, first_terminal)
 
 
 def read_edges(

@@ -140,7 +140,7 @@ def _move(
             links = links_of(window)
         known = window.known
         _check(window, links.between, past, 1 + n_old, left)
-        _check_new(known, known.offset[1 + n_old], _of(queue[n_old:], apart[n_old:]), total)
+        _check_new(known, known.offset[1 + n_old], total)
         first = min(first, int(known.run_start.min(initial=BEYOND)), *(some.first for some in queue))
         last = max(last, *(some.last for some in queue))
         part = work_in(window, leaving, how, executor=executor, links=links, waiting=waiting)
@@ -150,7 +150,7 @@ def _move(
         if is_last:
             break
         past, number, gone = _past(known, [past, *(some.edges for some in rest)], 1 + n_leave)
-        ended = [hashes for _, hashes in _of(queue[:n_leave], apart[:n_leave])]
+        ended = [some.edges.hashes[own] for some, own in zip(queue[:n_leave], apart[:n_leave], strict=True)]
         waiting = _renumbered(_remaining(part, until), number, total)
         left = bounds_of(queue[n_leave].days)[0]
         total.forgotten.append((left, np.sort(np.concatenate([gone, *ended]))))
@@ -219,21 +219,16 @@ def _check(window: Window, between: Between, past: Edges, n_known: int, left: in
             raise _Surprise
 
 
-def _of(queue: list[Visited], apart: list[Ints]) -> list[tuple[Ints, Hashes]]:
-    """Give when batches that are set apart were created, and their hashes."""
-    edges = (some.edges for some in queue)
-    return [(some.created[own], some.hashes[own]) for some, own in zip(edges, apart, strict=True)]
-
-
-def _check_new(known: Stitched, n_known: int, apart: list[tuple[Ints, Hashes]], total: _Total) -> None:
-    """Raise if a batch that is new to the window, by its edge row or set apart, has left it before."""
+def _check_new(known: Stitched, n_known: int, total: _Total) -> None:
+    """Raise if a batch whose edge row is new to the window has left it before."""
     new = np.flatnonzero(known.is_first[n_known:]) + n_known
-    for created, hashes in ((known.created[new], known.hashes[new]), *apart):
-        for until, gone in total.forgotten:
-            # Nobody observes a batch more than a day before it is created.
-            may = (created == NEVER) | (created < until + DAY_US)
-            if may.any() and np.isin(hashes[may], gone).any():
-                raise _Surprise
+    created, hashes = known.created[new], known.hashes[new]
+    for until, gone in total.forgotten:
+        # Nobody observes a batch more than a day before it is created. What is set apart was created in days
+        # that are new, and at least one known day lies between these and all that has left.
+        may = (created == NEVER) | (created < until + DAY_US)
+        if may.any() and np.isin(hashes[may], gone).any():
+            raise _Surprise
 
 
 def _let_go(part: Part, since: int, until: int, settle: Settle, total: _Total) -> None:

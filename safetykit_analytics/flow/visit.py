@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from safetykit_analytics.flow.arrays import NEVER, Ints, keep_memory, run_bounds, run_starts
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
-from safetykit_analytics.flow.edges import Edges, creation, edges_of
+from safetykit_analytics.flow.edges import Edges, active_until, creation, edges_of
 from safetykit_analytics.flow.labels import fill, groups_of
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
 from safetykit_analytics.flow.partitions import Stretch, concat, in_order
@@ -188,7 +188,7 @@ def _guess(rows: Rows, edges: Edges, labels: tuple[str, ...], midnight: int) -> 
     is_open = ~rows.terminal[rows.first[1:] - 1]
     np.minimum.at(free_until, run_group[after_run[is_open] - 1], edges.last_t[is_open])
     start = np.where(claimed, begin, edges.first_t)
-    until = np.where(edges.first_terminal == NEVER, BEYOND, edges.first_terminal)[batch]
+    until = active_until(edges.first_terminal)[batch]
     until[~claimed[batch] | is_guess] = -BEYOND
     plan = Plan(groups, edges.run_row, run_group, until, claimed, start, free_from, free_until)
     return plan, np.flatnonzero(is_guess)

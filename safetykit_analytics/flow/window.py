@@ -19,9 +19,9 @@ from safetykit_analytics.flow.allocate import (
     merge,
     spread,
 )
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints
 from safetykit_analytics.flow.between import Links, Window, untouched
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
+from safetykit_analytics.flow.edges import active_until
 from safetykit_analytics.flow.partitions import ordered_map
 from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor
 
+    from safetykit_analytics.flow.arrays import Flags, Floats, Ints
     from safetykit_analytics.flow.stitch import Stitched
 
 
@@ -208,8 +209,7 @@ def _groups_and_buckets(
 ) -> tuple[Ints, Ints]:
     """Say of the places of a layout which group and bucket they are among others."""
     number = {names: group for group, names in enumerate(groups)}
-    # A group of which nobody knows has no work, and no place.
-    group = np.array([number.get(names, 0) for names in part.groups], dtype=np.int64)
+    group = np.array([number[names] for names in part.groups], dtype=np.int64)
     bucket = np.searchsorted(edges, part.edges[:-1], side="right") - 1
     return group[part.layout.groups()], bucket[part.layout.buckets()]
 
@@ -268,12 +268,11 @@ def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until
     occurs[known.run_group[runs]] = True
     group = np.flatnonzero(occurs)
     edge = known.run_edge[runs]
-    until = np.where(known.first_terminal[edge] == NEVER, BEYOND, known.first_terminal[edge])
     return Plan(
         groups=[known.groups[number] for number in group.tolist()],
         run_row=known.run_row[runs],
         run_group=(np.cumsum(occurs) - 1)[known.run_group[runs]],
-        run_until=np.where(claimed[edge], until, -BEYOND),
+        run_until=np.where(claimed[edge], active_until(known.first_terminal[edge]), -BEYOND),
         claimed=claimed[here],
         start=np.where(claimed, known.start, known.end)[here],
         free_from=free_from[group],
@@ -284,8 +283,7 @@ def _plan(known: Stitched, day: int, claimed: Flags, free_from: Ints, free_until
 def _observed(known: Stitched, runs: Ints, edges: Ints, layout: Layout) -> Ints:
     """Sum the time in which batches were active in some label runs, up to their last observation."""
     edge, start, stop = known.run_edge[runs], known.run_start[runs], known.run_end[runs]
-    ended = known.first_terminal[edge]
-    stop = np.where(ended == NEVER, stop, np.minimum(stop, ended))
+    stop = np.minimum(stop, active_until(known.first_terminal[edge]))
     stop = np.where(known.settled[edge], start, stop)
     return add_time(start, stop, known.run_group[runs], edges, layout)
 
