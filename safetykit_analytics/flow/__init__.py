@@ -10,7 +10,7 @@ overlap. The sum over all buckets is the last count.
 
 from safetykit_analytics.flow.by_batch import batch_work
 from safetykit_analytics.flow.ends import batch_ends, resolve_as_of
-from safetykit_analytics.flow.labels import natural_key
 from safetykit_analytics.flow.partitions import Partition, Partitioned
+from safetykit_analytics.labels import natural_key
 
 __all__ = ["Partition", "Partitioned", "batch_ends", "batch_work", "natural_key", "resolve_as_of"]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of, expand, run_starts
+from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_starts
 from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket
 from safetykit_analytics.flow.ranges import add_ranges
 

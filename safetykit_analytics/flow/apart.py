@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from safetykit_analytics.flow.arrays import Ints, run_starts
+from safetykit_analytics.arrays import Ints, run_starts
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.edges import Edges

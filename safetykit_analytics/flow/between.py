@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from safetykit_analytics.arrays import NEVER, Flags, Ints, columns_of
+from safetykit_analytics.calendar import BEYOND
 from safetykit_analytics.flow.allocate import Intervals
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, columns_of
 from safetykit_analytics.flow.day import DayWork, bounds_of
-from safetykit_analytics.flow.places import BEYOND
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.observations import Rows

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from safetykit_analytics.calendar import parse_instant, same_edges, zone
 from safetykit_analytics.flow.allocate import Cells, clusters
-from safetykit_analytics.flow.calendar import parse_instant, same_edges, zone
-from safetykit_analytics.flow.observations import LABELS
 from safetykit_analytics.flow.work import open_source, work_of
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.labels import LABELS
 
 if TYPE_CHECKING:
     import datetime as dt

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of
+from safetykit_analytics.calendar import BEYOND, DAY_US
 from safetykit_analytics.flow.allocate import (
     CANCELLED,
     N_SUMS,
@@ -27,11 +29,9 @@ from safetykit_analytics.flow.allocate import (
     merge,
     spread,
 )
-from safetykit_analytics.flow.arrays import Flags, Floats, Ints, columns_of
-from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.observations import BARE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import FramePartition, Stretch
-from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
+from safetykit_analytics.flow.places import Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Floats, Ints, columns_of
-from safetykit_analytics.flow.calendar import DAY_US
+from safetykit_analytics.arrays import NEVER, Flags, Floats, Ints, columns_of
+from safetykit_analytics.calendar import BEYOND, DAY_US
 from safetykit_analytics.flow.numbering import Hashes, hash_ids
-from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
-from safetykit_analytics.flow.places import BEYOND
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, Rows, rows_of
+from safetykit_analytics.labels import Label
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.partitions import Partition

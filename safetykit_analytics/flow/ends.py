@@ -11,12 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.flow.arrays import NEVER, Ints, last_valid, next_valid, run_bounds, run_starts
-from safetykit_analytics.flow.calendar import from_us, parse_instant, zone
-from safetykit_analytics.flow.observations import LABELS, instants
+from safetykit_analytics.arrays import NEVER, Ints, last_valid, next_valid, run_bounds, run_starts
+from safetykit_analytics.calendar import from_us, parse_instant, zone
+from safetykit_analytics.flow.observations import instants
 from safetykit_analytics.flow.partitions import list_partitions
 from safetykit_analytics.flow.work import Source, open_source
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.labels import LABELS
 
 if TYPE_CHECKING:
     import datetime as dt

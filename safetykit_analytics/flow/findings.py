@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, run_bounds, run_starts
-from safetykit_analytics.flow.observations import EDGE_COLUMNS, LABELS, Rows, instants, rows_of
+from safetykit_analytics.arrays import NEVER, Floats, Ints, run_bounds, run_starts
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, Rows, instants, rows_of
 from safetykit_analytics.flow.partitions import Partition, ordered_map
+from safetykit_analytics.labels import LABELS
 from safetykit_analytics.schema import KEY_COLUMNS, KNOWN_STATUSES
 from safetykit_analytics.wording import NONE
 

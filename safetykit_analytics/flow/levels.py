@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from safetykit_analytics.arrays import NEVER, Floats, Ints
+from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow.allocate import Intervals, spread
-from safetykit_analytics.flow.arrays import NEVER, Floats, Ints
 from safetykit_analytics.flow.ends import state_of
 from safetykit_analytics.flow.observations import EDGE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import Partition, ordered_map
-from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket, layout_of, with_guards
+from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

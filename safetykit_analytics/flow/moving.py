@@ -16,16 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from safetykit_analytics.arrays import NEVER, Floats, Ints, columns_of, keep_memory
+from safetykit_analytics.calendar import BEYOND, DAY_US
 from safetykit_analytics.flow.allocate import N_SUMS, Cells, Spans, no_cells, no_spans
 from safetykit_analytics.flow.apart import seen_once, without
-from safetykit_analytics.flow.arrays import NEVER, Floats, Ints, columns_of, keep_memory
 from safetykit_analytics.flow.between import Between, Window, links_of
-from safetykit_analytics.flow.calendar import DAY_US
 from safetykit_analytics.flow.day import Calendar, How, Settle, bounds_of
 from safetykit_analytics.flow.edges import Edges, no_edges
-from safetykit_analytics.flow.labels import natural_key
-from safetykit_analytics.flow.observations import Label
-from safetykit_analytics.flow.places import BEYOND, layout_of
+from safetykit_analytics.flow.places import layout_of
 from safetykit_analytics.flow.stitch import Stitched, stitch
 from safetykit_analytics.flow.visit import Visited, visits
 from safetykit_analytics.flow.window import (
@@ -37,6 +35,7 @@ from safetykit_analytics.flow.window import (
     unobserved_time,
     work_in,
 )
+from safetykit_analytics.labels import Label, natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -15,10 +15,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.flow.arrays import Ints, run_starts
+from safetykit_analytics.arrays import Ints, run_starts
 
 if TYPE_CHECKING:
-    from safetykit_analytics.flow.arrays import Flags
+    from safetykit_analytics.arrays import Flags
 
 Hashes: TypeAlias = np.ndarray[Any, np.dtype[np.uint64]]
 

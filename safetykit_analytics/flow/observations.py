@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, narrowest, run_bounds, run_starts
+from safetykit_analytics.arrays import NEVER, Flags, Ints, narrowest, run_bounds, run_starts
+from safetykit_analytics.labels import LABELS, Label
 from safetykit_analytics.schema import TIE_BREAKERS
 
 if TYPE_CHECKING:
@@ -19,30 +20,10 @@ if TYPE_CHECKING:
 
 #: The three counters of work, in the order of the rows of every array of counts.
 COUNTERS = ("success_count", "error_count", "cancelled_count")
-LABELS = ("policy_id", "policy_version")
 #: What the increments within a day are made from.
 BARE_COLUMNS = ("batch_id", "observed_at", *COUNTERS)
 #: What its edges need besides; label columns come on top.
 EDGE_COLUMNS = (*BARE_COLUMNS, "created_at", "is_terminal")
-
-
-@dataclass(frozen=True)
-class Label:
-    """One label column.
-
-    Attributes
-    ----------
-    codes : int64 array, shape (n,)
-        Index into `names`, -1 for none.
-    names : tuple of str
-    """
-
-    codes: Ints
-    names: tuple[str, ...]
-
-    def take(self, which: Ints) -> Label:
-        """Give those of some rows."""
-        return Label(self.codes[which], self.names)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, runtime_checkable
 import pandas as pd
 import pyarrow as pa
 
-from safetykit_analytics.flow.calendar import from_us
+from safetykit_analytics.calendar import from_us
 from safetykit_analytics.frame import table_from_frame
 
 if TYPE_CHECKING:

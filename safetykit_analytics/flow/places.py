@@ -12,10 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safetykit_analytics.flow.arrays import Ints, expand
-
-#: Edges beyond all real times: what happens outside the buckets of interest falls between them.
-BEYOND = 2**61
+from safetykit_analytics.arrays import Ints, expand
 
 
 @dataclass(frozen=True)
@@ -50,11 +47,6 @@ class Layout:
         """Bucket of each place."""
         owner, step = expand(np.diff(self.offset))
         return self.first[owner] + step
-
-
-def with_guards(edges: Ints) -> Ints:
-    """Add a bucket before the first edge and one after the last, for what happens outside."""
-    return np.concatenate([[-BEYOND], edges, [BEYOND]])
 
 
 def first_bucket(edges: Ints, start: Ints) -> Ints:

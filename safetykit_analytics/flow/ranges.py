@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from safetykit_analytics.flow.arrays import Floats, Ints
+    from safetykit_analytics.arrays import Floats, Ints
 
 
 def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.flow.arrays import NEVER, Flags, Ints, last_valid, run_bounds, run_starts
+from safetykit_analytics.arrays import NEVER, Flags, Ints, last_valid, run_bounds, run_starts
 from safetykit_analytics.flow.edges import creation
-from safetykit_analytics.flow.labels import fill, groups_of, unify
 from safetykit_analytics.flow.numbering import number_batches
+from safetykit_analytics.labels import fill, groups_of, unify
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.edges import Edges
     from safetykit_analytics.flow.numbering import Hashes
-    from safetykit_analytics.flow.observations import Label
+    from safetykit_analytics.labels import Label
 
 
 _COLUMNS = (

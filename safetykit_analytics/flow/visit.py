@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.arrays import NEVER, Ints, keep_memory, run_bounds, run_starts
+from safetykit_analytics.arrays import NEVER, Ints, keep_memory, run_bounds, run_starts
+from safetykit_analytics.calendar import BEYOND
 from safetykit_analytics.flow.day import DayWork, How, Plan, Steps, bounds_of, steps_of, work_by
 from safetykit_analytics.flow.edges import Edges, active_until, creation, edges_of
-from safetykit_analytics.flow.labels import fill, groups_of
-from safetykit_analytics.flow.observations import EDGE_COLUMNS, Label, Rows, rows_of
+from safetykit_analytics.flow.observations import EDGE_COLUMNS, Rows, rows_of
 from safetykit_analytics.flow.partitions import Stretch, concat, in_order
-from safetykit_analytics.flow.places import BEYOND
+from safetykit_analytics.labels import Label, fill, groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from safetykit_analytics.calendar import BEYOND
 from safetykit_analytics.flow.allocate import (
     Cells,
     Spans,
@@ -23,13 +24,13 @@ from safetykit_analytics.flow.between import Links, Window, untouched
 from safetykit_analytics.flow.day import Calendar, DayWork, How, Plan, Settle, read_again, settled_at
 from safetykit_analytics.flow.edges import active_until
 from safetykit_analytics.flow.partitions import ordered_map
-from safetykit_analytics.flow.places import BEYOND, Layout, add_time, first_bucket, last_bucket, layout_of
+from safetykit_analytics.flow.places import Layout, add_time, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from concurrent.futures import Executor
 
-    from safetykit_analytics.flow.arrays import Flags, Floats, Ints
+    from safetykit_analytics.arrays import Flags, Floats, Ints
     from safetykit_analytics.flow.stitch import Stitched
 
 

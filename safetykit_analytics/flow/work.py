@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from safetykit_analytics.calendar import from_us
 from safetykit_analytics.flow.between import Window, links_of
-from safetykit_analytics.flow.calendar import from_us
 from safetykit_analytics.flow.day import How, settle_nothing
 from safetykit_analytics.flow.edges import Edges, read_edges
 from safetykit_analytics.flow.observations import Rows, rows_of
@@ -23,7 +23,7 @@ from safetykit_analytics.schema import OBSERVATION_SCHEMA
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from safetykit_analytics.flow.arrays import Floats
+    from safetykit_analytics.arrays import Floats
     from safetykit_analytics.flow.day import Calendar, Settle
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.errors import UnknownName
-from safetykit_analytics.flow.labels import natural_key
+from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.axes import Picture, no_data
 from safetykit_analytics.plots.backlog import BACKLOG, plot_backlog
 from safetykit_analytics.plots.comparison import COMPARISON, plot_comparison

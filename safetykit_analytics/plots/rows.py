@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.flow.labels import natural_key
+from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.axes import plain, width_inches
 from safetykit_analytics.plots.series import MOST_SERIES, POLICY, VERSION, styles_of
 from safetykit_analytics.plots.text import LITERAL, put, wrap

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame, UnknownName
-from safetykit_analytics.flow.labels import natural_key
+from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.style import (
     OTHER_STYLE,
     STYLES,

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.flow.labels import natural_key
+from safetykit_analytics.labels import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -10,7 +10,7 @@ from numbers import Real
 
 import pandas as pd
 
-from safetykit_analytics.flow.calendar import Frequency, parse_freq
+from safetykit_analytics.calendar import Frequency, parse_freq
 from safetykit_analytics.flow.partitions import Partitioned
 from safetykit_analytics.stats.rate import check_confidence
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.calendar import (
+from safetykit_analytics.calendar import (
     DAY_US,
     HOUR_US,
     bucket_edges,
@@ -21,10 +21,10 @@ from safetykit_analytics.flow.calendar import (
     same_edges,
     zone,
 )
-from safetykit_analytics.flow.labels import parse_by
 from safetykit_analytics.flow.levels import Levels, levels_of
 from safetykit_analytics.flow.work import open_source, work_of
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.labels import parse_by
 from safetykit_analytics.rates.arguments import checked_executor, checked_observations
 from safetykit_analytics.rates.table import group_columns, parse_window
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from safetykit_analytics.flow.arrays import Floats, Ints
+    from safetykit_analytics.arrays import Floats, Ints
     from safetykit_analytics.flow.window import Work
 
 # The pace of today is one number; the fastest and the slowest of the last days are a range.

@@ -13,8 +13,8 @@ import pandas as pd
 
 from safetykit_analytics import flow
 from safetykit_analytics.flow import natural_key
-from safetykit_analytics.flow.labels import parse_by
 from safetykit_analytics.frame import STRING
+from safetykit_analytics.labels import parse_by
 from safetykit_analytics.rates.arguments import checked_confidence, checked_observations
 from safetykit_analytics.stats import quantile_bracket, quantile_interval
 

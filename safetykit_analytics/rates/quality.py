@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.flow.calendar import parse_instant, zone
+from safetykit_analytics.calendar import parse_instant, zone
 from safetykit_analytics.flow.findings import KINDS, find
-from safetykit_analytics.flow.observations import LABELS
 from safetykit_analytics.flow.work import open_source
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.labels import LABELS
 from safetykit_analytics.rates.arguments import checked_observations
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED, Cells
-from safetykit_analytics.flow.calendar import (
+from safetykit_analytics.calendar import (
     HOUR_US,
     Frequency,
     edges_over,
@@ -20,11 +19,12 @@ from safetykit_analytics.flow.calendar import (
     parse_instant,
     zone,
 )
-from safetykit_analytics.flow.labels import parse_by
+from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED, Cells
 from safetykit_analytics.flow.moving import work_of_store
 from safetykit_analytics.flow.partitions import stored_days
 from safetykit_analytics.flow.work import Source, open_source, work_of
 from safetykit_analytics.frame import frame_from_table
+from safetykit_analytics.labels import parse_by
 from safetykit_analytics.rates.arguments import (
     checked_confidence,
     checked_executor,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from safetykit_analytics.flow.arrays import Flags, Floats, Ints
+    from safetykit_analytics.arrays import Flags, Floats, Ints
     from safetykit_analytics.flow.window import Work
 
 #: What ``freq="auto"`` chooses from.

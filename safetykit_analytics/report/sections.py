@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics import wording
-from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
 from safetykit_analytics.report.headlines import all_policies, headlines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from safetykit_analytics import wording
-from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Paragraph, Table
 from safetykit_analytics.report.headlines import all_policies

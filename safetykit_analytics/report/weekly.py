@@ -16,8 +16,8 @@ import pathlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.flow import resolve_as_of
-from safetykit_analytics.flow.calendar import zone
 from safetykit_analytics.rates.arguments import checked_observations
 from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.exports import as_dict, as_tables

@@ -8,7 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 
-from safetykit_analytics.flow.calendar import zone
+from safetykit_analytics.calendar import zone
 
 _WEEK_NAME = re.compile(r"(\d{4})-W(\d{2})")
 _SEVEN_DAYS = dt.timedelta(days=7)

@@ -23,7 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.flow.calendar import to_us
+from safetykit_analytics.calendar import to_us
 from safetykit_analytics.flow.partitions import FramePartition, list_partitions
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA

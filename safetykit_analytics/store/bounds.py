@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 
-from safetykit_analytics.instants import parse_time
+from safetykit_analytics.calendar import parse_time
 
 #: Microseconds of a UTC day.
 DAY_US = 86_400_000_000

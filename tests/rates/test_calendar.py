@@ -16,7 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow.calendar import Frequency, bucket_edges, parse_freq, parse_instant, to_us, zone
+from safetykit_analytics.calendar import (
+    Frequency,
+    bucket_edges,
+    edges_over,
+    parse_freq,
+    parse_instant,
+    to_us,
+    zone,
+)
 from tests.rates import oracle
 from tests.rates.helpers import HOUR, MINUTE, MONDAY, frame_of, row
 
@@ -256,3 +264,12 @@ def test_the_calendar_holds_for_all_years_that_python_has(tz: str, freq: str, da
         assert local.minute == local.second == 0 or day.startswith("1883")
         if freq != "1h" and not day.startswith("1883"):
             assert local.hour == 0
+
+
+@pytest.mark.parametrize("tz", ["UTC", "Asia/Tokyo", "America/New_York"])
+@pytest.mark.parametrize("freq", ["1h", "D", "W", "MS"])
+def test_the_first_and_the_last_year_are_bounds_like_any_other(tz: str, freq: str) -> None:
+    first, last = instant("2026-11-02"), instant("2026-11-05")
+    everything = edges_over(parse_freq(freq), zone(tz), (None, None), first, last)
+    bounds = (parse_instant("0001-01-01", "start", zone(tz)), parse_instant("9999-12-31", "end", zone(tz)))
+    np.testing.assert_array_equal(edges_over(parse_freq(freq), zone(tz), bounds, first, last), everything)

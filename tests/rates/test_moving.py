@@ -14,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
+from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow import day, moving, visit
-from safetykit_analytics.flow.observations import EDGE_COLUMNS, LABELS
-from safetykit_analytics.flow.places import with_guards
+from safetykit_analytics.flow.observations import EDGE_COLUMNS
 from safetykit_analytics.frame import table_from_frame
+from safetykit_analytics.labels import LABELS
 from tests.rates.helpers import HOUR, MONDAY, Counting, Day, Days, days_of, frame_of, histories, row
 
 if TYPE_CHECKING:

@@ -1,7 +1,6 @@
-"""Calendar buckets in any zone: the instants at which they begin and end.
+"""Times as people pass them, and calendar buckets in any zone.
 
-Place in the flow: used by `flow` and `rates`; knows no observations. Everything inside is whole microseconds
-since 1970 UTC. A bucket is a stretch of real time: a day has 23, 25 or 24.5 hours where the clock is changed.
+Knows no observations. Everything inside is whole microseconds since 1970 UTC. A bucket is a stretch of real time: a day has 23, 25 or 24.5 hours where the clock is changed.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 import numpy as np
 
 from safetykit_analytics.errors import UnknownName
-from safetykit_analytics.flow.places import with_guards
-from safetykit_analytics.instants import parse_time
 
 if TYPE_CHECKING:
-    from safetykit_analytics.flow.arrays import Ints
+    from safetykit_analytics.arrays import Ints
 
+#: Edges beyond all real times: what happens outside the buckets of interest falls between them.
+BEYOND = 2**61
 DAY_US = 86_400_000_000
 HOUR_US = 3_600_000_000
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _MICROSECOND = dt.timedelta(microseconds=1)
-# Beyond these the calendar of the standard library ends (years 2 to 9998).
-_FIRST_US, _LAST_US = -62_104_060_800_000_000, 253_339_142_400_000_000
+# Offsets are looked up within these: the standard library's calendar ends at the years 1 and 9999.
+_FIRST_US, _LAST_US = -62_072_438_400_000_000, 253_370_678_400_000_000
 
 _UNITS_US = {
     "min": 60_000_000, "t": 60_000_000, "minute": 60_000_000, "minutes": 60_000_000,
@@ -114,6 +113,62 @@ def to_us(instant: dt.datetime) -> int:
 def from_us(instant: int) -> dt.datetime:
     """Turn microseconds since 1970 into an aware time in UTC."""
     return _EPOCH + instant * _MICROSECOND
+
+
+def parse_time(value: object, *, name: str) -> dt.datetime | dt.date:
+    """Read a time that somebody passed.
+
+    Parameters
+    ----------
+    value : datetime.datetime, datetime.date or str
+        Text is ISO 8601: only a date, or a time with its offset.
+    name : str
+        What the argument is called, for messages.
+
+    Returns
+    -------
+    datetime.datetime or datetime.date
+        A datetime is aware; a pandas.Timestamp stays one, with its nanoseconds.
+
+    Raises
+    ------
+    ValueError
+        Text that is no time, a time without an offset, or NaT.
+    TypeError
+        Another type.
+
+    Examples
+    --------
+    >>> parse_time("2026-11-02", name="start")
+    datetime.date(2026, 11, 2)
+    >>> parse_time("2026-11-02T09:00Z", name="start")
+    datetime.datetime(2026, 11, 2, 9, 0, tzinfo=datetime.timezone.utc)
+    """
+    found = value
+    if isinstance(value, str):
+        text = value.strip()
+        try:
+            is_date = len(text) <= len("2026-W45-1")
+            found = dt.date.fromisoformat(text) if is_date else dt.datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ValueError(
+                f"{name}={value!r} is neither a date such as '2026-11-02' nor a time such as "
+                f"'2026-11-02T09:00:00+01:00'"
+            ) from error
+    if isinstance(found, dt.datetime):
+        if found != found:  # noqa: PLR0124 -- NaT is the datetime that does not equal itself
+            raise ValueError(f"{name} is NaT, which is no instant")
+        if found.utcoffset() is None:
+            mend = f"add its offset, such as '{found.isoformat()}+00:00'"
+            if not isinstance(value, str):
+                mend = "give it one, such as value.replace(tzinfo=datetime.UTC)"
+            raise ValueError(
+                f"{name}={str(value)!r} has no time zone, so it is not clear which instant it is; {mend}"
+            )
+        return found
+    if isinstance(found, dt.date):
+        return found
+    raise TypeError(f"{name}: expected a date, text or a time with a time zone, found {type(value).__name__}")
 
 
 def parse_instant(value: object, name: str, tz: ZoneInfo) -> int:
@@ -211,6 +266,11 @@ def same_edges(edges: Ints, first_us: int, last_us: int) -> Ints:  # noqa: ARG00
     return with_guards(edges)
 
 
+def with_guards(edges: Ints) -> Ints:
+    """Add a bucket before the first edge and one after the last, for what happens outside."""
+    return np.concatenate([[-BEYOND], edges, [BEYOND]])
+
+
 def _clock_edges(length: int, tz: ZoneInfo, first_us: int, last_us: int) -> Ints:
     starts, offsets = _offsets(tz, first_us - DAY_US, last_us + DAY_US)
     stops = np.append(starts[1:], last_us + DAY_US)
@@ -255,8 +315,8 @@ def _first_at(local: Ints, tz: ZoneInfo) -> Ints:
 
 def _offsets(tz: ZoneInfo, first_us: int, last_us: int) -> tuple[Ints, Ints]:
     """Give the pieces of constant UTC offset that cover a time span: starts, and offsets in microseconds."""
-    first_us, last_us = max(first_us, _FIRST_US), min(last_us, _LAST_US)
-    starts, offsets = [first_us - DAY_US], [_offset(tz, first_us - DAY_US)]
+    first_us, last_us = (min(max(instant, _FIRST_US), _LAST_US) for instant in (first_us, last_us))
+    starts, offsets = [-BEYOND], [_offset(tz, first_us - DAY_US)]
     for year in range(from_us(first_us - DAY_US).year, from_us(last_us).year + 1):
         for start, offset in _changes(tz, year):
             if start > starts[-1] and offset != offsets[-1]:

@@ -4,7 +4,7 @@ import re
 import pandas as pd
 import pytest
 
-from safetykit_analytics.instants import parse_time
+from safetykit_analytics.calendar import parse_time
 
 
 class NoOffset(dt.tzinfo):

@@ -1,27 +1,45 @@
-"""Policies and versions: their natural order, and the groups that a table is split by.
-
-Place in the flow: used by stitch, and by whoever lists versions for people.
-"""
+"""Policies and versions: their natural order, filling, and the groups that a table is split by."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from safetykit_analytics.arrays import last_valid, next_valid, run_bounds, run_starts
 from safetykit_analytics.errors import UnknownName
-from safetykit_analytics.flow.arrays import last_valid, next_valid, run_bounds, run_starts
-from safetykit_analytics.flow.observations import LABELS, Label
 
 if TYPE_CHECKING:
-    from safetykit_analytics.flow.arrays import Flags, Ints
+    from safetykit_analytics.arrays import Flags, Ints
+
+LABELS = ("policy_id", "policy_version")
 
 # So many combinations of labels are looked at without a thought.
 _FEW = 4096
 
 _DIGITS = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Label:
+    """One label column.
+
+    Attributes
+    ----------
+    codes : integer array, shape (n,)
+        Index into `names`, -1 for none.
+    names : tuple of str
+    """
+
+    codes: Ints
+    names: tuple[str, ...]
+
+    def take(self, which: Ints) -> Label:
+        """Return the labels of some rows."""
+        return Label(self.codes[which], self.names)
 
 
 def natural_key(name: str | None) -> tuple[object, ...]:
