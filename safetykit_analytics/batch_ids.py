@@ -73,6 +73,15 @@ def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.in
     return pa.array(created, mask=~known).cast(pa.timestamp("us", tz="UTC"))
 
 
+def cohort_days(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return the UTC day of creation in each id, in days since 1970; -1 for undated."""
+    created = (
+        created_at_us(batch_ids, np.full(len(batch_ids), 2**61)).cast(pa.int64()).fill_null(-1).to_numpy()
+    )
+    days = created // _DAY_US
+    return np.where((created < 0) | (days >= 47_482), -1, days).astype(np.int32)
+
+
 def _string_buffers(
     ids: Any,
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.uint8]]]:

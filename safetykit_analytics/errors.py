@@ -138,6 +138,10 @@ class StoreFailed(SafetyKitAnalyticsError, OSError):  # noqa: N818
         return (type(self), given)
 
 
+class StoreChanged(StoreFailed):
+    """The store was compacted while it was read: the call starts anew, so nobody sees this."""
+
+
 class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
     """A policy, version, column or time zone that is not there.
 

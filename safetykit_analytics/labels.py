@@ -11,12 +11,17 @@ import numpy as np
 
 from safetykit_analytics.arrays import last_valid, next_valid, run_bounds, run_starts
 from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from safetykit_analytics.arrays import Flags, Ints
 
 LABELS = ("policy_id", "policy_version")
 
+# More columns make tables that nobody reads.
+_MOST_COLUMNS = 4
 # So many combinations of labels are looked at without a thought.
 _FEW = 4096
 
@@ -50,7 +55,7 @@ def natural_key(name: str | None) -> tuple[object, ...]:
     >>> sorted(["v10", None, "v9", "v9b"], key=natural_key)
     ['v9', 'v9b', 'v10', None]
     """
-    if name is None:
+    if name is None or name == NONE:
         return (1,)
     pieces = _DIGITS.split(name)
     # Text and digits alternate, so that like is compared with like; the name itself settles "v1" and "v01".
@@ -59,28 +64,37 @@ def natural_key(name: str | None) -> tuple[object, ...]:
     return (0, tuple((len(piece) if place % 2 else -1, piece) for place, piece in enumerate(numbers)), name)
 
 
-def parse_by(by: object) -> tuple[str, ...]:
-    """Read the `by` argument: 0 to 2 distinct label columns; a bare string is one.
+def parse_by(by: object, own: Sequence[str] = ()) -> tuple[str, ...]:
+    """Read the `by` argument: up to four distinct columns; a bare string is one.
+
+    Parameters
+    ----------
+    by : str or iterable of str
+    own : sequence of str
+        Columns of the caller's own that `by` may name, besides the policy and its version.
 
     Raises
     ------
     UnknownName
         A column that nothing can be split by (also ValueError).
     ValueError
-        A column twice.
+        A column twice, or more than four.
     TypeError
         Neither a string nor strings.
     """
+    known = (*LABELS, *own)
     if isinstance(by, str):
         by = (by,)
     if not isinstance(by, Iterable):
         raise TypeError(f"by: expected column names, such as {LABELS}, found {type(by).__name__}")
     names = tuple(by)
     for name in names:
-        if name not in LABELS:
-            raise UnknownName("column to split by", name, LABELS)
+        if name not in known:
+            raise UnknownName("column to split by", name, known)
     if len(set(names)) != len(names):
         raise ValueError(f"by={names!r} names a column twice")
+    if len(names) > _MOST_COLUMNS:
+        raise ValueError(f"by={names!r}: expected at most {_MOST_COLUMNS} columns, found {len(names)}")
     return names
 
 

@@ -15,6 +15,7 @@ from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.sentences import sentences
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.frame import STRING
+from safetykit_analytics.labels import natural_key
 from safetykit_analytics.rates.arguments import checked_confidence, checked_observations
 from safetykit_analytics.rates.completion import grouped, median_brackets, timedeltas
 from safetykit_analytics.stats import adjust, cluster_rates, differences, verdicts
@@ -112,12 +113,10 @@ def compare_versions(
     adjust([], method)  # an unknown correction is an error whatever the data hold
     checked_confidence(confidence)
     checked_observations(observations)
-    ends = flow.batch_ends(observations)
+    ends = flow.batch_summary(observations)
     shown = {name: ends[name].fillna(NONE) for name in _LABELS}
     if policy_id is not None:
-        known = sorted(
-            shown["policy_id"].unique(), key=lambda name: flow.natural_key(None if name == NONE else name)
-        )
+        known = sorted(shown["policy_id"].unique(), key=natural_key)
         if policy_id not in known:
             raise UnknownName("policy", policy_id, known)
         ends = ends[(shown["policy_id"] == policy_id).to_numpy(dtype=bool)]

@@ -1,16 +1,56 @@
 """Observations → increments → work by calendar bucket: the definition of every number in this library.
 
-Place in the flow: frame, store → **flow** → rates, compare. NumPy and Arrow inside; opens no file, knows no
-store, draws nothing.
+Every increment of a batch's counters is spread evenly over the time in which it happened, from the observation
+before to this one (the first from the batch's creation), and so over calendar buckets by overlap. The sum over all
+buckets is the last count.
 
-Every increment of a batch's counters is spread evenly over the time in which it happened, from the
-observation before to this one (the first from the batch's creation), and so over calendar buckets by
-overlap. The sum over all buckets is the last count.
+A batch lies in one cohort, so a cohort is reduced alone: ``observations`` (a table → sorted arrays) →
+``increments`` → ``spread`` over the ``grid`` of groups and buckets → ``reduce`` (one piece → sparse sums). Then
+``accumulate`` adds cohorts up, and folds what single batches did in a bucket once no later cohort can touch it.
+``cohorts`` reads each cohort once, here or in an executor. ``batch_summary``, ``pending`` and ``findings`` are facts
+about single batches, on the same route. NumPy and Arrow; opens no file, knows no store, draws nothing.
 """
 
-from safetykit_analytics.flow.by_batch import batch_work
-from safetykit_analytics.flow.ends import batch_ends, resolve_as_of
-from safetykit_analytics.flow.partitions import Partition, Partitioned
-from safetykit_analytics.labels import natural_key
+from safetykit_analytics.flow.accumulate import Fold, Totals, accumulate
+from safetykit_analytics.flow.batch_summary import batch_summary, batch_work, known_policies, text_of
+from safetykit_analytics.flow.cohorts import Cohort, HasCohorts, Listing, last_observed, reduced, with_listing
+from safetykit_analytics.flow.findings import KINDS, findings
+from safetykit_analytics.flow.increments import increments_of
+from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
+from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
+from safetykit_analytics.flow.reduce import reduce_work
+from safetykit_analytics.flow.selection import Selection, select
+from safetykit_analytics.flow.spread import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED
 
-__all__ = ["Partition", "Partitioned", "batch_ends", "batch_work", "natural_key", "resolve_as_of"]
+__all__ = [
+    "ABSOLUTE",
+    "BASE_COLUMNS",
+    "HIGH",
+    "KINDS",
+    "LOW",
+    "MOVED",
+    "REPROCESSED",
+    "SMEARED",
+    "Cohort",
+    "Fold",
+    "HasCohorts",
+    "Levels",
+    "Listing",
+    "Rows",
+    "Selection",
+    "Totals",
+    "accumulate",
+    "batch_summary",
+    "batch_work",
+    "findings",
+    "increments_of",
+    "known_policies",
+    "last_observed",
+    "levels_of",
+    "reduce_pending",
+    "reduce_work",
+    "reduced",
+    "select",
+    "text_of",
+    "with_listing",
+]

@@ -1,29 +1,27 @@
-"""What is odd in the observations, per batch: the facts behind `data_quality`.
-
-Place in the flow: stitch → **findings** → data quality.
-"""
+"""What is odd in the observations of single batches: the facts behind `data_quality`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.arrays import NEVER, Floats, Ints, run_bounds, run_starts
-from safetykit_analytics.flow.observations import EDGE_COLUMNS, Rows, instants, rows_of
-from safetykit_analytics.flow.partitions import Partition, ordered_map
+from safetykit_analytics.arrays import NEVER, Flags, Ints, run_starts
+from safetykit_analytics.flow.batch_summary import batch_summary, text_of
+from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
+from safetykit_analytics.flow.increments import growth, terminal_before
+from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows, encoded, instants
+from safetykit_analytics.frame import table_from_frame
 from safetykit_analytics.labels import LABELS
 from safetykit_analytics.schema import KEY_COLUMNS, KNOWN_STATUSES
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from safetykit_analytics.flow.stitch import Stitched
-    from safetykit_analytics.flow.work import Source
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
 
 #: Every kind of finding, in the order in which they are listed for one batch.
 KINDS = (
@@ -38,169 +36,165 @@ KINDS = (
     "work_after_terminal",
     "no_created_at",
 )
-# Findings of one kind on several days: these add up, of the others the last one stands.
-_SUMMED = {"reprocessed", "conflicting_duplicate", "unknown_status", "work_after_terminal", "policy_changed"}
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Findings of one kind: at most one per batch.
-
-    Attributes
-    ----------
-    kind : str
-    batch : int64 array, shape (k,)
-    value : float64 array, shape (k,)
-    text : list of str, or None
-        What the kind alone does not say.
-    """
-
-    kind: str
-    batch: Ints
-    value: Floats
-    text: list[str] | None = None
-
-
-def find(source: Source) -> list[Finding]:
-    """Collect the findings of a source that was opened with both labels and its state."""
-    known = source.stitched
-    found: dict[str, list[tuple[Ints, Floats, list[str] | None]]] = {kind: [] for kind in KINDS}
-    for kind, batch, value in _between_days(known, source):
-        found[kind].append((batch, value, None))
-    changed, value, text = _label_changes(known)
-    found["policy_changed"].append((changed, value, text))
-    for day, findings in enumerate(ordered_map(read_findings, _tasks(source), source.executor)):
-        batch = known.batch[known.offset[day] : known.offset[day + 1]]
-        for finding in findings:
-            found[finding.kind].append((batch[finding.batch], finding.value, finding.text))
-    return [_combined(kind, pieces) for kind, pieces in found.items() if pieces]
-
-
-def _combined(kind: str, pieces: list[tuple[Ints, Floats, list[str] | None]]) -> Finding:
-    """Make one finding per batch of those of all days."""
-    batch = np.concatenate([piece[0] for piece in pieces])
-    value = np.concatenate([piece[1] for piece in pieces])
-    texts = [text for piece in pieces for text in piece[2] or ()]
-    order = np.argsort(batch, kind="stable")
-    first = run_starts(batch[order])
-    number = np.cumsum(first) - 1
-    last = run_bounds(first)[1] - 1
-    if kind in _SUMMED:
-        combined = np.bincount(number, weights=value[order], minlength=int(first.sum()))
-    else:
-        combined = value[order][last]
-    batches = batch[order][last]
-    return Finding(
-        kind, batches, combined.astype(np.float64), [texts[at] for at in order[last]] if texts else None
-    )
-
-
-def _between_days(known: Stitched, source: Source) -> Iterable[tuple[str, Ints, Floats]]:
-    """Say what the edges of days tell."""
-    first = known.first_row
-    created = np.concatenate([part.created for part in source.parts])[first]
-    counts = np.concatenate([part.first_counts for part in source.parts], axis=1).sum(axis=0)[first]
-    batch = np.arange(len(first))
-    unknown = known.created[first] == NEVER
-    unplaced = unknown & (counts > 0)
-    yield "unplaced", batch[unplaced], counts[unplaced].astype(np.float64)
-    yield "no_created_at", batch[unknown], np.full(int(unknown.sum()), np.nan)
-    late = (created != NEVER) & (created > known.end[first])
-    yield "created_after_observed", batch[late], (created - known.end[first])[late] / 1e6
-    down = np.maximum(-known.delta, 0).sum(axis=0)
-    at = np.flatnonzero(down)
-    yield "reprocessed", known.batch[at], down[at].astype(np.float64)
-    after = np.where(known.settled, np.maximum(known.delta.sum(axis=0), 0), 0)
-    at = np.flatnonzero(after)
-    yield "work_after_terminal", known.batch[at], after[at].astype(np.float64)
-
-
-def _label_changes(known: Stitched) -> tuple[Ints, Floats, list[str]]:
-    """Find changes of policy or version after the first one was known."""
-    along = np.argsort(known.batch[known.run_edge], kind="stable")
-    batch = known.batch[known.run_edge][along]
-    changed = np.zeros(len(along), dtype=np.bool_)
-    for label in known.run_labels.values():
-        changed |= run_starts(label.codes[along])
-    at = np.flatnonzero(changed & ~run_starts(batch))
-
-    def name(row: int) -> str:
-        names = [
-            label.names[code] if (code := int(label.codes[along[row]])) >= 0 else NONE
-            for label in known.run_labels.values()
-        ]
-        return " ".join(names)
-
-    texts = [f"{name(row - 1)} → {name(row)}" for row in at.tolist()]
-    return batch[at], np.ones(len(at)), texts
-
-
-def read_findings(source: Partition | Rows, as_of: int | None, settled: Any) -> list[Finding]:
-    """Read one partition and list what is odd in it, by the batches of that partition."""
-    if not isinstance(source, Rows):
-        columns = (*EDGE_COLUMNS, *LABELS, "batch_count", "pending_count", "batch_status")
-        source = rows_of(source.read(columns), as_of=as_of, in_time=True)
-    rows, n = source, len(source.t)
-    batch = rows.batch
-    every = np.arange(n)
-    pending = rows.take("pending_count", every).to_numpy()
-    size = rows.take("batch_count", every).to_numpy()
-    finished = rows.counts.sum(axis=0)
-    is_later = np.ones(n, dtype=np.bool_)
-    is_later[rows.first[:-1]] = False
-    growth = np.where(is_later, np.diff(finished, prepend=0), 0)
-    down = np.where(is_later, np.maximum(-np.diff(rows.counts, axis=1, prepend=0), 0).sum(axis=0), 0)
-    seen: Ints = np.cumsum(rows.terminal) - rows.terminal
-    ended = (seen - seen[rows.first[:-1]][batch] > 0) | settled[batch]
-    status = rows.take("batch_status", every)
-    status = status if hasattr(status, "dictionary") else status.dictionary_encode()
-    names = status.dictionary.to_pylist()
-    codes = status.indices.to_numpy()
-    unknown = np.array([name not in KNOWN_STATUSES for name in names], dtype=np.bool_)[codes]
-
-    def last_where(kind: str, wrong: Any, value: Any) -> Finding:
-        at = np.flatnonzero(wrong)
-        at = at[np.append(run_starts(batch[at]), [True])[1:]]
-        return Finding(kind, batch[at], value[at].astype(np.float64))
-
-    def total(kind: str, value: Any, text: list[str] | None = None) -> Finding:
-        sums = np.bincount(batch, weights=value, minlength=len(rows.ids))
-        which = np.flatnonzero(sums)
-        return Finding(kind, which, sums[which].astype(np.float64), text)
-
-    last_odd = np.flatnonzero(unknown)
-    last_odd = last_odd[np.append(run_starts(batch[last_odd]), [True])[1:]]
-    return [
-        last_where("terminal_with_pending", rows.terminal & (pending > 0), pending),
-        last_where("parts_do_not_sum", finished + pending != size, size - finished - pending),
-        total("reprocessed", down),
-        total("unknown_status", unknown, [names[code] for code in codes[last_odd]]),
-        total("work_after_terminal", np.where(ended, np.maximum(growth, 0), 0)),
-        _conflicts(rows, as_of),
+_COLUMNS = (*BASE_COLUMNS, *LABELS, "batch_count", "pending_count", "batch_status")
+_SCHEMA = pa.schema(
+    [
+        ("batch_id", pa.string()),
+        ("kind", pa.int64()),
+        ("value", pa.float64()),
+        ("text", pa.string()),
+        ("policy_id", pa.string()),
     ]
+)
 
 
-def _conflicts(rows: Rows, as_of: int | None) -> Finding:
-    """Count the observations of the same instant as one that was kept, which said something else.
+def findings(
+    observations: Any,
+    *,
+    as_of: int | None = None,
+    policies: Sequence[str] | None = None,
+    executor: Executor | None = None,
+) -> Any:
+    """List what is odd, at most one row per batch and kind.
 
-    A store drops duplicates before anybody sees them, so that only a DataFrame can have any.
+    Returns
+    -------
+    pyarrow.Table
+        Sorted by ``batch_id`` and ``kind`` (index into KINDS): ``value`` (float64), ``text`` (what the kind
+        alone does not say; null for most), ``policy_id`` (the batch's last one, "(none)" for none).
     """
-    kind = "conflicting_duplicate"
-    if rows.order is None:
-        return Finding(kind, np.zeros(0, dtype=np.int64), np.zeros(0))
-    table = rows.table
-    if as_of is not None:
-        table = table.filter(pa.array(instants(table.column("observed_at")) <= as_of))
+
+    def run(listing: Listing) -> Any:
+        results = reduced(listing, _findings, columns=_COLUMNS, labels=LABELS, executor=executor)
+        tables = [_SCHEMA.empty_table(), *(table for _, table in results)]
+        if isinstance(observations, pd.DataFrame):
+            tables.append(_conflicts(observations, listing.as_of))
+        return pa.concat_tables(tables)
+
+    table = with_listing(observations, _COLUMNS, as_of, run)
+    if policies is not None:
+        chosen = pa.array(list(policies), pa.string())
+        table = table.filter(pc.is_in(table.column("policy_id"), chosen))
+    return table.sort_by([("batch_id", "ascending"), ("kind", "ascending")])
+
+
+def _findings(rows: Rows) -> Any:
+    """Find what is odd in whole batches."""
+    batch, first, last = rows.batch, rows.first[:-1], rows.first[1:] - 1
+    every = np.arange(rows.n_batches)
+    pending, size = rows.numbers("pending_count"), rows.numbers("batch_count")
+    finished = rows.counts.sum(axis=0, dtype=np.int64)
+    unknown_age = rows.begin == NEVER
+    done = finished[first]
+    ahead = np.where(rows.created == NEVER, 0, rows.created - rows.t[first])
+    grown = growth(rows.counts, rows)
+    down = np.maximum(-grown, 0).sum(axis=0)
+    after = np.where(terminal_before(rows), np.maximum(growth(finished, rows), 0), 0)
+    found = {
+        "unplaced": _some(every[unknown_age & (done > 0)], done),
+        "created_after_observed": _some(every[ahead > 0], ahead / 1e6),
+        "terminal_with_pending": _last(rows, rows.terminal & (pending > 0), pending),
+        "parts_do_not_sum": _last(rows, finished + pending != size, size - finished - pending),
+        "reprocessed": _total(rows, down),
+        "policy_changed": _label_changes(rows),
+        "unknown_status": _unknown_statuses(rows, pending),
+        "work_after_terminal": _total(rows, after),
+        "no_created_at": _some(every[unknown_age], np.full(len(every), np.nan)),
+    }
+    ids, policy = rows.ids(), rows.labels["policy_id"]
+    policies = text_of(policy.names, policy.codes[last])
+    pieces = [
+        pa.table(
+            [
+                ids.take(pa.array(batches)),
+                np.full(len(batches), KINDS.index(kind)),
+                np.asarray(values, dtype=np.float64),
+                pa.nulls(len(batches), pa.string()) if texts is None else pa.array(texts, pa.string()),
+                policies.take(pa.array(batches)),
+            ],
+            schema=_SCHEMA,
+        )
+        for kind, (batches, values, texts) in found.items()
+        if len(batches)
+    ]
+    return pa.concat_tables([_SCHEMA.empty_table(), *pieces])
+
+
+def _some(batches: Ints, values: Any) -> tuple[Ints, Any, None]:
+    return batches, values[batches], None
+
+
+def _last(rows: Rows, wrong: Flags, values: Ints) -> tuple[Ints, Ints, None]:
+    """Return of each batch the value at its last wrong row."""
+    at = _last_of_batch(rows, np.flatnonzero(wrong))
+    return rows.batch[at], values[at], None
+
+
+def _total(rows: Rows, values: Ints) -> tuple[Ints, Any, None]:
+    return _some(*_nonzero(np.bincount(rows.batch, weights=values, minlength=rows.n_batches)))
+
+
+def _nonzero(sums: Any) -> tuple[Ints, Any]:
+    return np.flatnonzero(sums), sums
+
+
+def _last_of_batch(rows: Rows, at: Ints) -> Ints:
+    """Return of ascending rows those that are the last of their batch."""
+    is_last = np.append(run_starts(rows.batch[at]), [True])[1:]
+    last: Ints = at[is_last]
+    return last
+
+
+def _label_changes(rows: Rows) -> tuple[Ints, Any, list[str]]:
+    """Count changes of policy or version after the first one was known, and show the last one."""
+    labels = [rows.labels[name] for name in LABELS]
+    changed = run_starts(rows.batch, *(label.codes for label in labels))
+    changed[rows.first[:-1]] = False
+    batches, counts = _nonzero(np.bincount(rows.batch[changed], minlength=rows.n_batches))
+
+    def shown(row: int) -> str:
+        return " ".join(NONE if label.codes[row] < 0 else label.names[label.codes[row]] for label in labels)
+
+    at = _last_of_batch(rows, np.flatnonzero(changed)).tolist()
+    return batches, counts[batches], [f"{shown(row - 1)} → {shown(row)}" for row in at]
+
+
+def _unknown_statuses(rows: Rows, pending: Ints) -> tuple[Ints, Any, list[str]]:
+    """Count runs of equal observations with an undocumented status, and show the last one."""
+    codes, names = encoded(rows.table.column("batch_status"))
+    texts = names.to_pylist()
+    unknown = np.array([name not in KNOWN_STATUSES for name in texts], dtype=np.bool_)[codes]
+    # Thinning leaves the first and the last of a run: observations that say the same count once.
+    odd = unknown & run_starts(rows.batch, codes, pending, *rows.counts)
+    batches, counts = _nonzero(np.bincount(rows.batch[odd], minlength=rows.n_batches))
+    at = _last_of_batch(rows, np.flatnonzero(unknown))
+    return batches, counts[batches], [texts[code] for code in codes[at]]
+
+
+def _conflicts(frame: pd.DataFrame, as_of: int) -> Any:
+    """Count observations that contradict one of the same instant, which is kept.
+
+    A store drops duplicates before anybody sees them, so only a DataFrame can have any.
+    """
+    table = table_from_frame(frame)
+    table = table.filter(pa.array(instants(table.column("observed_at")) <= as_of))
     distinct = table.group_by(table.column_names, use_threads=False).aggregate([])
     keys = distinct.group_by(list(KEY_COLUMNS), use_threads=False).aggregate([([], "count_all")])
     keys = keys.filter(pc.greater(keys.column("count_all"), 1))
-    batch = pc.index_in(keys.column("batch_id"), value_set=rows.ids).to_numpy()
-    sums = np.bincount(batch, weights=keys.column("count_all").to_numpy() - 1, minlength=len(rows.ids))
-    which = np.flatnonzero(sums)
-    return Finding(kind, which, sums[which].astype(np.float64))
-
-
-def _tasks(source: Source) -> Iterable[tuple[Any, ...]]:
-    known = source.stitched
-    for day, piece in enumerate(source.pieces):
-        yield piece, source.as_of, known.settled[known.offset[day] : known.offset[day + 1]]
+    if not keys.num_rows:
+        return _SCHEMA.empty_table()
+    extra = pc.subtract(keys.column("count_all"), 1)
+    sums = pa.table([keys.column("batch_id"), extra], names=["batch_id", "extra"])
+    sums = sums.group_by("batch_id", use_threads=False).aggregate([("extra", "sum")])
+    last = batch_summary(frame, as_of=as_of).set_index("batch_id")["policy_id"]
+    ids = sums.column("batch_id").to_pylist()
+    return pa.table(
+        [
+            pa.array(ids, pa.string()),
+            np.full(len(ids), KINDS.index("conflicting_duplicate")),
+            sums.column("extra_sum").cast(pa.float64()),
+            pa.nulls(len(ids), pa.string()),
+            pa.array(last.loc[ids].tolist(), pa.string()),
+        ],
+        schema=_SCHEMA,
+    )

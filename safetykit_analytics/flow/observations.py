@@ -1,7 +1,4 @@
-"""A table of observations as sorted arrays, one run of rows per batch: where every pass begins.
-
-Place in the flow: frame or store → **observations** → edges, work. Arrow and NumPy, no pandas.
-"""
+"""Tables of observations as sorted arrays, one run of rows per batch."""
 
 from __future__ import annotations
 
@@ -10,32 +7,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from safetykit_analytics.arrays import NEVER, Flags, Ints, narrowest, run_bounds, run_starts
-from safetykit_analytics.labels import LABELS, Label
-from safetykit_analytics.schema import TIE_BREAKERS
+from safetykit_analytics.arrays import NEVER, Flags, Ints, narrowest, run_starts
+from safetykit_analytics.calendar import DAY_US
+from safetykit_analytics.labels import Label, fill, unify
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: The three counters of work, in the order of the rows of every array of counts.
 COUNTERS = ("success_count", "error_count", "cancelled_count")
-#: What the increments within a day are made from.
-BARE_COLUMNS = ("batch_id", "observed_at", *COUNTERS)
-#: What its edges need besides; label columns come on top.
-EDGE_COLUMNS = (*BARE_COLUMNS, "created_at", "is_terminal")
+#: The columns that every reduction reads.
+BASE_COLUMNS = ("batch_id", "observed_at", "created_at", *COUNTERS, "is_terminal")
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Observations sorted by batch and time, each key once.
+    """Observations of whole batches, sorted by batch and time, each key once.
 
     Attributes
     ----------
-    ids : pyarrow string array, shape (m,)
-        The batches, in the order of their rows.
     batch : int32 array, shape (n,)
-        Index into `ids` of each row.
+        The number of each row's batch, from 0 to m - 1.
     first : int64 array, shape (m + 1,)
         Where the rows of each batch start; the last one is n.
     t : int64 array, shape (n,)
@@ -43,18 +38,14 @@ class Rows:
     counts : int32 or int64 array, shape (3, n)
         success, error, cancelled.
     terminal : bool array, shape (n,)
-        Empty if the column was not read.
     created : int64 array, shape (m,)
-        ``created_at`` of each batch's first row here, NEVER for none; empty if the column was not read.
+        ``created_at`` of each batch's first row; NEVER for none.
     labels : dict of str to Label
-        The label columns that were asked for.
+        Filled: a null has the label before it, leading nulls the first one.
     table : pyarrow.Table
-        The columns that were read; `order` gives their rows.
-    order : int64 array, shape (n,), or None
-        Row of the table for each row here; None if they are the same.
+        All columns that were read; text may be dictionary-encoded.
     """
 
-    ids: Any
     batch: Ints
     first: Ints
     t: Ints
@@ -63,83 +54,99 @@ class Rows:
     created: Ints
     labels: dict[str, Label]
     table: Any
-    order: Ints | None
+
+    @property
+    def n_batches(self) -> int:
+        """Return the number of batches."""
+        return len(self.first) - 1
+
+    @property
+    def begin(self) -> Ints:
+        """Return when each batch began: its creation, or its first observation if that is earlier.
+
+        NEVER where nobody knows. Clocks differ by seconds: a creation more than a day after the first
+        observation is no creation time at all.
+        """
+        first_t = self.t[self.first[:-1]]
+        begin: Ints = np.minimum(self.created, first_t)
+        return np.where(self.created - first_t > DAY_US, NEVER, begin)
+
+    @property
+    def first_terminal(self) -> Ints:
+        """Return the row at which each batch was first terminal; n where it never was."""
+        row = np.full(self.n_batches, len(self.t))
+        flagged = np.flatnonzero(self.terminal)[::-1]
+        # Of several values for one place the last is kept.
+        row[self.batch[flagged]] = flagged
+        return row
 
     def take(self, column: str, rows: Ints) -> Any:
-        """Give values of another column at some of the rows, as an Arrow array."""
-        return one_array(self.table.column(column)).take(pa.array(ordered_rows(rows, self.order)))
+        """Return values of a column at some of the rows as an Arrow array."""
+        values = one_array(self.table.column(column)).take(pa.array(rows))
+        return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
+
+    def numbers(self, column: str) -> Ints:
+        """Return a column of whole numbers."""
+        values: Ints = one_array(self.table.column(column)).to_numpy(zero_copy_only=False)
+        return values
+
+    def ids(self) -> Any:
+        """Return the id of each batch as an Arrow array of strings."""
+        return self.take("batch_id", self.first[:-1])
 
 
-def rows_of(
-    table: Any,
-    *,
-    as_of: int | None = None,
-    labels: Sequence[str] = LABELS,
-    in_time: bool = False,
-) -> Rows:
-    """Sort observations if they are not, drop duplicate keys, leave out what is later than `as_of`.
+def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
+    """Turn tables into arrays, without what was observed after `as_of`.
 
     Parameters
     ----------
-    table : pyarrow.Table
-        BARE_COLUMNS and `labels` at least; strings plain or dictionary-encoded.
-    as_of : int, optional
+    tables : sequence of pyarrow.Table
+        BASE_COLUMNS, `labels` and any others of `OBSERVATION_SCHEMA`, each table sorted by key and unique;
+        no batch is in two of them.
+    as_of : int
         Microseconds since 1970, UTC.
     labels : sequence of str
-        Label columns to read.
-    in_time : bool
-        The rows of each batch are known to be in order of time, each key once, as in the days of a store.
+        Label columns to fill.
+    own : pyarrow.Table, optional
+        ``batch_id`` and further columns of text: labels that a batch keeps.
     """
-    batch, ids = _encode(table.column("batch_id"))
-    t = instants(table.column("observed_at"))
-    order = _by_batch(batch, _until(t, as_of)) if in_time else _order(batch, t, as_of, table)
-
-    def ordered(values: Any) -> Any:
-        return values if order is None else values[order]
-
-    number: Any = ordered(batch)
-    t = ordered(t)
-    is_start = run_starts(number)
+    tables = [_until(table, as_of) for table in tables] or [OBSERVATION_SCHEMA.empty_table()]
+    is_start = np.concatenate([_batch_starts(table) for table in tables])
     start = np.flatnonzero(is_start)
-    counters = [one_array(table.column(name)).to_numpy(zero_copy_only=False) for name in COUNTERS]
-    counts = np.empty((len(COUNTERS), len(t)), dtype=narrowest(counters))
+    batch: Any = np.cumsum(is_start, dtype=np.int32) - 1
+
+    def column(name: str, read: Any = None) -> Any:
+        return np.concatenate([(read or _values)(table.column(name)) for table in tables])
+
+    counters = [column(name) for name in COUNTERS]
+    counts = np.empty((len(COUNTERS), len(batch)), dtype=narrowest(counters))
     for row, values in enumerate(counters):
-        counts[row] = ordered(values)
+        counts[row] = values
     found = {}
     for name in labels:
-        codes, names = _encode(table.column(name))
-        found[name] = _label(ordered(codes), names)
-    terminal, created = np.zeros(0, dtype=np.bool_), np.zeros(0, dtype=np.int64)
-    if "is_terminal" in table.column_names:
-        terminal = ordered(one_array(table.column("is_terminal")).to_numpy(zero_copy_only=False))
-    if "created_at" in table.column_names:
-        rows = pa.array(ordered_rows(start, order))
-        created = instants(one_array(table.column("created_at")).take(rows))
-    own = number[start]
-    if len(own) != len(ids) or (own != np.arange(len(ids))).any():
-        ids = ids.take(pa.array(own))
-        number = np.cumsum(is_start, dtype=np.int32) - 1
+        label = unify([_label(table.column(name)) for table in tables])
+        found[name] = Label(fill(label.codes, batch)[0], label.names)
+    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
+    if own is not None:
+        ids = one_array(table.column("batch_id")).take(pa.array(start)).cast(pa.string())
+        row = pc.index_in(ids, value_set=one_array(own.column("batch_id")))
+        for name in own.column_names[1:]:
+            label = _label(one_array(own.column(name)).take(row))
+            found[name] = Label(label.codes[batch], label.names)
     return Rows(
-        ids=ids,
-        batch=number,
-        first=np.append(start, len(t)),
-        t=t,
+        batch=batch,
+        first=np.append(start, len(batch)),
+        t=column("observed_at", instants),
         counts=counts,
-        terminal=terminal,
-        created=created,
+        terminal=column("is_terminal"),
+        created=column("created_at", instants)[start],
         labels=found,
         table=table,
-        order=order,
     )
 
 
-def ordered_rows(rows: Ints, order: Ints | None) -> Ints:
-    """Give the rows of the table that stand behind sorted rows."""
-    return rows if order is None else order[rows]
-
-
 def one_array(column: Any) -> Any:
-    """Give a column as one Arrow array."""
+    """Return a column as one Arrow array."""
     if not isinstance(column, pa.ChunkedArray):
         return column
     if pa.types.is_dictionary(column.type):
@@ -148,7 +155,7 @@ def one_array(column: Any) -> Any:
 
 
 def instants(column: Any) -> Ints:
-    """Give a timestamp column as microseconds since 1970; NEVER where it is null."""
+    """Return a timestamp column as microseconds since 1970; NEVER where it is null."""
     array = one_array(column).cast(pa.int64())
     if array.null_count:
         array = array.fill_null(NEVER)
@@ -156,8 +163,8 @@ def instants(column: Any) -> Ints:
     return values
 
 
-def _encode(column: Any) -> tuple[Ints, Any]:
-    """Give codes of a string column, -1 for null, and the Arrow array of what they stand for."""
+def encoded(column: Any) -> tuple[Ints, Any]:
+    """Return codes of a text column, -1 for null, and the Arrow array of what they stand for."""
     array = one_array(column)
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
@@ -165,93 +172,23 @@ def _encode(column: Any) -> tuple[Ints, Any]:
     return indices.to_numpy(), array.dictionary
 
 
-def _label(codes: Ints, names: Any) -> Label:
+def _values(column: Any) -> Any:
+    return one_array(column).to_numpy(zero_copy_only=False)
+
+
+def _label(column: Any) -> Label:
+    codes, names = encoded(column)
     texts = names.to_pylist()
     if "" in texts:
         codes = np.where(codes == texts.index(""), -1, codes)
     return Label(codes, tuple(texts))
 
 
-def _until(t: Ints, as_of: int | None) -> Ints | None:
-    """Give the rows that are not later than `as_of`; None where none is."""
-    return np.flatnonzero(t <= as_of) if as_of is not None and len(t) and int(t.max()) > as_of else None
+def _batch_starts(table: Any) -> Flags:
+    return run_starts(encoded(table.column("batch_id"))[0])
 
 
-def _by_batch(batch: Ints, kept: Ints | None) -> Ints | None:
-    """Give the rows, or those kept, with those of each batch side by side; None where they are so already."""
-    if kept is not None:
-        batch = batch[kept]
-    start, stop = run_bounds(run_starts(batch))
-    own = batch[start]
-    if (own[1:] > own[:-1]).all():
-        return kept
-    # Whole runs move: there are far fewer of them than rows.
-    along = np.argsort(own, kind="stable")
-    start, length = start[along], (stop - start)[along]
-    order: Ints = np.repeat(start - np.cumsum(length) + length, length)
-    order += np.arange(len(batch))
-    return order if kept is None else kept[order]
-
-
-def _order(batch: Ints, t: Ints, as_of: int | None, table: Any) -> Ints | None:
-    """Give the rows of the table in order, each key once; None where all of them are so already."""
-    kept = _until(t, as_of)
-    if kept is not None:
-        batch, t = batch[kept], t[kept]
-    if _is_sorted(batch, t):
-        return kept
-    order = np.lexsort((t, batch))
-    if kept is not None:
-        batch, t = batch[order], t[order]
-        order = kept[order]
-    else:
-        batch, t = batch[order], t[order]
-    is_new = run_starts(batch, t)
-    if is_new.all():
-        return order
-    return _most_advanced(table, order, is_new)
-
-
-def _is_sorted(batch: Ints, t: Ints) -> bool:
-    """Say whether each batch is one run of rows whose times ascend strictly."""
-    if len(t) < 2:
-        return True
-    is_same = batch[1:] == batch[:-1]
-    if not (t[1:][is_same] > t[:-1][is_same]).all():
-        return False
-    if (batch[1:] >= batch[:-1]).all():
-        return True
-    n_runs = len(t) - int(np.count_nonzero(is_same))
-    seen = np.zeros(int(batch.max()) + 1, dtype=np.bool_)
-    seen[batch] = True
-    return n_runs == int(np.count_nonzero(seen))
-
-
-def _most_advanced(table: Any, order: Ints, is_new: Flags) -> Ints:
-    """Keep, of the rows of each key, the most advanced: the same one whatever their order was."""
-    key = np.cumsum(is_new) - 1
-    repeated = np.bincount(key)[key] > 1
-    rows = order[repeated]
-    some = table.select([name for name in TIE_BREAKERS if name in table.column_names]).take(pa.array(rows))
-    values = {name: _comparable(some.column(name)) for name in some.column_names}
-    finished = sum(values[name].astype(np.float64) for name in COUNTERS)
-    by_rank = np.lexsort((*reversed(values.values()), finished, key[repeated]))
-    kept = order[is_new]
-    # Of several values for one place the last is kept.
-    kept[key[repeated][by_rank]] = rows[by_rank]
-    return kept
-
-
-def _comparable(column: Any) -> Any:
-    """Give values that compare as the column's do, null below all others."""
-    array = one_array(column)
-    if pa.types.is_timestamp(array.type):
-        return instants(array)
-    if not (pa.types.is_dictionary(array.type) or pa.types.is_string(array.type)):
-        return array.to_numpy(zero_copy_only=False)
-    codes, names = _encode(array)
-    texts = names.to_numpy(zero_copy_only=False)
-    rank = np.empty(len(texts) + 1, dtype=np.int64)
-    rank[np.argsort(texts, kind="stable")] = np.arange(len(texts))
-    rank[-1] = -1
-    return rank[codes]
+def _until(table: Any, as_of: int) -> Any:
+    """Return the table without what is later than `as_of`."""
+    t = instants(table.column("observed_at"))
+    return table.filter(pa.array(t <= as_of)) if len(t) and int(t.max()) > as_of else table

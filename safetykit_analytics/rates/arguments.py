@@ -6,13 +6,30 @@ Place in the flow: below every table of this package; compare and the report use
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from numbers import Real
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
-from safetykit_analytics.calendar import Frequency, parse_freq
-from safetykit_analytics.flow.partitions import Partitioned
+from safetykit_analytics.calendar import Frequency, parse_freq, parse_instant
+from safetykit_analytics.errors import InvalidFrame, UnknownName
+from safetykit_analytics.flow import HasCohorts, known_policies
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
 from safetykit_analytics.stats.rate import check_confidence
+from safetykit_analytics.wording import NONE
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+# Columns that a table has already.
+_TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
+    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour", "error_rate",
+    "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high", "coverage", "smeared_share",
+    "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high", "idle_at_least", "idle_at_most",
+    "state", "n_running", "median_low", "median_high", "p90_low", "p90_high", "kind", "detail", "value",
+}  # fmt: skip
 
 
 def checked_observations(observations: object) -> None:
@@ -21,9 +38,9 @@ def checked_observations(observations: object) -> None:
     Raises
     ------
     TypeError
-        Neither a DataFrame nor anything with partitions.
+        Neither a DataFrame nor a store.
     """
-    if isinstance(observations, pd.DataFrame | Partitioned) and not isinstance(observations, type):
+    if isinstance(observations, pd.DataFrame | HasCohorts) and not isinstance(observations, type):
         return
     hint = ""
     # The value itself is not shown: a store's URL may hold a key.
@@ -84,6 +101,99 @@ def frequency_or_auto(freq: object) -> Frequency | None:
         return parse_freq(freq)
     except ValueError as error:
         raise ValueError(f"{error}, or 'auto' for the finest that the polling supports") from None
+
+
+def parse_window(start: object, end: object, tz: ZoneInfo) -> tuple[int | None, int | None]:
+    """Read `start` and `end`, either of which may be missing, as microseconds since 1970 UTC."""
+    first = None if start is None else parse_instant(start, "start", tz)
+    stop = None if end is None else parse_instant(end, "end", tz)
+    if first is not None and stop is not None and first >= stop:
+        raise ValueError(f"start={start!r} is not before end={end!r}; expected start < end")
+    return first, stop
+
+
+def parse_as_of(as_of: object, tz: ZoneInfo) -> int | None:
+    """Read `as_of`, which may be missing, as microseconds since 1970 UTC; a date is midnight in `tz`."""
+    return None if as_of is None else parse_instant(as_of, "as_of", tz)
+
+
+def parse_policies(policy_id: object) -> tuple[str, ...] | None:
+    """Read `policy_id`: one policy or several; None for all of them.
+
+    Raises
+    ------
+    TypeError
+        Neither text nor texts.
+    """
+    if policy_id is None:
+        return None
+    if not isinstance(policy_id, Iterable):
+        raise TypeError(f"policy_id: expected a name or names, found {_kind(policy_id)}")
+    names = (policy_id,) if isinstance(policy_id, str) else tuple(policy_id)
+    for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"policy_id: expected names, found {_kind(name)}")
+    return names
+
+
+def check_policies(observations: Any, policies: tuple[str, ...] | None, *, found: bool) -> None:
+    """Raise if nothing was found because a policy is unknown; known ones are looked up only then.
+
+    Raises
+    ------
+    UnknownName
+        The message lists the policies that are there.
+    """
+    if policies is None or found:
+        return
+    known = known_policies(observations)
+    for name in policies:
+        if known and name not in known:
+            raise UnknownName("policy", name, known)
+
+
+def parse_batches(batches: object) -> Any:
+    """Read `batches`: a DataFrame with ``batch_id`` and columns of the caller's own, as text.
+
+    Returns
+    -------
+    pyarrow.Table or None
+        ``batch_id`` first; a missing value is null.
+
+    Raises
+    ------
+    TypeError
+        Not a DataFrame.
+    InvalidFrame
+        No ``batch_id``; a batch twice; a column of observations or of a result.
+    """
+    if batches is None:
+        return None
+    if not isinstance(batches, pd.DataFrame):
+        raise TypeError(f"batches: expected a DataFrame with a column 'batch_id', found {_kind(batches)}")
+    names = [str(name) for name in batches.columns]
+    if names.count("batch_id") != 1:
+        raise InvalidFrame(f"batches: expected one column 'batch_id', found the columns {names}")
+    for name in names:
+        if name != "batch_id" and (name in _TAKEN or names.count(name) > 1):
+            raise InvalidFrame(f"batches: the column {name!r} is there already; rename it")
+    ids = batches["batch_id"]
+    if ids.isna().any():
+        raise InvalidFrame(f"batches: row {int(ids.isna().argmax())} has no batch_id")
+    if ids.duplicated().any():
+        raise InvalidFrame(f"batches: {ids[ids.duplicated()].iloc[0]!r} has more than one row; expected one")
+    own = [name for name in names if name != "batch_id"]
+    return pa.table({name: _text(batches[name]) for name in ("batch_id", *own)})
+
+
+def _text(values: pd.Series[Any]) -> Any:
+    shown = (
+        values.astype(object)
+        .where(values.notna(), None)
+        .map(lambda value: None if value is None else str(value))
+    )
+    # As with policies, "" and the label of the missing one mean none.
+    return pa.array([None if value in {None, "", NONE} else value for value in shown], pa.string())
 
 
 def _kind(value: object) -> str:

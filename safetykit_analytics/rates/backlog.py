@@ -1,7 +1,4 @@
-"""What is waiting: pending decisions and open batches over time, and how long they will take.
-
-Place in the flow: flow → **backlog** → plots, report.
-"""
+"""What is waiting: pending decisions and open batches over time, and how long they will take."""
 
 from __future__ import annotations
 
@@ -14,19 +11,31 @@ import pyarrow as pa
 from safetykit_analytics.calendar import (
     DAY_US,
     HOUR_US,
-    bucket_edges,
-    overlapping,
     parse_freq,
-    parse_instant,
-    same_edges,
+    with_guards,
     zone,
 )
-from safetykit_analytics.flow.levels import Levels, levels_of
-from safetykit_analytics.flow.work import open_source, work_of
+from safetykit_analytics.flow import (
+    BASE_COLUMNS,
+    Levels,
+    Listing,
+    levels_of,
+    reduce_pending,
+    reduced,
+    with_listing,
+)
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import parse_by
-from safetykit_analytics.rates.arguments import checked_executor, checked_observations
-from safetykit_analytics.rates.table import group_columns, parse_window
+from safetykit_analytics.rates.arguments import (
+    check_policies,
+    checked_executor,
+    checked_observations,
+    parse_as_of,
+    parse_batches,
+    parse_policies,
+    parse_window,
+)
+from safetykit_analytics.rates.table import group_columns, label_columns, window_edges
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -35,8 +44,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from safetykit_analytics.arrays import Floats, Ints
-    from safetykit_analytics.flow.window import Work
+    from safetykit_analytics.arrays import Flags, Floats, Ints
 
 # The pace of today is one number; the fastest and the slowest of the last days are a range.
 _PACE_DAYS = 7
@@ -51,9 +59,11 @@ def backlog(
     start: dt.datetime | dt.date | str | None = None,
     end: dt.datetime | dt.date | str | None = None,
     as_of: dt.datetime | dt.date | str | None = None,
+    policy_id: str | Sequence[str] | None = None,
+    batches: pd.DataFrame | None = None,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """Give the decisions that wait in open batches at the end of each bucket, and how long they will take.
+    """Compute the decisions that wait in open batches at the end of each bucket, and how long they will take.
 
     A batch is open from its creation (or its first observation, if that is not known) until it is first seen
     to be terminal, whatever is pending then. Between two observations pending changes evenly; after the last
@@ -68,6 +78,8 @@ def backlog(
     tz : str
     start, end : aware datetime, date or str, optional
     as_of : aware datetime, date or str, optional
+    policy_id : str or sequence of str, optional
+    batches : DataFrame, optional
     executor : concurrent.futures.Executor, optional
 
     Returns
@@ -105,41 +117,48 @@ def backlog(
     1 2026-03-02 13:00:00+00:00     60.0       1
     2 2026-03-02 13:30:00+00:00     60.0       1
     """
-    names = parse_by(by)
+    own = parse_batches(batches)
+    names = parse_by(by, () if own is None else own.column_names[1:])
     calendar = zone(tz)
     frequency = parse_freq(freq)
-    first, stop = parse_window(start, end, calendar)
-    until = None if as_of is None else parse_instant(as_of, "as_of", calendar)
+    window = parse_window(start, end, calendar)
+    policies = parse_policies(policy_id)
+    until = parse_as_of(as_of, calendar)
     checked_executor(executor)
     checked_observations(observations)
-    source = open_source(observations, labels=names, as_of=until, executor=executor, state=True)
-    known, now = source.stitched, source.as_of or 0
-    edges = np.zeros(0, dtype=np.int64)
-    if len(known.run_start):
-        edges = overlapping(bucket_edges(frequency, calendar, int(known.run_start.min()), now), first, stop)
-    levels = levels_of(source, edges)
-    paced = _asked_for(edges, now)
-    since = np.full(len(known.groups), np.iinfo(np.int64).max)
-    np.minimum.at(since, known.run_group, known.run_start)
-    return _table(levels, work_of(source, partial(same_edges, paced)), since, by=names, now=now, tz=str(tz))
+    labels = label_columns(names, policies)
+    columns = (*BASE_COLUMNS, "pending_count", *labels)
+
+    def run(listing: Listing) -> pd.DataFrame:
+        edges = window_edges(frequency, calendar, window, listing)
+        paced = with_guards(_asked_for(edges[1:-1], listing.as_of))
+        reducer = partial(reduce_pending, by=names, policies=policies, edges=edges, paced=paced)
+        changes = reduced(listing, reducer, columns=columns, labels=labels, own=own, executor=executor)
+        levels = levels_of(changes, n_buckets=len(edges) - 1, n_paced=len(paced) - 1)
+        return _table(levels, edges, paced, by=names, now=listing.as_of, tz=str(tz))
+
+    table = with_listing(observations, columns, until, run)
+    check_policies(observations, policies, found=bool(len(table)))
+    return table
 
 
 def _asked_for(edges: Ints, now: int) -> Ints:
-    """Give the instants up to which `_durations` asks for what was done, so that none lies within a piece."""
+    """Return the instants up to which `_durations` asks for what was done, so none lies within a piece."""
     days = np.minimum(edges[1:], now) - DAY_US * np.arange(_PACE_DAYS + 1)[:, None]
     # What was done at the instant `now` itself comes after it, as in any bucket.
     return np.unique(np.concatenate([edges, days.ravel(), np.full(min(len(edges), 1), now + 1)]))
 
 
 def _table(
-    levels: Levels, work: Work, since: Ints, *, by: tuple[str, ...], now: int, tz: str
+    levels: Levels, edges: Ints, paced: Ints, *, by: tuple[str, ...], now: int, tz: str
 ) -> pd.DataFrame:
     bucket, group = levels.layout.buckets(), levels.layout.groups()
-    place = _shown(levels, bucket, group)
+    is_inside = (bucket > 0) & (bucket < len(edges) - 2)
+    place = _shown(levels, group, is_inside)
     bucket, group = bucket[place], group[place]
-    start, stop = levels.edges[bucket], levels.edges[bucket + 1]
+    start, stop = edges[bucket], edges[bucket + 1]
     pending = levels.pending[place]
-    low, high, processed = _durations(work, since, group, (start, stop, now), pending)
+    low, high, processed = _durations(levels, paced, group, (start, stop, now), pending)
     hours = (np.minimum(stop, now) - start) / HOUR_US
     columns = {
         "bucket_start": pa.array(start, type=pa.timestamp("us", tz=tz)),
@@ -156,42 +175,35 @@ def _table(
     return table
 
 
-def _shown(levels: Levels, bucket: Ints, group: Ints) -> Ints:
-    """Places of the rows: each group from the first to the last bucket in which a batch was open."""
-    if not len(bucket):
-        return bucket
-    place = np.arange(len(bucket))
-    starts = levels.layout.offset[:-1]
-    first = np.minimum.reduceat(np.where(levels.ever_open, place, len(place)), starts)
-    last = np.maximum.reduceat(np.where(levels.ever_open, place, -1), starts)
-    is_inside = (bucket > 0) & (bucket < len(levels.edges) - 2)
+def _shown(levels: Levels, group: Ints, is_inside: Flags) -> Ints:
+    """Return the places of the rows: each group from the first to the last bucket with an open batch."""
+    place = np.arange(len(group))
+    there = is_inside & levels.ever_open
+    first, last = np.full(len(levels.groups), len(place)), np.full(len(levels.groups), -1)
+    np.minimum.at(first, group[there], place[there])
+    np.maximum.at(last, group[there], place[there])
     return np.flatnonzero(is_inside & (place >= first[group]) & (place <= last[group]))
 
 
 def _durations(
-    work: Work, since: Ints, group: Ints, span: tuple[Ints, Ints, int], pending: Floats
+    levels: Levels, paced: Ints, group: Ints, span: tuple[Ints, Ints, int], pending: Floats
 ) -> tuple[Ints, Ints, Floats]:
-    """Give the shortest and the longest time that what is pending takes, and what was processed per row."""
+    """Return the shortest and the longest time that the pending decisions take, and the processed of each row."""
     start, stop, now = span
     until, last = np.minimum(stop, now), np.minimum(stop, now + 1)
     fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)
     processed = np.zeros(len(group))
-    for number in range(len(work.groups)):
+    for number, work in enumerate(levels.done):
         rows = group == number
-        if not rows.any():
-            continue
-        places = slice(int(work.layout.offset[number]), int(work.layout.offset[number + 1]))
-        first = int(work.layout.first[number])
-        at = work.edges[first : first + places.stop - places.start + 1]
-        done = np.append(0.0, np.cumsum(work.sums[:3, places].sum(axis=0)))
-        reviewed = np.append(0.0, np.cumsum(work.sums[:2, places].sum(axis=0)))
-        processed[rows] = reviewed[_before(at, last[rows])] - reviewed[_before(at, start[rows])]
+        reviewed, done = np.cumsum(np.pad(work, ((0, 0), (1, 0))), axis=1)
+        processed[rows] = reviewed[_before(paced, last[rows])] - reviewed[_before(paced, start[rows])]
+        since = levels.since[number]
         for day in range(_PACE_DAYS):
             end = until[rows] - day * DAY_US
-            # Days before the group began are no slow days; of the newest, what there is of it counts.
-            begin = np.maximum(end - DAY_US, since[number]) if day == 0 else end - DAY_US
-            counts = (begin >= since[number]) & (end > begin)
-            grown = done[_before(at, last[rows] if day == 0 else end)] - done[_before(at, begin)]
+            # Days before the group began are no slow days; of the newest, its part since then counts.
+            begin = np.maximum(end - DAY_US, since) if day == 0 else end - DAY_US
+            counts = (begin >= since) & (end > begin)
+            grown = done[_before(paced, last[rows] if day == 0 else end)] - done[_before(paced, begin)]
             pace = grown / np.maximum(end - begin, 1)
             fastest[rows] = np.where(counts, np.maximum(fastest[rows], pace), fastest[rows])
             slowest[rows] = np.where(counts, np.minimum(slowest[rows], pace), slowest[rows])
@@ -199,7 +211,7 @@ def _durations(
 
 
 def _before(at: Ints, instants: Ints) -> Ints:
-    """Give how many of the pieces between edges lie before each instant.
+    """Return how many of the pieces between edges lie before each instant.
 
     Each is an edge of `_asked_for`, or the beginning of a group, before which nothing was done.
     """

@@ -1,7 +1,4 @@
-"""How long batches take from creation to completion, those still running counted as such.
-
-Place in the flow: flow, stats → **completion_time** → compare, plots, report. Opens no file.
-"""
+"""How long batches take from creation to completion, those still running counted as such."""
 
 from __future__ import annotations
 
@@ -11,15 +8,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from safetykit_analytics import flow
-from safetykit_analytics.flow import natural_key
+from safetykit_analytics.calendar import zone
+from safetykit_analytics.flow import batch_summary
 from safetykit_analytics.frame import STRING
-from safetykit_analytics.labels import parse_by
-from safetykit_analytics.rates.arguments import checked_confidence, checked_observations
+from safetykit_analytics.labels import natural_key, parse_by
+from safetykit_analytics.rates.arguments import (
+    check_policies,
+    checked_confidence,
+    checked_executor,
+    checked_observations,
+    parse_as_of,
+    parse_batches,
+    parse_policies,
+)
 from safetykit_analytics.stats import quantile_bracket, quantile_interval
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Sequence
+    from concurrent.futures import Executor
 
     from numpy.typing import NDArray
 
@@ -30,8 +37,12 @@ def completion_time(
     observations: Any,
     *,
     by: str | Sequence[str] = ("policy_id", "policy_version"),
-    as_of: Any = None,
+    tz: str = "UTC",
+    as_of: dt.datetime | dt.date | str | None = None,
+    policy_id: str | Sequence[str] | None = None,
+    batches: pd.DataFrame | None = None,
     confidence: float | None = None,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Bracket the median and the 90th percentile of the time from creation to completion.
 
@@ -44,11 +55,20 @@ def completion_time(
     ----------
     observations : DataFrame or SnapshotStore
     by : str or sequence of str
-        None, one or both of ``policy_id`` and ``policy_version``; a batch counts for its last ones.
-    as_of : aware datetime, optional
+        Up to four of ``policy_id``, ``policy_version`` and the columns of `batches`; a batch counts for its
+        last ones.
+    tz : str
+        IANA zone in which a date is midnight.
+    as_of : aware datetime, date or str, optional
         Later observations are ignored. Default: the last observation.
+    policy_id : str or sequence of str, optional
+        Only batches whose last policy is one of these.
+    batches : DataFrame, optional
+        ``batch_id`` and columns of your own that `by` may name.
     confidence : float, optional
         Add confidence intervals of the quantiles, for all batches like these, at this confidence.
+    executor : concurrent.futures.Executor, optional
+        As for `rates`.
 
     Returns
     -------
@@ -94,11 +114,15 @@ def completion_time(
       policy_id  n_batches  n_running      median_low     median_high
     0      spam          3          1 0 days 01:00:00 0 days 02:00:00
     """
-    names = parse_by(by)
+    own, policies = parse_batches(batches), parse_policies(policy_id)
+    names = parse_by(by, () if own is None else own.column_names[1:])
+    until = parse_as_of(as_of, zone(tz))
     if confidence is not None:
         checked_confidence(confidence)
+    checked_executor(executor)
     checked_observations(observations)
-    ends = flow.batch_ends(observations, as_of=as_of)
+    ends = batch_summary(observations, as_of=until, policies=policies, own=own, executor=executor)
+    check_policies(observations, policies, found=bool(len(ends)))
     group, table = grouped(ends, names)
     times = durations(ends)
     group = group[times["is_known"].to_numpy()]

@@ -1,27 +1,29 @@
-"""What is odd in the data, one row per finding: nothing here is repaired or dropped.
-
-Place in the flow: flow → **data_quality** → report.
-"""
+"""What is odd in the data, one row per finding: nothing here is repaired or dropped."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pandas as pd
 
-from safetykit_analytics.calendar import parse_instant, zone
-from safetykit_analytics.flow.findings import KINDS, find
-from safetykit_analytics.flow.work import open_source
-from safetykit_analytics.frame import frame_from_table
-from safetykit_analytics.labels import LABELS
-from safetykit_analytics.rates.arguments import checked_observations
+from safetykit_analytics.calendar import zone
+from safetykit_analytics.flow import KINDS, findings
+from safetykit_analytics.frame import STRING, frame_from_table
+from safetykit_analytics.rates.arguments import (
+    check_policies,
+    checked_executor,
+    checked_observations,
+    parse_as_of,
+    parse_batches,
+    parse_policies,
+)
+from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
 
-    import pandas as pd
 
 _DETAILS = {
     "unplaced": "decisions done before the first observation of a batch of unknown creation: in no bucket",
@@ -31,20 +33,36 @@ _DETAILS = {
     "reprocessed": "decisions by which counters went down",
     "policy_changed": "changes of policy or version after the first was known; the batch is in no comparison",
     "conflicting_duplicate": "observations that contradict another of the same instant, which is kept",
-    "unknown_status": "observations with a status that is not documented",
+    "unknown_status": "runs of equal observations with a status that is not documented",
     "work_after_terminal": "decisions finished after the batch was first seen to have ended",
     "no_created_at": "the id tells no creation time",
 }
 
 
-def data_quality(observations: Any, *, as_of: dt.datetime | dt.date | str | None = None) -> pd.DataFrame:
+def data_quality(
+    observations: Any,
+    *,
+    tz: str = "UTC",
+    as_of: dt.datetime | dt.date | str | None = None,
+    policy_id: str | Sequence[str] | None = None,
+    batches: pd.DataFrame | None = None,
+    executor: Executor | None = None,
+) -> pd.DataFrame:
     """List what is odd in the observations, at most one row per batch and kind.
 
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
+    tz : str
+        IANA zone in which a date is midnight.
     as_of : aware datetime, date or str, optional
         Later observations are ignored as if never made.
+    policy_id : str or sequence of str, optional
+        Only batches whose last policy is one of these.
+    batches : DataFrame, optional
+        ``batch_id`` and columns of your own, which become columns of the result.
+    executor : concurrent.futures.Executor, optional
+        As for `rates`.
 
     Returns
     -------
@@ -84,26 +102,21 @@ def data_quality(observations: Any, *, as_of: dt.datetime | dt.date | str | None
       batch_id                   kind  value
     0  batch_2  terminal_with_pending   40.0
     """
-    until = None if as_of is None else parse_instant(as_of, "as_of", zone("UTC"))
+    until, policies = parse_as_of(as_of, zone(tz)), parse_policies(policy_id)
+    own = parse_batches(batches)
+    checked_executor(executor)
     checked_observations(observations)
-    source = open_source(observations, labels=LABELS, as_of=until, executor=None, state=True)
-    ids = source.stitched.ids
-    pieces = []
-    for finding in find(source):
-        detail = [_DETAILS[finding.kind]] * len(finding.batch)
-        if finding.text is not None:
-            detail = [f"{words}: {text}" for words, text in zip(detail, finding.text, strict=True)]
-        pieces.append(
-            pa.table(
-                {
-                    "batch_id": ids.take(pa.array(finding.batch)),
-                    "kind": pa.array([finding.kind] * len(detail), type=pa.string()),
-                    "detail": pa.array(detail, type=pa.string()),
-                    "value": finding.value.astype(np.float64),
-                    "rank": np.full(len(detail), KINDS.index(finding.kind)),
-                }
-            )
-        )
-    table = pa.concat_tables(pieces)
-    order = pc.sort_indices(table, sort_keys=[("batch_id", "ascending"), ("rank", "ascending")])
-    return frame_from_table(table.take(order).drop_columns("rank"))
+    table = findings(observations, as_of=until, policies=policies, executor=executor)
+    check_policies(observations, policies, found=bool(table.num_rows))
+    found = frame_from_table(table)
+    kind = found["kind"].map(dict(enumerate(KINDS))).astype(found["batch_id"].dtype)
+    detail = kind.map(_DETAILS).astype(found["batch_id"].dtype)
+    detail = detail.where(found["text"].isna(), detail + ": " + found["text"].fillna(""))
+    table = pd.DataFrame(
+        {"batch_id": found["batch_id"], "kind": kind, "detail": detail, "value": found["value"]}
+    )
+    if own is not None:
+        row = own.to_pandas().set_index("batch_id").reindex(table["batch_id"])
+        for name in row:
+            table[name] = pd.array(row[name].fillna(NONE).to_numpy(), dtype=STRING)
+    return table

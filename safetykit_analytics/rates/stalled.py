@@ -1,7 +1,4 @@
-"""Batches that have decisions pending and do not move.
-
-Place in the flow: flow → **stalled_batches** → report.
-"""
+"""Batches that have decisions pending and do not move."""
 
 from __future__ import annotations
 
@@ -10,11 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.flow import batch_ends, resolve_as_of
-from safetykit_analytics.rates.arguments import checked_observations
+from safetykit_analytics.calendar import zone
+from safetykit_analytics.flow import batch_summary
+from safetykit_analytics.rates.arguments import (
+    check_policies,
+    checked_executor,
+    checked_observations,
+    parse_as_of,
+    parse_batches,
+    parse_policies,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Sequence
+    from concurrent.futures import Executor
 
 _COLUMNS = ["batch_id", "policy_id", "policy_version", "created_at", "last_observed_at", "pending_count"]
 
@@ -23,7 +30,11 @@ def stalled_batches(
     observations: Any,
     *,
     idle: str | dt.timedelta = "30min",
+    tz: str = "UTC",
     as_of: dt.datetime | dt.date | str | None = None,
+    policy_id: str | Sequence[str] | None = None,
+    batches: pd.DataFrame | None = None,
+    executor: Executor | None = None,
 ) -> pd.DataFrame:
     """List the open batches whose counts certainly stood still for at least `idle`.
 
@@ -36,8 +47,16 @@ def stalled_batches(
     observations : DataFrame or SnapshotStore
     idle : str or timedelta
         A length of time, such as ``"30min"`` or ``"2h"``.
+    tz : str
+        IANA zone in which a date is midnight.
     as_of : aware datetime, date or str, optional
         Later observations are ignored as if never made. Default: the last observation.
+    policy_id : str or sequence of str, optional
+        Only batches whose last policy is one of these.
+    batches : DataFrame, optional
+        ``batch_id`` and columns of your own, which become columns of the result.
+    executor : concurrent.futures.Executor, optional
+        As for `rates`.
 
     Returns
     -------
@@ -55,7 +74,7 @@ def stalled_batches(
     Raises
     ------
     ValueError
-        `idle` is no length of time above zero, or `as_of` has no time zone.
+        `idle` is not a length of time above zero, or `as_of` has no time zone.
 
     Examples
     --------
@@ -74,26 +93,31 @@ def stalled_batches(
     """
     if isinstance(idle, (int, float)):
         raise ValueError(  # noqa: TRY004 -- what `idle` may be is one kind of mistake
-            f"idle={idle!r} has no unit, so that it is no length of time; expected such as '30min' or '2h'"
+            f"idle={idle!r} has no unit; expected a length of time such as '30min' or '2h'"
         )
     try:
         # pandas writes a day "D" and warns of "d"; "1d" is what people write.
         least = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", idle) if isinstance(idle, str) else idle)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"idle={idle!r} is no length of time; expected such as '30min' or '2h'") from error
+        raise ValueError(
+            f"idle={idle!r} is not a length of time; expected one such as '30min' or '2h'"
+        ) from error
     if not least > pd.Timedelta(0):
         raise ValueError(f"idle={idle!r}: expected a length of time above zero")
+    until, own, policies = parse_as_of(as_of, zone(tz)), parse_batches(batches), parse_policies(policy_id)
+    checked_executor(executor)
     checked_observations(observations)
-    resolved = resolve_as_of(observations, as_of)
-    now = pd.Timestamp(0, tz="UTC") if resolved is None else pd.Timestamp(resolved)
-    ends = batch_ends(observations, as_of=as_of)
+    ends = batch_summary(observations, as_of=until, policies=policies, own=own, executor=executor)
+    check_policies(observations, policies, found=bool(len(ends)))
+    now = pd.Timestamp(ends.attrs["as_of"], unit="us", tz="UTC")
     ends = ends[~ends["is_terminal"] & (ends["pending_count"] > 0)]
     # A batch that never moved has had its counts, all zero, since it was created.
     never = ends["last_moved_before"].isna()
     created = ends["created_at"].clip(upper=ends["first_observed_at"])
     since = ends["last_moved_before"].where(~never, created.fillna(ends["first_observed_at"]))
     maybe_since = ends["last_moved_after"].where(~never, created)
-    table = ends[_COLUMNS].assign(
+    more = [] if own is None else own.column_names[1:]
+    table = ends[[*_COLUMNS, *more]].assign(
         idle_at_least=(ends["last_observed_at"] - since).astype("timedelta64[us]"),
         idle_at_most=(now - maybe_since).astype("timedelta64[us]"),
     )

@@ -1,7 +1,4 @@
-"""Throughput and error rates by calendar bucket, policy and version.
-
-Place in the flow: flow → **rates** → plots, control chart, report.
-"""
+"""Throughput and error rates by calendar bucket, policy and version."""
 
 from __future__ import annotations
 
@@ -14,35 +11,55 @@ import pyarrow as pa
 from safetykit_analytics.calendar import (
     HOUR_US,
     Frequency,
-    edges_over,
+    bucket_edges,
+    overlapping,
     parse_freq,
-    parse_instant,
+    with_guards,
     zone,
 )
-from safetykit_analytics.flow.allocate import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED, Cells
-from safetykit_analytics.flow.moving import work_of_store
-from safetykit_analytics.flow.partitions import stored_days
-from safetykit_analytics.flow.work import Source, open_source, work_of
+from safetykit_analytics.flow import (
+    ABSOLUTE,
+    BASE_COLUMNS,
+    HIGH,
+    LOW,
+    MOVED,
+    REPROCESSED,
+    SMEARED,
+    Listing,
+    Rows,
+    Totals,
+    accumulate,
+    increments_of,
+    reduce_work,
+    reduced,
+    text_of,
+    with_listing,
+)
 from safetykit_analytics.frame import frame_from_table
-from safetykit_analytics.labels import parse_by
+from safetykit_analytics.labels import LABELS, parse_by
 from safetykit_analytics.rates.arguments import (
+    check_policies,
     checked_confidence,
     checked_executor,
     checked_observations,
     frequency_or_auto,
+    parse_as_of,
+    parse_batches,
+    parse_policies,
+    parse_window,
 )
 from safetykit_analytics.stats import cluster_rates
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
     from zoneinfo import ZoneInfo
 
     import pandas as pd
 
     from safetykit_analytics.arrays import Flags, Floats, Ints
-    from safetykit_analytics.flow.window import Work
+    from safetykit_analytics.flow import Cohort
 
 #: What ``freq="auto"`` chooses from.
 AUTO_FREQS = ("1min", "5min", "15min", "30min", "1h", "3h", "6h", "12h", "1D", "W", "MS")
@@ -64,10 +81,12 @@ def rates(
     start: dt.datetime | dt.date | str | None = None,
     end: dt.datetime | dt.date | str | None = None,
     as_of: dt.datetime | dt.date | str | None = None,
+    policy_id: str | Sequence[str] | None = None,
+    batches: pd.DataFrame | None = None,
     confidence: float = 0.95,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """Give decisions processed, throughput and error rate per calendar bucket, policy and version.
+    """Compute decisions processed, throughput and error rate per calendar bucket, policy and version.
 
     Between two observations of a batch its work is spread evenly over the time; a batch's first counts over
     the time since it was created. Nothing is extrapolated: the buckets add up to the last counts.
@@ -81,28 +100,36 @@ def rates(
         (months), or ``"auto"``: the finest of 1, 5, 15, 30 min, 1, 3, 6, 12 h, day, week, month for which at
         most 20 % of the work comes from intervals between observations that are longer than a bucket.
     by : str or sequence of str
-        ``policy_id``, ``policy_version``, both in either order, or ``()``.
+        Up to four of ``policy_id``, ``policy_version`` and the columns of `batches`, in any order; ``()`` for
+        no groups.
     tz : str
         IANA zone of the calendar. A day has 23, 25 or 24.5 hours where the clock is changed in it.
     start, end : aware datetime, date or str, optional
-        Which buckets to give: all that overlap [start, end), uncut. A date is midnight in `tz`. They select
+        Which buckets to return: all that overlap [start, end), uncut. A date is midnight in `tz`. They select
         buckets, never observations: the values are the same as without.
     as_of : aware datetime, date or str, optional
-        Later observations are ignored as if never made. Default: the last observation.
+        Later observations are ignored as if never made; a date is midnight in `tz`. Default: the last
+        observation.
+    policy_id : str or sequence of str, optional
+        Only the work of these policies; ``"(none)"`` for batches that name none. Select this way and not by
+        filtering observations: without its earlier observations a batch loses work.
+    batches : DataFrame, optional
+        ``batch_id`` and columns of your own, such as market or queue, that `by` may name. They become text;
+        batches without a row are "(none)".
     confidence : float
-        Of the interval of the error rate.
+        Confidence level of the interval of the error rate.
     executor : concurrent.futures.Executor, optional
-        Where to reduce the days of a store: a process pool, or ``distributed.Client().get_executor()``. The
+        Where to reduce the cohorts of a store: a process pool, or ``distributed.Client().get_executor()``. The
         result is the same to the last bit. Not used for a DataFrame.
 
     Returns
     -------
     DataFrame
-        One row per group and bucket, from the group's first to its last with work or observed activity;
-        zeros between are zeros. Sorted by the `by` columns (v9 before v10, none last), then time.
+        One row per group and bucket, from the group's first to its last with work or observed activity in
+        [start, end); zeros between are zeros. Sorted by the `by` columns (v9 before v10, none last), then time.
 
         - ``bucket_start``, ``bucket_end``: datetime64[us, tz], half-open
-        - the `by` columns: string, NA for none
+        - the `by` columns: string, "(none)" for none
         - ``success``, ``error``, ``cancelled``, ``processed`` (success + error): decisions, float64; negative
           where a counter went down
         - ``throughput_per_hour``: processed / hours of the bucket elapsed by `as_of`; NaN if none has
@@ -124,14 +151,14 @@ def rates(
     Raises
     ------
     UnknownName
-        A column in `by` or a zone that is not there (also ValueError).
+        An unknown column in `by`, policy or time zone (also ValueError).
     ValueError
-        `freq` is no frequency; `start`, `end` or `as_of` without a time zone; `start` not before `end`;
-        `confidence` is not between 0 and 1.
+        Invalid `freq`; `start`, `end` or `as_of` without a time zone; `start` not before `end`; `confidence`
+        not between 0 and 1.
     InvalidFrame
-        The DataFrame does not hold observations (also ValueError).
+        The DataFrame does not hold observations; `batches` has a batch twice (also ValueError).
     TypeError
-        Neither a DataFrame nor anything with partitions; `confidence` is no number, `executor` none.
+        Neither a DataFrame nor a store; another argument of the wrong type.
 
     Examples
     --------
@@ -152,50 +179,77 @@ def rates(
     0 2026-03-02 12:00:00+00:00       75.0                 75.0         0.1
     1 2026-03-02 13:00:00+00:00       25.0                 50.0         0.1
     """
-    names = parse_by(by)
+    own = parse_batches(batches)
+    names = parse_by(by, () if own is None else own.column_names[1:])
     calendar = zone(tz)
     frequency = frequency_or_auto(freq)
-    first, stop = parse_window(start, end, calendar)
-    until = None if as_of is None else parse_instant(as_of, "as_of", calendar)
+    window = parse_window(start, end, calendar)
+    policies = parse_policies(policy_id)
+    until = parse_as_of(as_of, calendar)
     checked_confidence(confidence)
     checked_executor(executor)
     checked_observations(observations)
-    settle = partial(error_rate_intervals, confidence=confidence)
-    partitions = None if frequency is None else stored_days(observations, until)
-    if frequency and partitions:
-        buckets = partial(edges_over, frequency, calendar, (first, stop))
-        work, now = work_of_store(
-            partitions, labels=names, as_of=until, calendar=buckets, settle=settle, executor=executor
+    labels = label_columns(names, policies)
+    columns = (*BASE_COLUMNS, *labels)
+    fold = partial(error_rate_intervals, confidence=confidence)
+
+    def run(listing: Listing) -> pd.DataFrame:
+        read = partial(reduced, columns=columns, labels=labels, own=own, executor=executor)
+        edges = window_edges(frequency or _finest(read(listing, _weights)), calendar, window, listing)
+        reducer = partial(
+            reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, keep_cells=True
         )
-        return _table(work, names, now, str(tz))
-    lengths = () if frequency else tuple(parse_freq(name).length_us for name in AUTO_FREQS)
-    source = open_source(observations, labels=names, as_of=until, executor=executor, lengths=lengths)
-    buckets = partial(edges_over, frequency or _finest(source), calendar, (first, stop))
-    return _table(work_of(source, buckets, settle=settle), names, source.as_of or 0, str(tz))
+        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=fold)
+        return _table(totals, names, listing.as_of, str(tz))
+
+    table = with_listing(observations, columns, until, run)
+    check_policies(observations, policies, found=bool(len(table)))
+    return table
 
 
-def parse_window(start: Any, end: Any, tz: ZoneInfo) -> tuple[int | None, int | None]:
-    """Read `start` and `end`, either of which may be missing."""
-    first = None if start is None else parse_instant(start, "start", tz)
-    stop = None if end is None else parse_instant(end, "end", tz)
-    if first is not None and stop is not None and first >= stop:
-        raise ValueError(f"start={start!r} is not before end={end!r}; expected start < end")
-    return first, stop
+def label_columns(by: Sequence[str], policies: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the label columns that must be read to group by some and to select policies."""
+    return tuple(name for name in LABELS if name in by or (name == "policy_id" and policies is not None))
 
 
-def _finest(source: Source) -> Frequency:
+def window_edges(
+    frequency: Frequency, tz: ZoneInfo, window: tuple[int | None, int | None], listing: Listing
+) -> Ints:
+    """Return the edges, with guards, of the buckets that overlap a window and hold a time of the listing."""
+    if not listing.cohorts:
+        return with_guards(np.zeros(0, dtype=np.int64))
+    return with_guards(overlapping(bucket_edges(frequency, tz, listing.earliest, listing.as_of), *window))
+
+
+def overlap_only(listing: Listing, edges: Ints) -> Listing:
+    """Return the cohorts that can touch the buckets between the guards."""
+    start, end = int(edges[1]), int(edges[-2])
+
+    def touches(cohort: Cohort) -> bool:
+        return cohort.earliest < end and (cohort.n_open > 0 or cohort.last_observed >= start)
+
+    # Without an edge between the guards start is after end.
+    return listing.where(touches)
+
+
+def _weights(rows: Rows) -> Floats:
+    """Sum absolute processed work by the length of the time in which it happened."""
+    found = increments_of(rows, np.zeros(len(rows.t), dtype=np.int32))
+    lengths = [parse_freq(name).length_us for name in AUTO_FREQS]
+    kind = np.searchsorted(lengths, found.end - found.start, side="left")
+    work = np.abs(found.delta[0] + found.delta[1])
+    return np.bincount(kind, weights=work, minlength=len(lengths) + 1).astype(np.float64)
+
+
+def _finest(weights: Iterable[tuple[int, Floats]]) -> Frequency:
     """Choose the finest frequency at which at most a fifth of the work is smeared."""
-    known = source.stitched
-    options = [parse_freq(name) for name in AUTO_FREQS]
-    kind = np.searchsorted([option.length_us for option in options], known.end - known.start, side="left")
-    work = np.abs(known.delta[0] + known.delta[1])
-    weights = source.weights + np.bincount(kind, weights=work, minlength=len(options) + 1)
-    smeared = weights.sum() - np.cumsum(weights[:-1])
-    enough = np.flatnonzero(smeared <= _AUTO_SMEARED * weights.sum())
-    return options[int(enough[0]) if len(enough) else -1]
+    total = sum((some for _, some in weights), start=np.zeros(len(AUTO_FREQS) + 1))
+    smeared = total.sum() - np.cumsum(total[:-1])
+    enough = np.flatnonzero(smeared <= _AUTO_SMEARED * total.sum())
+    return parse_freq(AUTO_FREQS[int(enough[0]) if len(enough) else -1])
 
 
-def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
+def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
     """Turn sums into the table that people read."""
     place = active_places(work)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
@@ -208,7 +262,7 @@ def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
     coverage = _coverage(work)[place]
-    low, high, note = (work.settled[name][place] for name in ("low", "high", "note"))
+    low, high, note = (work.folded[name][place] for name in ("low", "high", "note"))
     uncovered = coverage < _ENOUGH_COVERAGE
     low[uncovered] = high[uncovered] = np.nan
     note[uncovered] = np.where(
@@ -238,39 +292,33 @@ def _table(work: Work, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame
     return frame_from_table(pa.table(columns))
 
 
-def active_places(work: Work) -> Ints:
-    """Places of the rows: each group from its first to its last bucket with work or observed activity."""
-    active = (work.n_batches > 0) | (work.observed > 0)
-    offset = work.layout.offset
-    if not len(active):
-        return np.zeros(0, dtype=np.int64)
-    place = np.arange(len(active))
-    group = work.layout.groups()
-    first = np.minimum.reduceat(np.where(active, place, len(active)), offset[:-1])
-    last = np.maximum.reduceat(np.where(active, place, -1), offset[:-1])
-    bucket = work.layout.buckets()
+def active_places(work: Totals) -> Ints:
+    """Return the places of the rows: each group from its first to its last active bucket of the calendar."""
+    bucket, group = work.layout.buckets(), work.layout.groups()
+    place = np.arange(len(bucket))
     is_inside = (bucket > 0) & (bucket < len(work.edges) - 2)
+    active = is_inside & ((work.n_batches > 0) | (work.observed > 0))
+    first, last = np.full(len(work.groups), len(place)), np.full(len(work.groups), -1)
+    np.minimum.at(first, group[active], place[active])
+    np.maximum.at(last, group[active], place[active])
     return np.flatnonzero(is_inside & (place >= first[group]) & (place <= last[group]))
 
 
 def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], group: Ints) -> dict[str, Any]:
-    """Give the label columns of rows as Arrow arrays."""
-    return {
-        name: pa.array([names[column] for names in groups], type=pa.string()).take(pa.array(group))
-        for column, name in enumerate(by)
-    }
+    """Return the label columns of rows as Arrow arrays, "(none)" for none."""
+    return {name: text_of([names[at] for names in groups], group) for at, name in enumerate(by)}
 
 
 def error_rate_intervals(
-    sums: Floats, batches: Callable[[Flags], Cells], *, confidence: float
+    sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]], *, confidence: float
 ) -> dict[str, Any]:
-    """Give the intervals of the error rates of some places, and why there is none or a weak one."""
+    """Return the intervals of the error rates of some places, and why there is none or a weak one."""
     told = ~(_smeared(sums) > _TOO_SMEARED)
-    cells = batches(told)
+    place, work = batches(told)
     found = cluster_rates(
-        cells.place,
-        cells.work[1],
-        cells.work[0] + cells.work[1],
+        place,
+        work[1],
+        work[0],
         n_groups=int(np.count_nonzero(told)),
         confidence=confidence,
     )
@@ -280,9 +328,8 @@ def error_rate_intervals(
     return {"low": low, "high": high, "note": note}
 
 
-def _coverage(work: Work) -> Floats:
-    observed = work.observed.astype(np.float64)
-    return _ratio(observed, observed + work.unobserved)
+def _coverage(work: Totals) -> Floats:
+    return _ratio(work.observed, work.observed + work.unobserved)
 
 
 def _smeared(sums: Floats) -> Floats:

@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics import __version__
+from safetykit_analytics.calendar import to_us
 from safetykit_analytics.compare import compare_versions
-from safetykit_analytics.flow import batch_ends, batch_work
+from safetykit_analytics.flow import batch_summary, batch_work
 from safetykit_analytics.rates import backlog, control_chart, data_quality, rates, stalled_batches
 from safetykit_analytics.rates.completion import grouped
 from safetykit_analytics.report.tables import (
@@ -31,7 +32,7 @@ from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from safetykit_analytics.compare import VersionComparison
-    from safetykit_analytics.report.window import Selection
+    from safetykit_analytics.flow import Selection
 
 #: Buckets of the work that the two weeks are compared by.
 PREVIOUS, THIS, BETWEEN = 0, 1, 2
@@ -147,7 +148,7 @@ def gather_facts(
     Parameters
     ----------
     observations : Selection
-        At least those that `window_observations` selects for both weeks.
+        At least those that `select` chooses for both weeks.
     monday : datetime.date
         The first day of the week.
     tz : str
@@ -161,16 +162,16 @@ def gather_facts(
     until = end if as_of >= end else max(start, as_of + dt.timedelta.resolution)
     both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
     work = _work(observations, ((previous_start, previous_end), (start, until)), as_of)
-    ends = batch_ends(observations, as_of=as_of)
+    ends = batch_summary(observations, as_of=to_us(as_of))
     ended = ends["first_terminal_at"].between(start, until, inclusive="left")
-    seen = observations.seen_within(start, until)
+    seen = observations.seen_within(to_us(start), to_us(until)).to_pandas()
     shares = _observed_shares(observations, both)
     totals, previous, change = compare_weeks(
         work[work["bucket"] != BETWEEN],
         (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
     )
-    then = batch_ends(observations, as_of=state_at)
+    then = batch_summary(observations, as_of=to_us(state_at))
     versions = rates(observations, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
@@ -221,7 +222,7 @@ def _work(
         if begin < stop
     ]
     edges = [begin for _, begin, _ in spans] + [spans[-1][2]]
-    work = batch_work(observations, edges=edges, as_of=as_of)
+    work = batch_work(observations, edges=list(map(to_us, edges)), as_of=to_us(as_of))
     return work.assign(bucket=work["bucket"].map(dict(enumerate(kind for kind, _, _ in spans))))
 
 

@@ -1,6 +1,6 @@
 """One week's report, and the ways to show it.
 
-Place in the flow: `window` → `facts` → `figures` → `sections` → `rendering`, in this order; **weekly**
+Place in the flow: `facts` → `figures` → `sections` → `rendering`, in this order; **weekly**
 puts them in a row and is the only module of this package that writes files.
 """
 
@@ -16,16 +16,15 @@ import pathlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.calendar import zone
-from safetykit_analytics.flow import resolve_as_of
-from safetykit_analytics.rates.arguments import checked_observations
+from safetykit_analytics.calendar import from_us, to_us, zone
+from safetykit_analytics.flow import last_observed, select
+from safetykit_analytics.rates.arguments import checked_observations, parse_as_of
 from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.exports import as_dict, as_tables
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
 from safetykit_analytics.report.sections import compose
 from safetykit_analytics.report.weeks import last_complete_monday, monday_of
-from safetykit_analytics.report.window import window_observations
 
 if TYPE_CHECKING:
     from safetykit_analytics.report.document import Document
@@ -85,9 +84,10 @@ def weekly_report(
     7000.0
     >>> report.save("report.html")
     """
-    zone(tz)
+    until = parse_as_of(as_of, zone(tz))
     checked_observations(observations)
-    known = resolve_as_of(observations, as_of)
+    until = last_observed(observations) if until is None else until
+    known = None if until is None else from_us(until)
     if week is not None:
         monday = monday_of(week)
     elif known is not None:
@@ -99,7 +99,7 @@ def weekly_report(
         )
     at = known if known is not None else week_spans(monday, tz, _EVER)[3]
     start, _, _, end = week_spans(monday, tz, at)
-    selection = window_observations(observations, start=start, end=end, as_of=at)
+    selection = select(observations, start=to_us(start), end=to_us(end), as_of=to_us(at))
     return WeeklyReport(
         gather_facts(selection, monday=monday, tz=tz, as_of=at, store=getattr(observations, "name", None))
     )

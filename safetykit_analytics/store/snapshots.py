@@ -221,6 +221,23 @@ class SnapshotStore:
             days = list_days(self._files, start=start, end=end)
         return [Partition(date, paths, self._files) for date, paths in days.items()]
 
+    def cohorts(self, columns: Any = None) -> Any:
+        """Return everything as one cohort, for now."""
+        from safetykit_analytics.flow.cohorts import table_cohorts
+
+        tables = [
+            part.read(
+                columns
+                and [
+                    n
+                    for n in OBSERVATION_SCHEMA.names
+                    if n in {*columns, "created_at", "observed_at", "batch_id"}
+                ]
+            )
+            for part in self.partitions()
+        ]
+        return table_cohorts(pa.concat_tables([_plain(t) for t in tables])) if tables else []
+
     def compact(self, *, thin_before: dt.date | str | None = None) -> Compaction:
         """Rewrite each closed UTC day that is several files into one, sorted by (batch_id, observed_at).
 
@@ -393,3 +410,10 @@ def _last_positions(ids: Any) -> Any:
     indices = codes.indices.to_numpy()
     last[indices] = np.arange(len(indices))
     return pa.array(np.sort(last[last >= 0]))
+
+
+def _plain(t):
+    return pa.table(
+        [c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for c in t.columns],
+        names=t.column_names,
+    )

@@ -1,51 +1,27 @@
-"""Intervals of work spread over buckets by overlap, in array passes.
+"""Increments spread over buckets by overlap, in array passes.
 
-Place in the flow: stitch → **allocate** → tables. Knows arrays only.
-
-An interval touches a first and a last bucket, which get the share of its work that their overlap is of its
+An increment touches a first and a last bucket, which get the share of its work that their overlap is of its
 length, and buckets in between, which it covers whole. The first and the last are *cells*: one batch's work in
-one bucket. What lies in between is added for all intervals at once, by a tree of ranges that only ever adds,
-so that a bucket without work holds an exact zero and no share has the rounding of a running sum.
+one bucket. What lies in between is added for all increments at once, by a tree of ranges that only ever adds:
+a bucket without work holds an exact zero, and no share has the rounding of a running sum.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_starts
-from safetykit_analytics.flow.places import Layout, first_bucket, last_bucket
-from safetykit_analytics.flow.ranges import add_ranges
+from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket
+
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.increments import Increments
 
 # Rows of the matrix of sums.
 SUCCESS, ERROR, CANCELLED, LOW, HIGH, SMEARED, ABSOLUTE, MOVED, REPROCESSED = range(9)
 N_SUMS = 9
-
-
-@dataclass(frozen=True)
-class Intervals:
-    """Work of batches between two of their observations; arrays of one length.
-
-    Attributes
-    ----------
-    start, end : int64
-        Microseconds since 1970, UTC; start ≤ end.
-    delta : int64, shape (3, n)
-        Growth of success, error, cancelled.
-    batch, group : int64
-    """
-
-    start: Ints
-    end: Ints
-    delta: Ints
-    batch: Ints
-    group: Ints
-
-    def take(self, which: Ints | slice) -> Intervals:
-        """Give some of them."""
-        delta = columns_of(self.delta, which)
-        return Intervals(self.start[which], self.end[which], delta, self.batch[which], self.group[which])
 
 
 @dataclass(frozen=True)
@@ -64,7 +40,7 @@ class Cells:
     work: Floats
 
     def take(self, which: Ints | Flags | slice) -> Cells:
-        """Give some of them."""
+        """Return some of them."""
         return Cells(self.batch[which], self.place[which], columns_of(self.work, which))
 
 
@@ -86,16 +62,16 @@ class Spans:
     pace: Floats
 
     def take(self, which: Flags | slice) -> Spans:
-        """Give some of them."""
+        """Return some of them."""
         return Spans(self.batch[which], self.first[which], self.stop[which], columns_of(self.pace, which))
 
 
-def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
+def spread(increments: Increments, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
     """Spread intervals over buckets.
 
     Parameters
     ----------
-    intervals : Intervals
+    increments : Increments
         Those of one batch together, in time.
     edges : int64 array
         With guards.
@@ -112,9 +88,9 @@ def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, C
     spans : Spans
         What lies in between.
     """
-    delta = intervals.delta.astype(np.float64)
-    ends = _ends_of(intervals, edges, layout)
-    cells = _cells(intervals.batch, delta, ends)
+    delta = increments.delta.astype(np.float64)
+    ends = _ends_of(increments, edges, layout)
+    cells = _cells(increments.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
         if work.any():
@@ -123,7 +99,7 @@ def spread(intervals: Intervals, edges: Ints, layout: Layout) -> tuple[Floats, C
     _measure(sums, delta, ends, went_down=went_down)
     long = np.flatnonzero(ends.high > ends.low + 1)
     first, stop = ends.left[long] + 1, ends.right[long]
-    spans = Spans(intervals.batch[long], first, stop, delta.take(long, axis=1) / ends.length[long])
+    spans = Spans(increments.batch[long], first, stop, delta.take(long, axis=1) / ends.length[long])
     if len(long):
         processed = (delta[0] + delta[1])[long]
         bucket_length = np.diff(edges)[layout.buckets()]
@@ -165,8 +141,8 @@ class _Ends:
     right_is_short: Flags
 
 
-def _ends_of(intervals: Intervals, edges: Ints, layout: Layout) -> _Ends:
-    start, end = intervals.start, intervals.end
+def _ends_of(increments: Increments, edges: Ints, layout: Layout) -> _Ends:
+    start, end = increments.start, increments.end
     low = first_bucket(edges, start)
     # An instant at an edge ends before it and begins after it: it belongs after.
     high = np.maximum(last_bucket(edges, end), low)
@@ -174,7 +150,7 @@ def _ends_of(intervals: Intervals, edges: Ints, layout: Layout) -> _Ends:
     # An instant has all of its work in its bucket, like an interval of any other length.
     span = np.maximum(end - start, 1)
     length = span.astype(np.float64)
-    width, base = np.diff(edges), layout.base(intervals.group)
+    width, base = np.diff(edges), layout.base(increments.group)
     left_share = np.minimum(edges[1:].take(low) - start, span) / length
     right_share = (end - edges.take(high)) * crosses / length
     return _Ends(
@@ -195,7 +171,7 @@ def _cells(batch: Ints, delta: Floats, ends: _Ends) -> Cells:
     """Add up what falls into the same bucket one after the other."""
     crosses = ends.crosses
     if not len(batch):
-        return no_cells()
+        return Cells(batch, batch, np.zeros((3, 0)))
     # An interval begins a cell unless the one before it ended in its first bucket; if it crosses, its last
     # bucket is the next cell.
     is_new = run_starts(batch)
@@ -258,46 +234,24 @@ def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Floats, buck
     sums[LOW : HIGH + 1] += add_ranges(bounds, spans.first, spans.stop, len(bucket_length))
 
 
-def merge(cells: Cells, n_places: int) -> Cells:
+def merged(cells: Cells, n_places: int) -> Cells:
     """Add up the cells of the same batch and place, in a fixed order."""
     key = cells.batch.astype(np.int64) * n_places + cells.place
     order = np.argsort(key, kind="stable")
     is_start = run_starts(key[order])
     if is_start.all():
         return cells.take(order)
-    row = np.empty(len(order), dtype=np.int64)
-    row[order] = np.cumsum(is_start) - 1
-    kept = order[is_start]
-    work: Floats = np.array([np.bincount(row, weights=values) for values in cells.work])
+    begin = np.flatnonzero(is_start)
+    kept = order[begin]
+    work = np.add.reduceat(cells.work.take(order, axis=1), begin, axis=1)
     return Cells(cells.batch[kept], cells.place[kept], work)
 
 
-def clusters(cells: Cells, spans: Spans, wanted: Flags, bucket_length: Ints) -> Cells:
-    """Give the work of each batch at the wanted places, spans written out.
-
-    Parameters
-    ----------
-    cells : Cells
-    spans : Spans
-    wanted : bool array, shape (places,)
-    bucket_length : int64 array, shape (places,)
-        Microseconds.
-
-    Returns
-    -------
-    Cells
-        Of wanted places; `place` counts these only.
-    """
-    before = np.append(0, np.cumsum(wanted))
-    if not wanted.all():
-        cells = cells.take(np.flatnonzero(wanted[cells.place]))
-        cells = Cells(cells.batch, before[cells.place], cells.work)
-    owner, step = expand(before[spans.stop] - before[spans.first])
-    if not len(owner):
-        return cells
-    row = before[spans.first][owner] + step
-    covered = spans.pace.take(owner, axis=1) * bucket_length[wanted][row]
-    return join([cells, Cells(spans.batch[owner], row, covered)])
+def written_out(spans: Spans, bucket_length: Ints) -> Cells:
+    """Return the cells that spans stand for."""
+    owner, step = expand(spans.stop - spans.first)
+    place = spans.first[owner] + step
+    return Cells(spans.batch[owner], place, spans.pace.take(owner, axis=1) * bucket_length[place])
 
 
 def covering(spans: Spans, n_places: int) -> Ints:
@@ -308,22 +262,8 @@ def covering(spans: Spans, n_places: int) -> Ints:
     return count
 
 
-def no_cells() -> Cells:
-    """Give an empty collection of cells."""
-    none = np.zeros(0, dtype=np.int64)
-    return Cells(none, none, np.zeros((3, 0)))
-
-
-def no_spans() -> Spans:
-    """Give an empty collection of spans."""
-    none = np.zeros(0, dtype=np.int64)
-    return Spans(none, none, none, np.zeros((3, 0)))
-
-
-def join(some: list[Cells]) -> Cells:
-    """Put cells end to end."""
-    if len(some) == 1:
-        return some[0]
+def joined(some: list[Cells]) -> Cells:
+    """Return cells end to end."""
     return Cells(
         np.concatenate([cells.batch for cells in some]),
         np.concatenate([cells.place for cells in some]),
@@ -331,13 +271,47 @@ def join(some: list[Cells]) -> Cells:
     )
 
 
-def join_spans(some: list[Spans]) -> Spans:
-    """Put spans end to end."""
-    if len(some) == 1:
-        return some[0]
-    return Spans(
-        np.concatenate([spans.batch for spans in some]),
-        np.concatenate([spans.first for spans in some]),
-        np.concatenate([spans.stop for spans in some]),
-        np.concatenate([spans.pace for spans in some], axis=1),
-    )
+def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:
+    """Sum values over ranges of places, by additions only.
+
+    Parameters
+    ----------
+    values : float64 array, shape (r, k)
+    first, stop : int64 arrays, shape (k,)
+        Values j are added to all places first[j] ≤ i < stop[j].
+    size : int
+        How many places there are.
+
+    Returns
+    -------
+    float64 array, shape (r, size)
+
+    Notes
+    -----
+    A range is put together from aligned blocks of 1, 2, 4, ... places, at most two of each size; then blocks
+    are added to their halves. Cost: the ranges times the logarithm of their length, plus `size`. A running
+    sum of differences would be a little cheaper, and would leave rounding noise where there is nothing.
+    """
+    levels = []
+    width = size
+    while True:
+        level = np.zeros((len(values), width))
+        for bound, inner in ((first, first), (stop, stop - 1)):
+            odd = np.flatnonzero((bound & 1 == 1) & (first < stop))
+            if len(odd):
+                for row, numbers in enumerate(values):
+                    level[row] += np.bincount(inner[odd], weights=numbers[odd], minlength=width)
+            if bound is first:
+                first = first + (first & 1)
+        first, stop, width = first >> 1, stop >> 1, (width + 1) >> 1
+        levels.append(level)
+        left = first < stop
+        if not left.any():
+            break
+        first, stop, values = first[left], stop[left], values.take(np.flatnonzero(left), axis=1)
+    total = levels.pop()
+    while levels:
+        level = levels.pop()
+        level += np.repeat(total, 2, axis=1)[:, : level.shape[1]]
+        total = level
+    return total

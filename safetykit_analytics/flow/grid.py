@@ -1,9 +1,7 @@
-"""Where buckets and groups stand in long arrays: one place for each pair of group and bucket.
+"""Where groups and buckets stand in long arrays: one place for each pair of group and bucket.
 
-Place in the flow: calendar → **places** → allocate, work. Knows arrays only.
-
-Bucket i is [edges[i], edges[i + 1]). Outermost edges are guards, so that whatever happens outside of the
-calendar falls into the first or the last bucket.
+Bucket i is [edges[i], edges[i + 1]). The outermost edges are guards: what happens outside the calendar falls
+into the first or the last bucket.
 """
 
 from __future__ import annotations
@@ -32,35 +30,35 @@ class Layout:
 
     @property
     def size(self) -> int:
-        """How many pairs of group and bucket there are."""
+        """Return how many pairs of group and bucket there are."""
         return int(self.offset[-1])
 
     def base(self, group: Ints) -> Ints:
-        """Give what to add to a bucket to have its place."""
+        """Return what to add to a bucket to get its place."""
         return (self.offset[:-1] - self.first)[group]
 
     def groups(self) -> Ints:
-        """Group of each place."""
+        """Return the group of each place."""
         return np.repeat(np.arange(len(self.first)), np.diff(self.offset))
 
     def buckets(self) -> Ints:
-        """Bucket of each place."""
+        """Return the bucket of each place."""
         owner, step = expand(np.diff(self.offset))
         return self.first[owner] + step
 
 
 def first_bucket(edges: Ints, start: Ints) -> Ints:
-    """Give the bucket in which something begins: work at an edge belongs to the bucket that begins there."""
+    """Return the bucket in which something begins: work at an edge belongs to the bucket that begins there."""
     return _bucket(edges, start, 0)
 
 
 def last_bucket(edges: Ints, end: Ints) -> Ints:
-    """Give the bucket in which something ends: what ends on an edge stays before it."""
+    """Return the bucket in which something ends: what ends on an edge stays before it."""
     return _bucket(edges, end, 1)
 
 
 def _bucket(edges: Ints, t: Ints, before: int) -> Ints:
-    """Give the last bucket whose edge is at or before t - `before`."""
+    """Return the last bucket whose edge is at or before t - `before`."""
     if not len(t):
         return np.zeros(0, dtype=np.int64)
     t = t - before if before else t
@@ -87,34 +85,3 @@ def layout_of(group: Ints, first: Ints, last: Ints, n_groups: int) -> Layout:
     empty = highest < 0
     lowest[empty] = 0
     return Layout(lowest, np.cumsum(np.append(0, highest - lowest + 1)))
-
-
-def add_time(start: Ints, stop: Ints, group: Ints, edges: Ints, layout: Layout) -> Ints:
-    """Sum microseconds of time spans per group and bucket, exactly; what is outside the layout is left out.
-
-    Returns
-    -------
-    int64 array, shape (places,)
-    """
-    total = np.zeros(layout.size, dtype=np.int64)
-    lowest = edges[layout.first]
-    highest = edges[layout.first + np.diff(layout.offset)]
-    start, stop = np.maximum(start, lowest[group]), np.minimum(stop, highest[group])
-    kept = np.flatnonzero(stop > start)
-    if len(kept) < len(start):
-        start, stop, group = start[kept], stop[kept], group[kept]
-    low, high = first_bucket(edges, start), last_bucket(edges, stop)
-    base = layout.base(group)
-    left, right = base + low, base + high
-    np.add.at(total, left, np.minimum(stop, edges[1:][low]) - start)
-    cross = np.flatnonzero(right > left)
-    np.add.at(total, right[cross], stop[cross] - edges[high[cross]])
-    long = cross[right[cross] > left[cross] + 1]
-    if len(long):
-        change = np.zeros(layout.size + 1, dtype=np.int64)
-        np.add.at(change, left[long] + 1, 1)
-        np.add.at(change, right[long], -1)
-        covering = np.cumsum(change[:-1])
-        bucket = layout.buckets()
-        total += np.where(covering > 0, covering * (edges[bucket + 1] - edges[bucket]), 0)
-    return total

@@ -1,0 +1,235 @@
+"""What cohorts add, one after the other → totals by group and bucket.
+
+Sums are added up in the order of the cohorts. What single batches did is kept until their bucket is final: until
+no later cohort can touch it any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from safetykit_analytics.arrays import Flags, Floats, Ints, expand, run_starts
+from safetykit_analytics.flow.grid import Layout
+from safetykit_analytics.flow.reduce import N_BATCHES, N_TIMES, Reduced, Sparse
+from safetykit_analytics.labels import natural_key
+
+# So many cells are kept before those of final buckets are folded.
+_CELLS = 1 << 20
+
+#: What is made of the batches of final places: from the sums of k places, and a function that returns the place,
+#: and success + error and error, of each batch at some of them, to arrays of length k.
+Fold = Callable[[Floats, Callable[[Flags], tuple[Ints, Floats]]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Totals:
+    """All work by group and bucket; arrays have one element per place of `layout`.
+
+    Attributes
+    ----------
+    groups : list of tuples of str or None
+        In natural order, none last.
+    edges : int64 array
+        With guards.
+    layout : Layout
+    sums : float64 array, shape (9, places)
+    n_batches : int64 array
+    observed, unobserved : float64 arrays
+        Microseconds in which batches were active.
+    folded : dict of arrays
+        What `fold` made of each place.
+    """
+
+    groups: list[tuple[str | None, ...]]
+    edges: Ints
+    layout: Layout
+    sums: Floats
+    n_batches: Ints
+    observed: Floats
+    unobserved: Floats
+    folded: dict[str, Any]
+
+
+def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fold | None = None) -> Totals:
+    """Add up what cohorts reduce to.
+
+    Parameters
+    ----------
+    results : iterable of (int, Reduced)
+        In the order of the cohorts, each with the earliest instant that a later one can touch.
+    edges : int64 array
+        With guards.
+    fold : Fold, optional
+    """
+    groups: dict[tuple[str | None, ...], int] = {}
+    sums: list[Sparse] = []
+    times: list[Sparse] = []
+    cells: list[Sparse] = []
+    covers: list[tuple[Sparse, Ints]] = []
+    folded: list[tuple[Sparse, dict[str, Any]]] = []
+    final, limit = 0, _CELLS
+    for earliest, piece in results:
+        code = np.array([groups.setdefault(group, len(groups)) for group in piece.groups], dtype=np.int64)
+        _append(sums, _with_groups(piece.sums, code))
+        _append(times, _with_groups(piece.times, code))
+        if fold is None or piece.cells is None or piece.covers is None:
+            continue
+        cells.append(_with_groups(piece.cells, code))
+        covers.append((_with_groups(piece.covers, code), piece.n_covered))
+        until = int(np.searchsorted(edges, earliest, side="right")) - 1
+        if until > final and _size(cells) + sum(int(n.sum()) for _, n in covers) > limit:
+            folded.append(_folded(fold, merged_sums(sums), cells, covers, (final, until), edges))
+            final, limit = until, max(_CELLS, 2 * _size(cells))
+    if fold is not None:
+        folded.append(_folded(fold, merged_sums(sums), cells, covers, (final, len(edges) - 1), edges))
+    blank = {} if fold is None else fold(np.zeros((N_BATCHES + 1, 1)), _no_batches)
+    return _totals(groups, merged_sums(sums), merged_sums(times), folded, blank, edges)
+
+
+def _no_batches(wanted: Flags) -> tuple[Ints, Floats]:  # noqa: ARG001 -- as the function that a fold is given
+    return np.zeros(0, dtype=np.int64), np.zeros((2, 0))
+
+
+def _with_groups(sparse: Sparse, code: Ints) -> Sparse:
+    return Sparse(code[sparse.group], sparse.bucket, sparse.values)
+
+
+def _size(some: list[Sparse]) -> int:
+    return sum(len(sparse.bucket) for sparse in some)
+
+
+def _append(pile: list[Sparse], sparse: Sparse) -> None:
+    """Add sums to a pile; merge it when what came since is more than what was there."""
+    pile.append(sparse)
+    if _size(pile[1:]) > len(pile[0].bucket):
+        pile[:] = [merged_sums(pile)]
+
+
+def merged_sums(pile: list[Sparse]) -> Sparse:
+    """Add up sums at the same place, in the order of the pile."""
+    if len(pile) == 1:
+        return pile[0]
+    if not pile:
+        none = np.zeros(0, dtype=np.int64)
+        return Sparse(none, none, np.zeros((0, 0)))
+    group, bucket = (np.concatenate([getattr(s, name) for s in pile]) for name in ("group", "bucket"))
+    values = np.concatenate([sparse.values for sparse in pile], axis=1)
+    order = np.lexsort((bucket, group))
+    group, bucket = group[order], bucket[order]
+    starts = np.flatnonzero(run_starts(group, bucket))
+    added = np.add.reduceat(values.take(order, axis=1), starts, axis=1) if len(starts) else values
+    return Sparse(group[starts], bucket[starts], added)
+
+
+def _folded(
+    fold: Fold,
+    sums: Sparse,
+    cells: list[Sparse],
+    covers: list[tuple[Sparse, Ints]],
+    span: tuple[int, int],
+    edges: Ints,
+) -> tuple[Sparse, dict[str, Any]]:
+    """Fold the batches of the buckets of `span`, and take them out of `cells` and `covers`."""
+    first, stop = span
+    final = np.flatnonzero((sums.bucket >= first) & (sums.bucket < stop))
+    at = Sparse(sums.group[final], sums.bucket[final], sums.values.take(final, axis=1))
+    n_groups = int(at.group.max(initial=-1)) + 1
+    place = np.full(n_groups * (stop - first), -1)
+    place[at.group * (stop - first) + at.bucket - first] = np.arange(len(final))
+    chosen = [_divided(sparse, sparse.bucket < stop) for sparse in cells]
+    cells[:] = [later for _, later in chosen if len(later.bucket)]
+    pieces = [now for now, _ in chosen]
+    rest = []
+    for sparse, n in covers:
+        now = np.clip(stop - sparse.bucket, 0, n)
+        pieces.append(_written_out(sparse, now, edges))
+        left = np.flatnonzero(n > now)
+        if len(left):
+            later = Sparse(sparse.group[left], (sparse.bucket + now)[left], sparse.values.take(left, axis=1))
+            rest.append((later, (n - now)[left]))
+    covers[:] = rest
+    pieces.append(Sparse(at.group[:0], at.bucket[:0], np.zeros((2, 0))))
+    owner = np.concatenate([place[s.group * (stop - first) + s.bucket - first] for s in pieces])
+    work = np.concatenate([sparse.values for sparse in pieces], axis=1)
+
+    def batches(wanted: Flags) -> tuple[Ints, Floats]:
+        if wanted.all():
+            return owner, work
+        kept = np.flatnonzero(wanted[owner])
+        return (np.cumsum(wanted) - 1)[owner[kept]], work.take(kept, axis=1)
+
+    return at, fold(at.values, batches)
+
+
+def _divided(sparse: Sparse, is_first: Flags) -> tuple[Sparse, Sparse]:
+    """Divide sums into those that are flagged and the others."""
+    if is_first.all():
+        return sparse, Sparse(sparse.group[:0], sparse.bucket[:0], sparse.values[:, :0])
+    parts = [
+        Sparse(sparse.group[which], sparse.bucket[which], sparse.values.take(which, axis=1))
+        for which in (np.flatnonzero(is_first), np.flatnonzero(~is_first))
+    ]
+    return parts[0], parts[1]
+
+
+def _written_out(sparse: Sparse, n: Ints, edges: Ints) -> Sparse:
+    """Write out the first `n` buckets that each increment covers whole."""
+    owner, step = expand(n)
+    bucket = sparse.bucket[owner] + step
+    return Sparse(
+        sparse.group[owner], bucket, sparse.values.take(owner, axis=1) * (edges[bucket + 1] - edges[bucket])
+    )
+
+
+def _totals(
+    groups: dict[tuple[str | None, ...], int],
+    sums: Sparse,
+    times: Sparse,
+    folded: list[tuple[Sparse, dict[str, Any]]],
+    blank: dict[str, Any],
+    edges: Ints,
+) -> Totals:
+    """Lay all sums out, group by group in natural order, each from its first to its last bucket."""
+    seen = np.unique(np.concatenate([sums.group, times.group]))
+    named = list(groups)
+    order = sorted(seen.tolist(), key=lambda code: tuple(map(natural_key, named[code])))
+    rank = np.full(len(groups), -1)
+    rank[order] = np.arange(len(order))
+    first, last = np.full(len(order), len(edges)), np.full(len(order), -1)
+    for sparse in (sums, times):
+        np.minimum.at(first, rank[sparse.group], sparse.bucket)
+        np.maximum.at(last, rank[sparse.group], sparse.bucket)
+    layout = Layout(first, np.cumsum(np.append(0, last - first + 1)))
+
+    def place(sparse: Sparse) -> Ints:
+        return layout.base(rank[sparse.group]) + sparse.bucket
+
+    work = np.zeros((N_BATCHES + 1, layout.size))
+    spent = np.zeros((N_TIMES, layout.size))
+    if len(sums.bucket):
+        work[:, place(sums)] = sums.values
+    if len(times.bucket):
+        spent[:, place(times)] = times.values
+    bucket = layout.buckets()
+    length = (edges[bucket + 1] - edges[bucket]).astype(np.float64)
+    # Covers end within the group's own buckets, so that the sum is zero again where the next group begins.
+    covers = np.cumsum(spent[1::2], axis=1)
+    time = spent[::2] + np.where(covers > 0, covers * length, 0.0)
+    made = {name: np.repeat(values, layout.size) for name, values in blank.items()}
+    for at, arrays in folded:
+        for name, values in arrays.items():
+            made[name][place(at)] = values
+    return Totals(
+        groups=[named[code] for code in order],
+        edges=edges,
+        layout=layout,
+        sums=work[:N_BATCHES],
+        n_batches=work[N_BATCHES].astype(np.int64),
+        observed=time[0],
+        unobserved=time[1],
+        folded=made,
+    )

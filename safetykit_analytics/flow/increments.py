@@ -1,0 +1,141 @@
+"""How much each counter grew by, from when to when; and when batches were active."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetykit_analytics.arrays import NEVER, Flags, Ints, columns_of, run_starts
+
+if TYPE_CHECKING:
+    from safetykit_analytics.flow.observations import Rows
+
+
+@dataclass(frozen=True)
+class Increments:
+    """What batches did between two of their observations; arrays of one length.
+
+    Attributes
+    ----------
+    start, end : int64
+        Microseconds since 1970, UTC; start ≤ end. Those of one batch together, in time.
+    delta : integers, shape (3, n)
+        Growth of success, error, cancelled.
+    batch, group : integers
+    """
+
+    start: Ints
+    end: Ints
+    delta: Ints
+    batch: Ints
+    group: Ints
+
+    def take(self, which: Ints | slice) -> Increments:
+        """Return some of them."""
+        return Increments(
+            self.start[which],
+            self.end[which],
+            columns_of(self.delta, which),
+            self.batch[which],
+            self.group[which],
+        )
+
+
+@dataclass(frozen=True)
+class Active:
+    """When batches were active, by group; arrays of one length.
+
+    Attributes
+    ----------
+    start, end : int64
+        Microseconds since 1970, UTC.
+    group : integers
+    observed : bool
+        Up to the last observation; what lies after it was not observed.
+    """
+
+    start: Ints
+    end: Ints
+    group: Ints
+    observed: Flags
+
+
+def since(rows: Rows) -> Ints:
+    """Return for each row the instant from which it reports: the row before, or when the batch began."""
+    previous = np.empty_like(rows.t)
+    previous[1:] = rows.t[:-1]
+    first, begin = rows.first[:-1], rows.begin
+    previous[first] = np.where(begin == NEVER, rows.t[first], begin)
+    return previous
+
+
+def growth(counts: Ints, rows: Rows) -> Ints:
+    """Return what counters grew by at each row; a batch's first row holds what it had done until then."""
+    grown = np.empty_like(counts)
+    np.subtract(counts[..., 1:], counts[..., :-1], out=grown[..., 1:])
+    grown[..., rows.first[:-1]] = (
+        columns_of(counts, rows.first[:-1]) if counts.ndim > 1 else counts[rows.first[:-1]]
+    )
+    return grown
+
+
+def increments_of(rows: Rows, group: Ints) -> Increments:
+    """List the increments in which a counter moved, by the group of the observation that reported them.
+
+    Parameters
+    ----------
+    rows : Rows
+    group : integer array, shape (n,)
+        Of each row; -1 for those to leave out.
+
+    Notes
+    -----
+    Of a batch without a creation time what it had done before its first observation is left out: it is in
+    no bucket.
+    """
+    grown = growth(rows.counts, rows)
+    unplaced = rows.first[:-1][rows.begin == NEVER]
+    for values in grown:
+        values[unplaced] = 0
+    moved = np.flatnonzero((grown[0] | grown[1] | grown[2]) != 0)
+    if len(group) and group.min() < 0:
+        moved = moved[group[moved] >= 0]
+    return Increments(
+        since(rows).take(moved),
+        rows.t.take(moved),
+        grown.take(moved, axis=1),
+        rows.batch.take(moved),
+        group.take(moved),
+    )
+
+
+def active_spans(rows: Rows, group: Ints, as_of: int) -> Active:
+    """List the spans in which batches were active: from their beginning to their first terminal observation.
+
+    A batch that never was terminal is active until `as_of`, with the label of its last observation.
+    """
+    is_run = run_starts(rows.batch, group)
+    start_row = np.flatnonzero(is_run)
+    last_row = np.append(start_row[1:], len(group)) - 1
+    batch = rows.batch[start_row]
+    ended = rows.first_terminal
+    n = len(rows.t)
+    until = np.append(rows.t, as_of)[np.minimum(ended, n)]
+    start, end = since(rows)[start_row], np.minimum(rows.t[last_row], until[batch])
+    last = rows.first[1:] - 1
+    running = np.flatnonzero(ended >= n)
+    spans = Active(
+        np.concatenate([start, rows.t[last][running]]),
+        np.concatenate([end, np.full(len(running), as_of)]),
+        np.concatenate([group[start_row], group[last][running]]),
+        np.append(np.ones(len(start), dtype=np.bool_), np.zeros(len(running), dtype=np.bool_)),
+    )
+    kept = (spans.end > spans.start) & (spans.group >= 0)
+    return Active(spans.start[kept], spans.end[kept], spans.group[kept], spans.observed[kept])
+
+
+def terminal_before(rows: Rows) -> Any:
+    """Return for each row whether its batch was terminal at an earlier one."""
+    return rows.first_terminal[rows.batch] < np.arange(len(rows.t))

@@ -1,0 +1,167 @@
+"""One piece of a cohort → its work by group and bucket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
+from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
+from safetykit_analytics.flow.increments import Active, Increments, active_spans, increments_of
+from safetykit_analytics.flow.spread import N_SUMS, Cells, covering, merged, spread
+from safetykit_analytics.labels import groups_of
+from safetykit_analytics.wording import NONE
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from safetykit_analytics.flow.observations import Rows
+
+#: A further row of the matrix of sums: distinct batches with work.
+N_BATCHES = N_SUMS
+# Rows of the matrix of times: microseconds within a span's first and last bucket, and how many more spans
+# cover a bucket whole than the bucket before; observed, then not observed.
+N_TIMES = 4
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """Sums at some places.
+
+    Attributes
+    ----------
+    group, bucket : integer arrays, shape (p,)
+    values : float64 array, shape (k, p)
+    """
+
+    group: Ints
+    bucket: Ints
+    values: Floats
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """What one piece adds to the totals.
+
+    Attributes
+    ----------
+    groups : list of tuples of str or None
+    sums : Sparse
+        Rows as those of `spread`, and N_BATCHES.
+    times : Sparse
+    cells : Sparse or None
+        What single batches did in their first and last buckets: success + error, and error.
+    covers : Sparse or None
+        The same per microsecond, for increments that cover buckets whole; `bucket` is the first of them.
+    n_covered : integer array
+        How many buckets each of `covers` covers.
+    """
+
+    groups: list[tuple[str | None, ...]]
+    sums: Sparse
+    times: Sparse
+    cells: Sparse | None
+    covers: Sparse | None
+    n_covered: Ints
+
+
+def groups_by(
+    rows: Rows, by: Sequence[str], policies: Sequence[str] | None
+) -> tuple[Ints, list[tuple[str | None, ...]]]:
+    """Return each row's group, -1 for those of other policies, and the names of the groups."""
+    codes, groups = groups_of([rows.labels[name] for name in by], len(rows.t))
+    if policies is not None:
+        policy = rows.labels["policy_id"]
+        # The last element stands for none, whose code is -1.
+        chosen = np.array([*(name in policies for name in policy.names), NONE in policies], dtype=np.bool_)
+        codes = np.where(chosen[policy.codes], codes, -1)
+    return codes, groups
+
+
+def reduce_work(
+    rows: Rows,
+    *,
+    by: Sequence[str],
+    policies: Sequence[str] | None,
+    edges: Ints,
+    as_of: int,
+    keep_cells: bool,
+) -> Reduced:
+    """Spread the increments of whole batches over buckets, and add them up by group.
+
+    Parameters
+    ----------
+    rows : Rows
+    by : sequence of str
+        Label columns to group by.
+    policies : sequence of str, optional
+        Only the work that observations of these policies report.
+    edges : int64 array
+        With guards.
+    as_of : int
+        Until when running batches are active.
+    keep_cells : bool
+        Keep what single batches did too.
+    """
+    group, groups = groups_by(rows, by, policies)
+    increments = increments_of(rows, group)
+    sums, cells, spans, layout = spread_sums(increments, edges, len(groups))
+    if len(groups) > 1:
+        # A batch whose label changes may come back to a group.
+        cells = merged(cells, layout.size)
+    n_batches = np.bincount(cells.place, minlength=layout.size) + covering(spans, layout.size)
+    bucket, owner = layout.buckets(), layout.groups()
+    there = np.flatnonzero(n_batches)
+    values = np.concatenate([sums.take(there, axis=1), n_batches[None, there]])
+    kept = covers = None
+    n_covered: Ints = np.zeros(0, dtype=np.int64)
+    if keep_cells:
+        kept = Sparse(owner[cells.place], bucket[cells.place], _processed(cells.work))
+        covers = Sparse(owner[spans.first], bucket[spans.first], _processed(spans.pace))
+        n_covered = spans.stop - spans.first
+    return Reduced(
+        groups=groups,
+        sums=Sparse(owner[there], bucket[there], values),
+        times=_times(active_spans(rows, group, as_of), edges),
+        cells=kept,
+        covers=covers,
+        n_covered=n_covered,
+    )
+
+
+def spread_sums(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, Cells, Any, Any]:
+    """Spread increments over the buckets that they touch; see `spread`. The layout comes last."""
+    low = first_bucket(edges, increments.start)
+    high = np.maximum(last_bucket(edges, increments.end), low)
+    layout = layout_of(increments.group, low, high, n_groups)
+    return (*spread(increments, edges, layout), layout)
+
+
+def _processed(work: Floats) -> Floats:
+    return np.stack([work[0] + work[1], work[1]])
+
+
+def _times(active: Active, edges: Ints) -> Sparse:
+    """Sum active time by group and bucket: what lies in first and last buckets, and covers of those between."""
+    low, high = first_bucket(edges, active.start), last_bucket(edges, active.end)
+    crosses = high > low
+    left = np.minimum(active.end, edges[low + 1]) - active.start
+    right = (active.end - edges[high])[crosses]
+    row = np.where(active.observed, 0, 2)
+    n = int(crosses.sum())
+    # A place's time in its own bucket, its time in the last one, the first cover, and the end of covers.
+    group = np.concatenate([active.group, *[active.group[crosses]] * 3])
+    bucket = np.concatenate([low, high[crosses], low[crosses] + 1, high[crosses]])
+    rows = np.concatenate([row, row[crosses], *[row[crosses] + 1] * 2])
+    amount = np.concatenate([left, right, np.ones(n), -np.ones(n)])
+    key = group.astype(np.int64) * len(edges) + bucket
+    order = np.argsort(key, kind="stable")
+    starts: Flags = run_starts(key[order])
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.cumsum(starts) - 1
+    kept = order[starts]
+    values = np.zeros((N_TIMES, len(kept)))
+    np.add.at(values, (rows, place), amount)
+    return Sparse(group[kept], bucket[kept], values)
