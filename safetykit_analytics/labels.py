@@ -159,6 +159,8 @@ def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
         Nulls with no label before them.
     """
     valid = codes >= 0
+    if valid.all():
+        return codes, ~valid
     run = np.cumsum(run_starts(batch))
     lacks = np.zeros(int(run.max(initial=0)) + 1, dtype=np.bool_)
     lacks[run[~valid]] = True

@@ -1,14 +1,14 @@
 """Observations → increments → work by calendar bucket: the definition of every number in this library.
 
-Every increment of a batch's counters is spread evenly over the time in which it happened, from the observation
-before to this one (the first from the batch's creation), and so over calendar buckets by overlap. The sum over all
-buckets is the last count.
+Every increment of a batch's counters is spread evenly over the time in which it happened, from the
+observation before to this one (the first from the batch's creation), and so over calendar buckets by overlap.
+The sum over all buckets is the last count.
 
-A batch lies in one cohort, so a cohort is reduced alone: ``observations`` (a table → sorted arrays) →
-``increments`` → ``spread`` over the ``grid`` of groups and buckets → ``reduce`` (one piece → sparse sums). Then
-``accumulate`` adds cohorts up, and folds what single batches did in a bucket once no later cohort can touch it.
-``cohorts`` reads each cohort once, here or in an executor. ``batch_summary``, ``pending`` and ``findings`` are facts
-about single batches, on the same route. NumPy and Arrow; opens no file, knows no store, draws nothing.
+A batch lies in one cohort, so a cohort is reduced alone. ``cohorts`` reads each cohort once, here or in an
+executor. Then ``observations`` (a table → sorted arrays) → ``increments`` → ``spread`` over the ``grid`` of
+groups and buckets → ``reduce`` (one piece → sparse sums). ``accumulate`` adds cohorts up, and folds what single
+batches did in a bucket once no later cohort can touch it. ``batch_summary``, ``pending``, ``findings`` and
+``selection`` are about single batches, on the same route. NumPy and Arrow; opens no file, knows no store.
 """
 
 from safetykit_analytics.flow.accumulate import Fold, Totals, accumulate

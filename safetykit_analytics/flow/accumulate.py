@@ -1,7 +1,7 @@
 """What cohorts add, one after the other → totals by group and bucket.
 
-Sums are added up in the order of the cohorts. What single batches did is kept until their bucket is final: until
-no later cohort can touch it any more.
+Sums are added up in the order of the cohorts. What single batches did is kept until their bucket is final,
+when no later cohort can touch it any more.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from safetykit_analytics.flow.reduce import N_BATCHES, N_TIMES, Reduced, Sparse
 from safetykit_analytics.labels import natural_key
 
 # So many cells are kept before those of final buckets are folded.
-_CELLS = 1 << 20
+_CELLS = 1 << 18
 
-#: What is made of the batches of final places: from the sums of k places, and a function that returns the place,
-#: and success + error and error, of each batch at some of them, to arrays of length k.
+#: What is made of the batches of final places: from the sums of k places, and a function that returns place,
+#: success + error and error of each batch at some of them, to arrays of length k.
 Fold = Callable[[Floats, Callable[[Flags], tuple[Ints, Floats]]], dict[str, Any]]
 
 
@@ -82,10 +82,10 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
         covers.append((_with_groups(piece.covers, code), piece.n_covered))
         until = int(np.searchsorted(edges, earliest, side="right")) - 1
         if until > final and _size(cells) + sum(int(n.sum()) for _, n in covers) > limit:
-            folded.append(_folded(fold, merged_sums(sums), cells, covers, (final, until), edges))
+            folded.append(_folded(fold, sums, cells, covers, (final, until), edges))
             final, limit = until, max(_CELLS, 2 * _size(cells))
     if fold is not None:
-        folded.append(_folded(fold, merged_sums(sums), cells, covers, (final, len(edges) - 1), edges))
+        folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
     blank = {} if fold is None else fold(np.zeros((N_BATCHES + 1, 1)), _no_batches)
     return _totals(groups, merged_sums(sums), merged_sums(times), folded, blank, edges)
 
@@ -125,9 +125,9 @@ def merged_sums(pile: list[Sparse]) -> Sparse:
     return Sparse(group[starts], bucket[starts], added)
 
 
-def _folded(
+def _folded(  # noqa: PLR0917 -- all that is there
     fold: Fold,
-    sums: Sparse,
+    sums: list[Sparse],
     cells: list[Sparse],
     covers: list[tuple[Sparse, Ints]],
     span: tuple[int, int],
@@ -135,14 +135,12 @@ def _folded(
 ) -> tuple[Sparse, dict[str, Any]]:
     """Fold the batches of the buckets of `span`, and take them out of `cells` and `covers`."""
     first, stop = span
-    final = np.flatnonzero((sums.bucket >= first) & (sums.bucket < stop))
-    at = Sparse(sums.group[final], sums.bucket[final], sums.values.take(final, axis=1))
+    at = merged_sums([_chosen(sparse, (sparse.bucket >= first) & (sparse.bucket < stop)) for sparse in sums])
     n_groups = int(at.group.max(initial=-1)) + 1
     place = np.full(n_groups * (stop - first), -1)
-    place[at.group * (stop - first) + at.bucket - first] = np.arange(len(final))
-    chosen = [_divided(sparse, sparse.bucket < stop) for sparse in cells]
-    cells[:] = [later for _, later in chosen if len(later.bucket)]
-    pieces = [now for now, _ in chosen]
+    place[at.group * (stop - first) + at.bucket - first] = np.arange(len(at.bucket))
+    pieces = [_chosen(sparse, sparse.bucket < stop) for sparse in cells]
+    cells[:] = [later for sparse in cells if len((later := _chosen(sparse, sparse.bucket >= stop)).bucket)]
     rest = []
     for sparse, n in covers:
         now = np.clip(stop - sparse.bucket, 0, n)
@@ -165,15 +163,12 @@ def _folded(
     return at, fold(at.values, batches)
 
 
-def _divided(sparse: Sparse, is_first: Flags) -> tuple[Sparse, Sparse]:
-    """Divide sums into those that are flagged and the others."""
-    if is_first.all():
-        return sparse, Sparse(sparse.group[:0], sparse.bucket[:0], sparse.values[:, :0])
-    parts = [
-        Sparse(sparse.group[which], sparse.bucket[which], sparse.values.take(which, axis=1))
-        for which in (np.flatnonzero(is_first), np.flatnonzero(~is_first))
-    ]
-    return parts[0], parts[1]
+def _chosen(sparse: Sparse, which: Flags) -> Sparse:
+    """Return the sums at flagged places."""
+    if which.all():
+        return sparse
+    at = np.flatnonzero(which)
+    return Sparse(sparse.group[at], sparse.bucket[at], sparse.values.take(at, axis=1))
 
 
 def _written_out(sparse: Sparse, n: Ints, edges: Ints) -> Sparse:
@@ -185,7 +180,7 @@ def _written_out(sparse: Sparse, n: Ints, edges: Ints) -> Sparse:
     )
 
 
-def _totals(
+def _totals(  # noqa: PLR0917 -- all that is there
     groups: dict[tuple[str | None, ...], int],
     sums: Sparse,
     times: Sparse,

@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,6 +24,8 @@ from safetykit_analytics.wording import NONE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from concurrent.futures import Executor
+
+    import pandas as pd
 
 _COLUMNS = (*BASE_COLUMNS, *LABELS, "batch_count", "pending_count", "batch_status")
 

@@ -80,7 +80,7 @@ def findings(
 
 def _findings(rows: Rows) -> Any:
     """Find what is odd in whole batches."""
-    batch, first, last = rows.batch, rows.first[:-1], rows.first[1:] - 1
+    first, last = rows.first[:-1], rows.first[1:] - 1
     every = np.arange(rows.n_batches)
     pending, size = rows.numbers("pending_count"), rows.numbers("batch_count")
     finished = rows.counts.sum(axis=0, dtype=np.int64)

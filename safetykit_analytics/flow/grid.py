@@ -48,7 +48,7 @@ class Layout:
 
 
 def first_bucket(edges: Ints, start: Ints) -> Ints:
-    """Return the bucket in which something begins: work at an edge belongs to the bucket that begins there."""
+    """Return the bucket in which something begins; work at an edge belongs to the bucket after it."""
     return _bucket(edges, start, 0)
 
 

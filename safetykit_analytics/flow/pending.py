@@ -1,13 +1,12 @@
 """How many decisions are pending, and how many batches are open, at the end of every bucket.
 
-Pending decisions are a level. Between two observations it changes evenly, like the work; a batch adds all it has
-when it begins, and takes away what is left when it is first terminal. Changes are spread over buckets as work is,
-and add up from bucket to bucket.
+Pending decisions are a level. Between two observations it changes evenly, like the work; a batch adds all it
+has when it begins, and takes away what is left when it is first terminal. Changes are spread over buckets as
+work is, and add up from bucket to bucket.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,8 @@ from safetykit_analytics.flow.reduce import Sparse, groups_by, spread_sums
 from safetykit_analytics.labels import natural_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from safetykit_analytics.flow.observations import Rows
 
 _PENDING, _OPEN, _CAME = 0, 1, 2
@@ -110,7 +111,7 @@ def reduce_pending(
 
 
 def _level_changes(rows: Rows, group: Ints, begun: Ints) -> Increments:
-    """List what changes the levels, as increments of pending decisions, open batches, and batches that came."""
+    """List what changes the levels: pending decisions, open batches, and batches that came."""
     pending = rows.numbers("pending_count")
     first = rows.first[:-1]
     is_open = ~terminal_before(rows)

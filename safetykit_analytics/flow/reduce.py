@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
+from safetykit_analytics.arrays import Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
 from safetykit_analytics.flow.increments import Active, Increments, active_spans, increments_of
 from safetykit_analytics.flow.spread import N_SUMS, Cells, covering, merged, spread
@@ -108,11 +108,11 @@ def reduce_work(
     group, groups = groups_by(rows, by, policies)
     increments = increments_of(rows, group)
     sums, cells, spans, layout = spread_sums(increments, edges, len(groups))
-    if len(groups) > 1:
+    if len(groups) > 1 and np.count_nonzero(run_starts(rows.batch, group)) > rows.n_batches:
         # A batch whose label changes may come back to a group.
         cells = merged(cells, layout.size)
     n_batches = np.bincount(cells.place, minlength=layout.size) + covering(spans, layout.size)
-    bucket, owner = layout.buckets(), layout.groups()
+    bucket, owner = layout.buckets().astype(np.int32), layout.groups().astype(np.int32)
     there = np.flatnonzero(n_batches)
     values = np.concatenate([sums.take(there, axis=1), n_batches[None, there]])
     kept = covers = None
@@ -144,24 +144,20 @@ def _processed(work: Floats) -> Floats:
 
 
 def _times(active: Active, edges: Ints) -> Sparse:
-    """Sum active time by group and bucket: what lies in first and last buckets, and covers of those between."""
+    """Sum active time in first and last buckets, and count the spans that cover those between."""
     low, high = first_bucket(edges, active.start), last_bucket(edges, active.end)
     crosses = high > low
     left = np.minimum(active.end, edges[low + 1]) - active.start
-    right = (active.end - edges[high])[crosses]
-    row = np.where(active.observed, 0, 2)
-    n = int(crosses.sum())
-    # A place's time in its own bucket, its time in the last one, the first cover, and the end of covers.
-    group = np.concatenate([active.group, *[active.group[crosses]] * 3])
-    bucket = np.concatenate([low, high[crosses], low[crosses] + 1, high[crosses]])
-    rows = np.concatenate([row, row[crosses], *[row[crosses] + 1] * 2])
-    amount = np.concatenate([left, right, np.ones(n), -np.ones(n)])
-    key = group.astype(np.int64) * len(edges) + bucket
-    order = np.argsort(key, kind="stable")
-    starts: Flags = run_starts(key[order])
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.cumsum(starts) - 1
-    kept = order[starts]
-    values = np.zeros((N_TIMES, len(kept)))
-    np.add.at(values, (rows, place), amount)
-    return Sparse(group[kept], bucket[kept], values)
+    n_groups = int(active.group.max(initial=-1)) + 1
+    layout = layout_of(active.group, low, high, n_groups)
+    base = layout.base(active.group)
+    values = np.zeros((N_TIMES, layout.size))
+    for row, kind in ((0, active.observed), (2, ~active.observed)):
+        across = kind & crosses
+        first, last = (base + low), (base + high)[across]
+        values[row] = np.bincount(first[kind], weights=left[kind], minlength=layout.size)
+        values[row] += np.bincount(last, weights=(active.end - edges[high])[across], minlength=layout.size)
+        values[row + 1] = np.bincount(first[across] + 1, minlength=layout.size)
+        values[row + 1] -= np.bincount(last, minlength=layout.size)
+    there = np.flatnonzero(values.any(axis=0))
+    return Sparse(layout.groups()[there], layout.buckets()[there], values.take(there, axis=1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from safetykit_analytics.keys import same_as_before
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from concurrent.futures import Executor
 
     from safetykit_analytics.flow.cohorts import Cohort, Listing
