@@ -138,6 +138,10 @@ class StoreFailed(SafetyKitAnalyticsError, OSError):  # noqa: N818
         return (type(self), given)
 
 
+class StoreChanged(StoreFailed):
+    """The store was compacted while it was read. Whoever listed it lists it again and starts anew."""
+
+
 class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818
     """A policy, version, column or time zone that is not there.
 
