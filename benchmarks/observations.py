@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from safetykit_analytics.schema import INSTANT, OBSERVATION_SCHEMA
 from safetykit_analytics.store import SnapshotStore
-from safetykit_analytics.store.layout import partition_name, snapshot_name
+from safetykit_analytics.store.names import RECENT
 from safetykit_analytics.store.parquet import encode
 
 if TYPE_CHECKING:
@@ -34,19 +34,18 @@ START = dt.datetime(2025, 11, 3, tzinfo=dt.UTC)
 START_US = int(START.timestamp()) * 1_000_000
 ALPHABET = np.frombuffer(b"0123456789abcdefghjkmnpqrstvwxyz", dtype=np.uint8)
 POLICIES = ["hate-speech", "spam", "self-harm", "fraud", "adult", "violence"]
+STUCK = 0.0002  # the share of batches that are stuck for a month
 HOURS_PER_BATCH = 9.36  # what the distributions below give on average, and so the polls by the hour
 
 
 def make_days(
-    n_rows: int, *, days: int = 365, every_min: int = 60, seed: int = 0
+    n_rows: int, *, days: int = 365, every_min: int = 60, seed: int = 0, stuck: float = STUCK
 ) -> Iterator[tuple[dt.date, pa.Table]]:
     """Yield (date, table) in date order: about `n_rows` observations, each day sorted by key.
 
     Tables have the types of `OBSERVATION_SCHEMA`, strings dictionary-encoded.
     """
-    random = np.random.default_rng(seed)
-    batches = _batches(max(1, round(n_rows * every_min / 60 / HOURS_PER_BATCH)), days, random)
-    rows = _polls(batches, days, every_min * MINUTE_US, random)
+    batches, rows = _fleet(n_rows, days, every_min, seed, stuck)
     day = ((rows["observed_at"] - START_US) // DAY_US).astype(np.int16)
     order = np.argsort(day, kind="stable")
     edges = np.searchsorted(day[order], np.arange(days + 1))
@@ -57,17 +56,75 @@ def make_days(
 
 
 def write_store(
-    path: str | pathlib.Path, n_rows: int, *, days: int = 365, every_min: int = 60, seed: int = 0
+    path: str | pathlib.Path,
+    n_rows: int,
+    *,
+    days: int = 365,
+    every_min: int = 60,
+    seed: int = 0,
+    stuck: float = STUCK,
 ) -> SnapshotStore:
-    """Write a compacted store through the store's own writer: one sorted file per day."""
+    """Write a store as it is after a compaction at the end of each day, in one go."""
+    batches, rows = _fleet(n_rows, days, every_min, seed, stuck)
+    created = (batches["created_at"] - START_US) // DAY_US
+    moved_until = _moved_until(created[rows["batch"]], rows, days)
+    edges = np.searchsorted(created[rows["batch"]], np.arange(days + 1))
     store = SnapshotStore(path)
-    for date, table in make_days(n_rows, days=days, every_min=every_min, seed=seed):
-        data = encode(table, date)
-        store._files.publish({f"{partition_name(date)}/{snapshot_name(data)}": data})  # noqa: SLF001
+    store._files.create()  # noqa: SLF001
+    waiting, n_waiting = [], 0
+    for number in range(days):
+        mine = np.arange(edges[number], edges[number + 1])
+        if not len(mine):
+            continue
+        in_file = (rows["observed_at"][mine] - START_US) // DAY_US <= moved_until[number]
+        name = (START + dt.timedelta(days=number)).date().isoformat()
+        new = encode([_table(batches, rows, mine[in_file])], kind=name)
+        store._files.publish({new.path: new.data})  # noqa: SLF001
+        if not in_file.all():
+            waiting.append(_table(batches, rows, mine[~in_file]))
+            n_waiting += waiting[-1].num_rows
+        if waiting and (n_waiting > 500_000 or number == days - 1):
+            new = encode([pa.concat_tables(waiting).unify_dictionaries().combine_chunks()], kind=RECENT)
+            store._files.publish({new.path: new.data})  # noqa: SLF001
+            waiting, n_waiting = [], 0
     return store
 
 
-def _batches(n: int, days: int, random: np.random.Generator) -> dict[str, np.ndarray]:
+def _moved_until(cohort: np.ndarray, rows: dict[str, np.ndarray], days: int) -> np.ndarray:
+    """Play the daily compactions: the last day whose rows are in each cohort's file."""
+    day = (rows["observed_at"] - START_US) // DAY_US
+    seen = np.bincount(cohort * days + day, minlength=days * days).reshape(days, days)
+    terminal = rows["is_terminal"]
+    ended = np.bincount((cohort * days + day)[terminal], minlength=days * days).reshape(days, days)
+    starts = np.append(True, rows["batch"][1:] != rows["batch"][:-1])
+    begun = np.bincount((cohort * days + day)[starts], minlength=days * days).reshape(days, days)
+    n_open = begun.cumsum(axis=1) - ended.cumsum(axis=1)
+    until = np.full(days, -1)
+    for number in range(days):
+        in_file, first = 0, -1
+        for today in range(number, days):
+            waiting = int(seen[number, until[number] + 1 : today + 1].sum())
+            if not waiting:
+                continue
+            first = first if first >= 0 else today
+            if 4 * waiting >= in_file or n_open[number, today] == 0 or today - first >= 90:
+                until[number], first = today, -1
+                in_file += waiting
+    return until
+
+
+def _fleet(
+    n_rows: int, days: int, every_min: int, seed: int, stuck: float
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Draw batches and their observations, which lie in the order of their keys."""
+    random = np.random.default_rng(seed)
+    # A batch that is stuck for ever is polled until the year is over: half a year, on average.
+    hours = HOURS_PER_BATCH if stuck == STUCK else HOURS_PER_BATCH + stuck * days * 12
+    batches = _batches(max(1, round(n_rows * every_min / 60 / hours)), days, random, stuck)
+    return batches, _polls(batches, days, every_min * MINUTE_US, random)
+
+
+def _batches(n: int, days: int, random: np.random.Generator, stuck: float) -> dict[str, np.ndarray]:
     """Draw the batches, sorted by id, which is by creation."""
     day = random.integers(0, days, 2 * n)
     weekend = (START.weekday() + day) % 7 >= 5
@@ -85,7 +142,9 @@ def _batches(n: int, days: int, random: np.random.Generator) -> dict[str, np.nda
     version = (created_ms[:, None] >= roll_outs[policy]).sum(axis=1)
     end = random.choice(3, n, p=[0.96, 0.02, 0.02])  # SUCCESS, ERROR, CANCELLED
     hours = np.exp(random.normal(1.75, 0.85, n))
-    hours[random.random(n) < 0.0002] = 24 * 30  # stuck
+    hours[random.random(n) < stuck] = (
+        24 * 30 if stuck == STUCK else 24 * 366
+    )  # stuck, for a month or for ever
     return {
         "id": ids,
         "created_at": created_ms * 1000,
@@ -176,14 +235,15 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--every-min", type=int, default=60, help="minutes between two polls of a batch")
+    parser.add_argument("--stuck", type=float, default=STUCK, help="share of batches that never end")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     began = time.perf_counter()
-    store = write_store(args.folder, args.rows, days=args.days, every_min=args.every_min, seed=args.seed)
+    store = write_store(
+        args.folder, args.rows, days=args.days, every_min=args.every_min, seed=args.seed, stuck=args.stuck
+    )
     seconds = time.perf_counter() - began
-    paths = [path for part in store.partitions() for path in part.paths]
-    size = sum((args.folder / path).stat().st_size for path in paths)
-    print(f"{len(paths)} files, {size / 1e6:.1f} MB, written in {seconds:.1f} s to {args.folder}")
+    print(f"{store.info()}, written in {seconds:.1f} s to {args.folder}")
 
 
 if __name__ == "__main__":

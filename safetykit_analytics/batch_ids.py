@@ -3,8 +3,6 @@
 A batch id is ``batch_`` and a 26-character lowercase Crockford base32 ULID, whose first 48 bits are the
 creation time in milliseconds since 1970 (UTC). That is inferred from the ids, not promised by the API: an id
 that does not decode simply has no creation time.
-
-Place in the flow: below `frame`. NumPy and pyarrow only.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ _DIGITS[np.frombuffer(_ALPHABET, dtype=np.uint8)] = np.arange(32, dtype=np.uint8
 _DAY_US = 86_400_000_000
 # SafetyKit did not exist before: an earlier time means that the id is not a ULID.
 _EARLIEST_US = 1_420_070_400_000_000  # 2015-01-01T00:00:00Z
+_LATEST_US = 4_102_444_800_000_000  # 2100-01-01T00:00:00Z
 
 
 def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
@@ -47,13 +46,48 @@ def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.in
     >>> created_at_us(["batch_01hf89meedvef6pc00njv3ezh0"], np.array([2**51]))[0].as_py().isoformat()
     '2023-11-15T01:30:50.189000+00:00'
     """
-    ids = (
-        pa.array(batch_ids, type=pa.string())
-        if not isinstance(batch_ids, pa.Array)
-        else batch_ids.cast(pa.string())
-    )
+    created, known = _decoded(batch_ids)
+    known &= (created >= _EARLIEST_US) & (created - observed_at_us <= _DAY_US)
+    return pa.array(created, mask=~known).cast(pa.timestamp("us", tz="UTC"))
+
+
+def cohort_days(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
+    """Return the cohort of each batch: the UTC day of the time in its id.
+
+    Parameters
+    ----------
+    batch_ids : pyarrow Array or ChunkedArray of strings (plain or dictionary), or sequence of str, shape (n,)
+
+    Returns
+    -------
+    int32 array, shape (n,)
+        Days since 1970; -1 for *undated*: the id does not decode, or to a time outside of [2015, 2100).
+
+    Examples
+    --------
+    >>> cohort_days(["batch_01hf89meedvef6pc00njv3ezh0", "batch_1"])
+    array([19676,    -1], dtype=int32)
+    """
+    if isinstance(batch_ids, pa.ChunkedArray):
+        pieces = [cohort_days(chunk) for chunk in batch_ids.chunks]
+        return np.concatenate(pieces) if pieces else np.zeros(0, dtype=np.int32)
+    if isinstance(batch_ids, pa.DictionaryArray):
+        codes = batch_ids.indices.to_numpy(zero_copy_only=False)
+        days: np.ndarray[Any, np.dtype[np.int32]] = cohort_days(batch_ids.dictionary)[codes]
+        return days
+    created, known = _decoded(batch_ids)
+    known &= (created >= _EARLIEST_US) & (created < _LATEST_US)
+    return np.where(known, created // _DAY_US, -1).astype(np.int32)
+
+
+def _decoded(
+    batch_ids: Any,
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.bool_]]]:
+    """Return the times in ids, in microseconds since 1970, and which ids have one."""
+    ids = batch_ids if isinstance(batch_ids, pa.Array) else pa.array(batch_ids, type=pa.string())
+    ids = ids.cast(pa.string())
     created = np.zeros(len(ids), dtype=np.int64)
-    known = np.zeros(len(ids), dtype=bool)
+    known = np.zeros(len(ids), dtype=np.bool_)
     offsets, data = _string_buffers(ids)
     right_length = np.flatnonzero(np.diff(offsets) == _ID_BYTES)
     if len(right_length):
@@ -69,23 +103,13 @@ def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.in
         place = np.int64(1) << (5 * np.arange(9, -1, -1, dtype=np.int64))
         created[right_length] = digits[:, :10].astype(np.int64) @ place * 1000
         known[right_length] = decodes
-    known &= (created >= _EARLIEST_US) & (created - observed_at_us <= _DAY_US)
-    return pa.array(created, mask=~known).cast(pa.timestamp("us", tz="UTC"))
-
-
-def cohort_days(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return the UTC day of creation in each id, in days since 1970; -1 for undated."""
-    created = (
-        created_at_us(batch_ids, np.full(len(batch_ids), 2**61)).cast(pa.int64()).fill_null(-1).to_numpy()
-    )
-    days = created // _DAY_US
-    return np.where((created < 0) | (days >= 47_482), -1, days).astype(np.int32)
+    return created, known
 
 
 def _string_buffers(
     ids: Any,
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Give the offsets and the bytes of a pyarrow string array; nulls are empty."""
+    """Return the offsets and the bytes of a pyarrow string array; nulls are empty."""
     if ids.null_count:
         ids = ids.fill_null("")
     _, offsets, data = ids.buffers()

@@ -1,6 +1,7 @@
 """Times as people pass them, and calendar buckets in any zone.
 
-Knows no observations. Everything inside is whole microseconds since 1970 UTC. A bucket is a stretch of real time: a day has 23, 25 or 24.5 hours where the clock is changed.
+Knows no observations. Everything inside is whole microseconds since 1970 UTC. A bucket is a stretch of real
+time: a day has 23, 25 or 24.5 hours where the clock is changed.
 """
 
 from __future__ import annotations

@@ -139,7 +139,7 @@ class StoreFailed(SafetyKitAnalyticsError, OSError):  # noqa: N818
 
 
 class StoreChanged(StoreFailed):
-    """The store was compacted while it was read: the call starts anew, so nobody sees this."""
+    """The store was compacted while it was read. Whoever listed it lists it again and starts anew."""
 
 
 class UnknownName(SafetyKitAnalyticsError, ValueError):  # noqa: N818

@@ -26,6 +26,6 @@ def open_store(path: str, *, quiet: bool) -> SnapshotStore:
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     store = ska.SnapshotStore(path)
-    if not quiet and not store.partitions():
+    if not quiet and not store.info().files:
         say(f"note: there are no observations in {place_name(path)}")
     return store

@@ -96,7 +96,7 @@ def rates(
     written = write_table(table, csv=csv, json_file=json_file, parquet=parquet, quiet=loudness.quiet)
     if plot is not None:
         _save_plot(_rates_figure(table), plot, quiet=loudness.quiet)
-    if not loudness.quiet and table.empty and source.partitions():
+    if not loudness.quiet and table.empty and source.info().files:
         say("note: no batch was at work in the time that was asked for")
     if not written and plot is None:
         _print_table(_rates_rows(table, groups), right=_RATES_RIGHT)

@@ -6,9 +6,9 @@ The sum over all buckets is the last count.
 
 A batch lies in one cohort, so a cohort is reduced alone. ``cohorts`` reads each cohort once, here or in an
 executor. Then ``observations`` (a table → sorted arrays) → ``increments`` → ``spread`` over the ``grid`` of
-groups and buckets → ``reduce`` (one piece → sparse sums). ``accumulate`` adds cohorts up, and folds what single
-batches did in a bucket once no later cohort can touch it. ``batch_summary``, ``pending``, ``findings`` and
-``selection`` are about single batches, on the same route. NumPy and Arrow; opens no file, knows no store.
+groups and buckets → ``reduce`` (one piece → sparse sums). ``accumulate`` adds cohorts up, and folds what
+single batches did in a bucket once no later cohort can touch it. ``batch_summary``, ``pending``, ``findings``
+and ``selection`` are about single batches, on the same route. NumPy and Arrow; opens no file, knows no store.
 """
 
 from safetykit_analytics.flow.accumulate import Fold, Totals, accumulate

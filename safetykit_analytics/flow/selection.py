@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from safetykit_analytics.flow.cohorts import TableCohort, reduced, table_cohorts, with_listing
 from safetykit_analytics.flow.observations import instants
-from safetykit_analytics.keys import same_as_before
+from safetykit_analytics.keys import inside_of_runs, same_as_before
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
@@ -114,5 +114,5 @@ def _thinned(table: Any, start: int, end: int) -> Any:
     period = np.searchsorted(np.array([start, end]), instants(table.column("observed_at")), side="right")
     same = same_as_before(table, ("batch_id", *_SAID))
     same[1:] &= period[1:] == period[:-1]
-    inside = same & np.append(same[1:], [False]) & (period != 1)
+    inside = inside_of_runs(same) & (period != 1)
     return table.filter(pa.array(~inside)) if inside.any() else table

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 
 # Columns that a table has already.
 _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
-    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour", "error_rate",
-    "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high", "coverage", "smeared_share",
-    "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high", "idle_at_least", "idle_at_most",
-    "state", "n_running", "median_low", "median_high", "p90_low", "p90_high", "kind", "detail", "value",
+    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour",
+    "error_rate", "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high",
+    "coverage", "smeared_share", "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high",
+    "idle_at_least", "idle_at_most", "state", "n_running", "median_low", "median_high", "p90_low", "p90_high",
+    "kind", "detail", "value",
 }  # fmt: skip
 
 

@@ -188,7 +188,7 @@ def _shown(levels: Levels, group: Ints, is_inside: Flags) -> Ints:
 def _durations(
     levels: Levels, paced: Ints, group: Ints, span: tuple[Ints, Ints, int], pending: Floats
 ) -> tuple[Ints, Ints, Floats]:
-    """Return the shortest and the longest time that the pending decisions take, and the processed of each row."""
+    """Return the shortest and longest time that pending decisions take, and each row's processed."""
     start, stop, now = span
     until, last = np.minimum(stop, now), np.minimum(stop, now + 1)
     fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)

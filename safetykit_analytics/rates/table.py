@@ -119,14 +119,15 @@ def rates(
     confidence : float
         Confidence level of the interval of the error rate.
     executor : concurrent.futures.Executor, optional
-        Where to reduce the cohorts of a store: a process pool, or ``distributed.Client().get_executor()``. The
-        result is the same to the last bit. Not used for a DataFrame.
+        Where to reduce the cohorts of a store: a process pool, or ``distributed.Client().get_executor()``.
+        The result is the same to the last bit. Not used for a DataFrame.
 
     Returns
     -------
     DataFrame
         One row per group and bucket, from the group's first to its last with work or observed activity in
-        [start, end); zeros between are zeros. Sorted by the `by` columns (v9 before v10, none last), then time.
+        [start, end); zeros between are zeros. Sorted by the `by` columns (v9 before v10, none last), then by
+        time.
 
         - ``bucket_start``, ``bucket_end``: datetime64[us, tz], half-open
         - the `by` columns: string, "(none)" for none

@@ -1,12 +1,12 @@
-"""Snapshots on disk: `SnapshotStore` and what it gives. Everything else in here is private.
+"""Snapshots on disk: `SnapshotStore`, and the `Cohort` objects in which it is read. Everything else is
+private.
 
-Place in the flow: frame → **store** → flow, which reads `Partition` objects and never imports this stage. The
-modules, from the outside in: `snapshots` (the public class), `summary`, `verification`, `compaction` (what it
-does besides reading and writing), `partition` (one day), `parquet` (one file), `keys` (a set of facts),
-`bounds` and `layout` (times and names), `files` (where it all lives), which is `local` or `objects`.
+The modules, from the outside in: `snapshots` (the public class); `compaction`, `verification`, `summary`;
+`batches`; `cohort` (one cohort), `recent` (rows of any), `listing` (a consistent list of files), `parquet`
+(one file), `files` (where it all lives: `local` or `objects`), `names`.
 """
 
-from safetykit_analytics.store.partition import Partition
+from safetykit_analytics.store.cohort import Cohort
 from safetykit_analytics.store.snapshots import SnapshotStore
 
-__all__ = ["Partition", "SnapshotStore"]
+__all__ = ["Cohort", "SnapshotStore"]

@@ -1,44 +1,55 @@
-"""Many small files → one sorted file per closed day, while others read, append and compact.
+"""Recent rows → the files of their cohorts, while others read, append and compact.
 
-New file published and on disk → generation renewed → old files removed, and never otherwise: at every moment
-all rows are in some listed file, and a reader who might have missed one is told to list again. Place in the
-flow: above `partition`; used by `SnapshotStore.compact` alone.
+New files published → generation renewed → old files removed → generation renewed: at every moment all rows
+are in some listed file, and a reader who might have missed one lists again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from safetykit_analytics.errors import DamagedFile, StoreFailed
-from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from safetykit_analytics.store.keys import same_as_before, sorted_unique
-from safetykit_analytics.store.layout import (
+from safetykit_analytics.batch_ids import cohort_days
+from safetykit_analytics.calendar import DAY_US
+from safetykit_analytics.errors import DamagedFile, StoreChanged, StoreFailed
+from safetykit_analytics.keys import sorted_unique, thinned
+from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
+from safetykit_analytics.store.batches import last_seen
+from safetykit_analytics.store.cohort import Cohort, make_cohort
+from safetykit_analytics.store.listing import Listing, list_store, open_file
+from safetykit_analytics.store.names import (
+    MARKER,
+    RECENT,
     TEMPORARY_PREFIX,
-    is_snapshot_name,
-    partition_date,
-    partition_name,
-    snapshot_name,
+    StoredFile,
+    cohort_name,
+    cohort_order,
+    old_date,
 )
-from safetykit_analytics.store.parquet import SCHEMA_VERSION, decode, encode
-from safetykit_analytics.store.partition import read_bytes, stable_tree
+from safetykit_analytics.store.parquet import SCHEMA_VERSION, Snapshot, decode, encode
+from safetykit_analytics.store.recent import concat, groups_with, only_batches, split
 from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from safetykit_analytics.store.files import Files
 
-# A round renews the generation once, which sends readers who are just listing back to the start; it also is
-# what must fit into memory, and onto the disk beside the old files.
-_DAYS_PER_ROUND = 16
 # No append takes that long; what is older was left by a crash.
 _TEMPORARY_AGE_S = 86_400.0
+# So many recent rows are in memory at a time.
+_ROWS_AT_A_TIME = 500_000
+# Tables are put together before there are too many of them.
+_TOGETHER = 500
+# A cohort's recent rows move into its file when they are a quarter of it, or that old.
+_QUARTER = 4
+_WAIT_US = 90 * DAY_US
 
 
 @dataclass(frozen=True)
@@ -47,23 +58,23 @@ class Compaction:
 
     Attributes
     ----------
-    days : int
-        Days that were rewritten into one file.
+    cohorts : int
+        Cohorts whose file was written.
     files_before, files_after, bytes_before, bytes_after : int
-        Of those days.
+        Of the files that were read and of those that were written in their place.
     observations : int
-        Rows of those days now.
+        Rows written.
     duplicates : int
-        Rows that were dropped because another file, or the same, had their key.
+        Rows that were dropped because another row had their key.
     thinned : int
-        Rows that were dropped from inside of unchanged runs; 0 unless it was asked for.
+        Rows that were dropped from within unchanged runs; 0 unless it was asked for.
     temporaries : int
         Files removed that interrupted writes had left more than a day ago.
     skipped : tuple of (str, str)
-        Days that were left as they are, and why.
+        Files that were left as they are, and why.
     """
 
-    days: int = 0
+    cohorts: int = 0
     files_before: int = 0
     files_after: int = 0
     bytes_before: int = 0
@@ -75,15 +86,14 @@ class Compaction:
     skipped: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:
-        """Say it in one line."""
-        if self.days:
+        """Write it in one line."""
+        done = "nothing to compact"
+        if self.files_after:
             done = (
-                f"compacted {plural(self.days, 'day')}: {plural(self.files_before, 'file')} → "
+                f"compacted {plural(self.cohorts, 'cohort')}: {plural(self.files_before, 'file')} → "
                 f"{self.files_after:,}, {self.bytes_before:,} bytes → {self.bytes_after:,}, "
                 f"{plural(self.observations, 'observation')}"
             )
-        else:
-            done = "nothing to compact"
         parts = [done]
         for count, *what in (
             (self.duplicates, "duplicate dropped", "duplicates dropped"),
@@ -91,138 +101,239 @@ class Compaction:
             (self.temporaries, "leftover of a crash removed", "leftovers of crashes removed"),
         ):
             parts += [plural(count, *what)] if count else []
-        parts += [f"{folder} left alone: {reason}" for folder, reason in self.skipped]
+        parts += [f"{path} left alone: {reason}" for path, reason in self.skipped]
         return "; ".join(parts)
 
 
-@dataclass(frozen=True)
-class _Rewrite:
-    """One day's new file, and the old ones whose rows it holds."""
+@dataclass
+class _Work:
+    """A compaction under way."""
 
-    path: str
-    data: bytes
-    old: tuple[str, ...]
-    report: Compaction
-
-
-def compact_days(files: Files, *, today: dt.date, thin_before: dt.date | None) -> Compaction:
-    """Rewrite all days before `today` that are not one sorted file; raise for damage when that is done."""
-    tree = stable_tree(files, lambda name: partition_date(name) is not None)
-    days = sorted(
-        (date, name) for name in tree if (date := partition_date(name)) is not None and date < today
-    )
-    total = Compaction()
+    listing: Listing
+    thin_before_us: int | None
+    oldest_us: int
+    count: Counter[str] = field(default_factory=Counter)
+    published: list[str] = field(default_factory=list)
+    replaced: list[StoredFile] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
     damage: DamagedFile | None = None
-    for round_ in _batched(days, _DAYS_PER_ROUND):
-        rewrites = []
-        for date, folder in round_:
-            paths = tuple(f"{folder}/{name}" for name in tree[folder] if is_snapshot_name(name))
-            try:
-                rewrite = _rewrite(files, date, paths, thin=thin_before is not None and date < thin_before)
-            except DamagedFile as error:
-                damage = damage or error
-                continue
-            except FileNotFoundError:
-                rewrite = "another compaction is at work on it"
-            if isinstance(rewrite, str):
-                total = replace(total, skipped=(*total.skipped, (folder, rewrite)))
-            elif rewrite is not None:
-                rewrites.append(rewrite)
-        if rewrites:
-            _replace(files, rewrites)
-            for rewrite in rewrites:
-                total = _sum(total, rewrite.report)
-    if damage is not None:
-        raise damage
-    leftovers = [
-        f"{folder}/{name}".lstrip("/")
-        for folder, names in tree.items()
-        for name in names
-        if name.startswith(TEMPORARY_PREFIX)
-    ]
-    return replace(total, temporaries=files.sweep(leftovers, older_than_s=_TEMPORARY_AGE_S))
+
+    def open(self, file: StoredFile) -> Snapshot | None:
+        """Open a file that may be rewritten; None if it must be left alone."""
+        try:
+            snapshot = open_file(self.listing.files, self.listing.generation, file)
+        except StoreChanged:
+            self.skipped.append((file.path, "another compaction is at work on it"))
+            return None
+        except DamagedFile as error:
+            self.damage = self.damage or error
+            return None
+        if snapshot is not None and snapshot.version > SCHEMA_VERSION:
+            reason = f"a later release wrote it (schema {snapshot.version}); rewriting would lose columns"
+            self.skipped.append((file.path, reason))
+            return None
+        return snapshot
+
+    def publish(self, tables: Callable[[], Iterable[Any]], kind: str, replaces: Iterable[StoredFile]) -> int:
+        """Write a file, and be sure that it tells the same; return its rows."""
+        files = self.listing.files
+        new = encode(tables(), kind=kind, replaces={file.token for file in replaces})
+        written = decode(new.data, path=new.path, place=files.locate(new.path))
+        group = 0
+        for table, n in zip(tables(), new.groups, strict=True):
+            assert written is not None
+            rows = written.read(range(group, group + n), OBSERVATION_SCHEMA.names)
+            if not rows.cast(OBSERVATION_SCHEMA).equals(table.cast(OBSERVATION_SCHEMA)):
+                raise StoreFailed(f"{new.path} would not be read back as it was written; nothing was removed")
+            group += n
+        files.publish({new.path: new.data})
+        self.published.append(new.path)
+        self.count.update(files_after=1, bytes_after=len(new.data), observations=new.n_rows)
+        return new.n_rows
 
 
-def thinned(table: Any) -> Any:
-    """Drop what lies inside of runs of unchanged observations: all but the first and the last of each run.
-
-    Nothing grew in between, so no increment moves, no bucket changes and no bound widens; the first keeps
-    when a state began, the last how long it was seen. `table` is sorted by key and unique.
-    """
-    same = same_as_before(table, tuple(name for name in OBSERVATION_SCHEMA.names if name != "observed_at"))
-    inside = same.copy()
-    inside[:-1] &= same[1:]
-    inside[-1:] = False
-    return table.filter(pa.array(~inside)) if inside.any() else table
-
-
-def _rewrite(files: Files, date: dt.date, paths: tuple[str, ...], *, thin: bool) -> _Rewrite | str | None:
-    """Prepare a day's one file; None if it has it already, a reason if it must be left alone."""
-    found = []
-    for path in paths:
-        data = read_bytes(files, path)
-        place = files.locate(path)
-        # A day with one file needs nothing but its footer, unless it is to be thinned.
-        columns = ["is_terminal"] if len(paths) == 1 and not thin else None
-        snapshot = decode(data, place=place, date=date, columns=columns)
-        if snapshot is None:
-            continue
-        if snapshot.version > SCHEMA_VERSION:
-            return f"a later release wrote it (schema {snapshot.version}); rewriting would lose columns"
-        if columns is not None:
-            if snapshot.is_sorted:
-                return None
-            snapshot = decode(data, place=place, date=date)
-            assert snapshot is not None
-        found.append((path, len(data), snapshot))
-    if not found:
-        return None
-    rows = sum(snapshot.table.num_rows for _, _, snapshot in found)
-    unique = sorted_unique(pa.concat_tables([snapshot.table for _, _, snapshot in found]))
-    table = thinned(unique) if thin else unique
-    if len(found) == 1 and found[0][2].is_sorted and table.num_rows == rows:
-        return None
-    data = encode(table, date)
-    path = f"{partition_name(date)}/{snapshot_name(data)}"
-    # The old files are about to go: be sure that the new one says the same.
-    written = decode(data, place=path, date=date)
-    if written is None or not written.table.equals(table):
-        raise StoreFailed(f"{partition_name(date)} would not be read back as it was written; left it alone")
-    report = Compaction(
-        days=1,
-        files_before=len(found),
-        files_after=1,
-        bytes_before=sum(size for _, size, _ in found),
-        bytes_after=len(data),
-        observations=table.num_rows,
-        duplicates=rows - unique.num_rows,
-        thinned=unique.num_rows - table.num_rows,
-    )
-    return _Rewrite(path, data, tuple(path for path, _, _ in found), report)
-
-
-def _replace(files: Files, rewrites: list[_Rewrite]) -> None:
-    """Publish the new files, tell readers, remove the old ones: in this order, whatever happens."""
-    files.publish({rewrite.path: rewrite.data for rewrite in rewrites})
+def compact_store(files: Files, *, thin_before_us: int | None) -> Compaction:
+    """Move recent rows into their cohorts' files; raise for damage when that is done."""
+    listing = list_store(files)
+    latest = max((file.facts.last for file in listing.all), default=0)
+    work = _Work(listing, thin_before_us, latest - _WAIT_US)
+    if listing.all and f"{MARKER}/" not in listing.tree[""]:
+        files.create()
     try:
-        files.renew_generation()
+        _rewrite(work)
+        if work.published:
+            files.renew_generation()
     except BaseException:
         # Nothing was removed yet. Left there, a full disk would get a copy more with every attempt.
         with contextlib.suppress(OSError):
-            files.remove([rewrite.path for rewrite in rewrites])
+            files.remove(work.published)
         raise
-    files.remove(path for rewrite in rewrites for path in rewrite.old)
+    if work.published:
+        stay = files.remove(file.path for file in work.replaced)
+        files.renew_generation()
+        work.skipped += [(path, "it is open elsewhere and goes next time") for path in stay]
+    old_folders = [folder for folder in listing.tree if old_date(folder)]
+    if f"{MARKER}/" in (files.tree(None) or {"": []})[""]:
+        files.retire(old_folders)
+    if work.damage is not None:
+        raise work.damage
+    leftovers = [
+        f"{folder}/{name}".lstrip("/")
+        for folder, names in listing.tree.items()
+        for name in names
+        if name.startswith(TEMPORARY_PREFIX)
+    ]
+    swept = files.sweep(leftovers, older_than_s=_TEMPORARY_AGE_S)
+    return Compaction(**work.count, temporaries=swept, skipped=tuple(work.skipped))
 
 
-def _sum(total: Compaction, part: Compaction) -> Compaction:
-    return replace(
-        total,
-        **{name: getattr(total, name) + getattr(part, name) for name in Compaction.__dataclass_fields__},
-    )
+@dataclass(frozen=True)
+class _Share:
+    """Some cohorts, and the recent files that have rows of them."""
+
+    days: tuple[int, ...]
+    sources: tuple[StoredFile, ...]
 
 
-def _batched(days: list[tuple[dt.date, str]], size: int) -> Iterator[tuple[tuple[dt.date, str], ...]]:
-    """Cut a list into pieces, as itertools.batched does from Python 3.12 on."""
-    rest = iter(days)
-    while piece := tuple(itertools.islice(rest, size)):
-        yield piece
+def _rewrite(work: _Work) -> None:
+    """Publish what replaces recent files and cohorts' files; nothing is removed."""
+    shares = _shares(work)
+    lost: set[str] = set()
+    done: set[str] = set()
+    for share in shares:
+        parts, sources = _recent_rows(work, share, lost)
+        kept = {}
+        for name in sorted(parts, key=cohort_order):
+            done.add(name)
+            if not _move(work, name, parts[name], sources[name]):
+                kept[name] = parts[name]
+        untouched = len(share.sources) == 1 and not share.sources[0].is_old and len(shares) == 1
+        if kept and not (untouched and not work.published):
+            waiting = concat(list(kept.values()))
+            work.publish(
+                lambda table=waiting: [table], RECENT, {file for name in kept for file in sources[name]}
+            )
+    for name in sorted(work.listing.cohorts, key=cohort_order):
+        if name not in done:
+            _move(work, name, None, ())
+    if work.published:
+        recent = {file for share in shares for file in share.sources if file.path not in lost}
+        work.replaced += sorted(recent, key=lambda file: file.path)
+    work.count.update(files_before=len(work.replaced))
+    work.count.update(bytes_before=work.listing.files.total_size(file.path for file in work.replaced))
+
+
+def _shares(work: _Work) -> list[_Share]:
+    """Divide the cohorts that have recent rows, so that each share fits into memory."""
+    recent = work.listing.recent
+    if (
+        not any(file.is_old for file in recent)
+        and sum(file.facts.n_rows for file in recent) <= _ROWS_AT_A_TIME
+    ):
+        return [_Share((), recent)] if recent else []
+    rows: Counter[int] = Counter()
+    days_of: dict[StoredFile, set[int]] = {}
+    for file in recent:
+        snapshot = work.open(file)
+        if snapshot is not None:
+            days = cohort_days(snapshot.read(range(snapshot.n_groups), ["batch_id"]).column("batch_id"))
+            found, counts = np.unique(days, return_counts=True)
+            rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+            days_of[file] = set(found.tolist())
+    shares: list[tuple[int, ...]] = []
+    some: list[int] = []
+    size = 0
+    for day in sorted(rows):
+        if some and size + rows[day] > _ROWS_AT_A_TIME:
+            shares.append(tuple(some))
+            some, size = [], 0
+        some.append(day)
+        size += rows[day]
+    return [
+        _Share(share, tuple(file for file, found in days_of.items() if not found.isdisjoint(share)))
+        for share in ([*shares, tuple(some)] if some else [])
+    ]
+
+
+def _recent_rows(
+    work: _Work, share: _Share, lost: set[str]
+) -> tuple[dict[str, Any], dict[str, list[StoredFile]]]:
+    """Read the recent rows of some cohorts, by cohort, and the files that they are from."""
+    tables: list[Any] = []
+    sources: defaultdict[str, list[StoredFile]] = defaultdict(list)
+    n_rows = 0
+    for file in share.sources:
+        snapshot = work.open(file)
+        if snapshot is None:
+            lost.add(file.path)
+            continue
+        table = snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
+        days = cohort_days(table.column("batch_id"))
+        if share.days:
+            inside = np.isin(days, share.days)
+            table, days = table.filter(pa.array(inside)), days[inside]
+        for day in np.unique(days).tolist():
+            sources[cohort_name(day)].append(file)
+        n_rows += table.num_rows
+        tables = [concat([*tables, table])] if len(tables) == _TOGETHER else [*tables, table]
+    parts = split(concat(tables)) if n_rows else {}
+    work.count.update(duplicates=n_rows - sum(part.num_rows for part in parts.values()))
+    return parts, sources
+
+
+def _move(work: _Work, name: str, recent: Any, sources: Sequence[StoredFile]) -> bool:
+    """Write a cohort's file anew if that is worth it; False if its recent rows stay where they are."""
+    listing = work.listing
+    stored = listing.cohorts.get(name, ())
+    snapshots = [snapshot for file in stored if (snapshot := work.open(file)) is not None]
+    if len(snapshots) < len(stored):
+        return False
+    cohort = make_cohort(name, listing, recent)
+    n_before = sum(file.facts.n_rows for file in stored) + (0 if recent is None else recent.num_rows)
+    n_thin = _count_thin(cohort, work.thin_before_us)
+
+    def tables() -> Iterator[Any]:
+        return cohort.tables() if not n_thin else _thinned(cohort, work.thin_before_us)
+
+    if not n_thin and len(stored) < 2 and (recent is None or not _moves(work, cohort, snapshots)):
+        return False
+    n_rows = work.publish(tables, name, [*stored, *sources])
+    work.replaced += stored
+    work.count.update(cohorts=1, thinned=n_thin, duplicates=n_before - n_rows - n_thin)
+    return True
+
+
+def _count_thin(cohort: Cohort, before_us: int | None) -> int:
+    if before_us is None or cohort.first_observed >= before_us:
+        return 0
+    return sum(table.num_rows - thinned(table, before_us=before_us).num_rows for table in cohort.tables())
+
+
+def _thinned(cohort: Cohort, before_us: int | None) -> Iterator[Any]:
+    assert before_us is not None
+    for table in cohort.tables():
+        yield thinned(table, before_us=before_us)
+
+
+def _moves(work: _Work, cohort: Cohort, snapshots: list[Snapshot]) -> bool:
+    """Decide whether a cohort's recent rows go into its one file, if it has one."""
+    if not snapshots:
+        return True
+    (snapshot,), (file,) = snapshots, cohort.stored
+    at = cohort.recent.column("observed_at").cast(pa.int64()).to_numpy()
+    if len(at) * _QUARTER >= file.facts.n_rows or at.min() < work.oldest_us:
+        return True
+    last = last_seen(cohort.recent)
+    if all(terminal for _, terminal in last.values()) and all(
+        batch in last and last[batch][0] > seen for batch, seen in snapshot.open.items()
+    ):
+        return True
+    return bool(at.min() <= file.facts.last) and _repeats(snapshot, cohort.recent)
+
+
+def _repeats(snapshot: Snapshot, recent: Any) -> bool:
+    """Look for a key that is in a file and among recent rows."""
+    batches = sorted(pc.unique(recent.column("batch_id")).to_pylist())
+    keys = recent.select(KEY_COLUMNS)
+    there = only_batches(snapshot.read(groups_with(snapshot, batches), KEY_COLUMNS), batches)
+    return bool(sorted_unique(concat([there, keys])).num_rows < there.num_rows + keys.num_rows)

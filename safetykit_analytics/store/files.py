@@ -1,7 +1,6 @@
-"""Where snapshots live: a local folder or an object store, behind one small interface.
+"""Where a store lives: a local folder or an object store, behind one small interface that knows no Parquet.
 
-Everything above speaks of names such as ``observed_date=2026-11-02/observations-….parquet``, relative to the
-root of the store. Place in the flow: between `store`'s logic and the disk; knows nothing of Parquet.
+Names such as ``cohorts/2026-03-02_….parquet`` are relative to the root of the store.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ class Files(Protocol):
     """What a store needs of the place that it lives in. All methods raise OSError."""
 
     def locate(self, path: str = "") -> str:
-        """Give the full name of a file, for people."""
+        """Return the full name of a file, for people."""
 
     def tree(self, wanted: Callable[[str], bool] | None) -> dict[str, list[str]] | None:
         """List the root (as ``""``) and those of its folders that are wanted; None if there is no root.
@@ -32,7 +31,7 @@ class Files(Protocol):
         """
 
     def generation(self) -> object:
-        """Give what differs from before once `renew_generation` has been called by anyone."""
+        """Return what differs from before once anyone has called `renew_generation`; None without a marker."""
 
     def renew_generation(self) -> None:
         """Tell readers that files which they may have listed are about to be removed."""
@@ -40,17 +39,23 @@ class Files(Protocol):
     def read(self, path: str) -> bytes:
         """Read a whole file; FileNotFoundError if it is not there."""
 
-    def size(self, path: str) -> int:
-        """Bytes of a file; 0 if it is not there."""
+    def total_size(self, paths: Iterable[str]) -> int:
+        """Bytes of some files; those that are not there count 0."""
+
+    def create(self) -> None:
+        """Create the place and its marker, if they are not there."""
 
     def publish(self, files: Mapping[str, bytes]) -> None:
         """Write new files, durably, each all at once; on failure take back those that were published."""
 
-    def remove(self, paths: Iterable[str]) -> None:
-        """Remove files; those that are already gone are well."""
+    def remove(self, paths: Iterable[str]) -> list[str]:
+        """Remove files; return those that may not be removed now. Those that are gone already count as removed."""
+
+    def retire(self, folders: Iterable[str]) -> None:
+        """Remove the emptied folders of the first layout, and its marker last."""
 
     def sweep(self, paths: Iterable[str], *, older_than_s: float) -> int:
-        """Remove what crashed writers left, if it is that old; give how many."""
+        """Remove what crashed writers left, if it is that old; return how many."""
 
 
 def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] | None) -> Files:
@@ -68,6 +73,8 @@ def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
     if separator and scheme != "file":
         if not rest.strip("/"):
             raise ValueError(f"{text!r} names no place; expected a URL such as s3://bucket/snapshots")
+        if scheme != "memory" and "//" in rest.rpartition("://")[2].rstrip("/"):
+            raise ValueError(f"{place_name(text)!r} has an empty part between two slashes; write one slash")
         from safetykit_analytics.store.objects import (  # noqa: PLC0415 -- fsspec only when used
             ObjectFiles,
             check_protocols,

@@ -1,8 +1,8 @@
-"""Snapshots in a folder of this machine: how bytes become files that survive crashes.
+"""Files in a folder of this machine, such that they survive crashes.
 
 A file appears under its name only when all its bytes are on disk: hidden temporary (O_EXCL) → fsync → link
-(which never replaces anything) → fsync of the folder. Only then does `publish` return. Place in the flow: the
-bottom of `store`; all of its system calls go through ``os``, so that tests can fail each of them.
+(which never replaces anything) → fsync of the folder. Only then does `publish` return. All system calls go
+through ``os``, so that tests can fail each of them; what some systems lack has a fallback.
 """
 
 from __future__ import annotations
@@ -12,16 +12,24 @@ import errno
 import os
 import stat
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from safetykit_analytics.store.layout import MARKER, TEMPORARY_PREFIX, new_token
+from safetykit_analytics.store.names import MARKER, OLD_MARKER, TEMPORARY_PREFIX, new_token
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 # What file systems without hard links answer (FAT, some network shares).
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+# What file systems answer that cannot sync a folder.
+_NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 _READ_BYTES = 1 << 24
 
 
@@ -45,30 +53,30 @@ class LocalFiles:
         try:
             names = _entries(self.root)
         except FileNotFoundError:
+            if os.path.islink(self.root):
+                raise OSError(errno.ENOENT, "a link that leads nowhere", self.root) from None
             return None
         listing = {"": names}
         for name in names:
             if wanted and name.endswith("/") and wanted(name[:-1]):
-                with contextlib.suppress(FileNotFoundError):
-                    listing[name[:-1]] = _entries(self.locate(name[:-1]))
+                listing[name[:-1]] = _entries(self.locate(name[:-1]))
         return listing
 
     def generation(self) -> object:
-        """Names in the marker: a few at most, so that the kernel lists them in one atomic step."""
-        try:
-            return sorted(os.listdir(self.locate(MARKER)))
-        except (FileNotFoundError, NotADirectoryError):
-            return []
+        """Names in the markers: a few at most, so that the kernel lists them in one atomic step."""
+        found = [_names(self.locate(marker)) for marker in (MARKER, OLD_MARKER)]
+        return None if found == [None, None] else found
 
     def renew_generation(self) -> None:
-        """Put a new name into the marker, and take the old ones away."""
-        marker = self.locate(MARKER)
-        _make_folder(marker)
-        old = os.listdir(marker)
-        os.mkdir(os.path.join(marker, new_token()), 0o700)
-        for name in old:
-            with contextlib.suppress(OSError):
-                os.rmdir(os.path.join(marker, name))
+        """Make a new name in each marker, and remove the old ones."""
+        for marker in (MARKER, OLD_MARKER):
+            old = _names(self.locate(marker))
+            if old is None:
+                continue
+            os.mkdir(os.path.join(self.locate(marker), new_token()), 0o700)
+            for name in old:
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.join(self.locate(marker), name))
 
     def read(self, path: str) -> bytes:
         """Read a whole file."""
@@ -80,26 +88,43 @@ class LocalFiles:
                 raise OSError(errno.ELOOP, "a link that leads nowhere", place) from None
             raise
 
-    def size(self, path: str) -> int:
-        """Bytes of a file."""
-        try:
-            return os.stat(self.locate(path)).st_size
-        except FileNotFoundError:
-            return 0
+    def total_size(self, paths: Iterable[str]) -> int:
+        """Bytes of some files."""
+        total = 0
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):
+                total += os.stat(self.locate(path)).st_size
+        return total
+
+    def create(self) -> None:
+        """Create the folder and its marker; a marker says that the folder itself is on disk to stay."""
+        missing = []
+        folder = self.root
+        while not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+        for folder in missing or [self.root]:
+            # A parent that we may not open was there before us.
+            with contextlib.suppress(PermissionError):
+                _sync_folder(os.path.dirname(folder))
+        self._make_folder(self.locate(MARKER))
 
     def publish(self, files: Mapping[str, bytes]) -> None:
         """Write all files beside their places, then publish one by one."""
-        self._make_root()
         folders = list(dict.fromkeys(os.path.dirname(self.locate(path)) for path in files))
+        mode = _mode(self.root) & 0o666
         temporaries: dict[str, str] = {}
         published: list[str] = []
         try:
             for folder in folders:
-                _make_folder(folder)
+                self._make_folder(folder)
             for path, data in files.items():
                 place = self.locate(path)
                 temporaries[place] = os.path.join(os.path.dirname(place), TEMPORARY_PREFIX + new_token())
-                _write(temporaries[place], data)
+                _write(temporaries[place], data, mode)
             for place, temporary in temporaries.items():
                 _link(temporary, place)
                 published.append(place)
@@ -107,7 +132,7 @@ class LocalFiles:
                     os.unlink(temporary)
             for folder in folders:
                 _sync_folder(folder)
-            # Another process may have made the day's folder a moment ago and not yet have synced it.
+            # Another process may have made the folder a moment ago and not yet have synced it.
             _sync_folder(self.root)
         except BaseException:
             for leftover in (*published, *temporaries.values()):
@@ -115,11 +140,32 @@ class LocalFiles:
                     os.unlink(leftover)
             raise
 
-    def remove(self, paths: Iterable[str]) -> None:
-        """Unlink files."""
+    def remove(self, paths: Iterable[str]) -> list[str]:
+        """Unlink files. Windows refuses that while somebody reads one."""
+        stay = []
         for path in paths:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self.locate(path))
+            try:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.locate(path))
+            except PermissionError:
+                stay.append(path)
+        return stay
+
+    def retire(self, folders: Iterable[str]) -> None:
+        """Remove empty folders of the first layout and, if none is left, its marker."""
+        for folder in folders:
+            try:
+                os.rmdir(self.locate(folder))
+            except FileNotFoundError:
+                continue
+            except OSError:
+                return
+        marker = self.locate(OLD_MARKER)
+        for name in _names(marker) or ():
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.join(marker, name))
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.rmdir(marker)
 
     def sweep(self, paths: Iterable[str], *, older_than_s: float) -> int:
         """Unlink what is older than any write that still runs."""
@@ -132,23 +178,27 @@ class LocalFiles:
                     swept += 1
         return swept
 
-    def _make_root(self) -> None:
-        """Create the folder and its marker; a marker says that the folder itself is on disk to stay."""
-        marker = self.locate(MARKER)
-        if os.path.isdir(marker):
+    def _make_folder(self, folder: str) -> None:
+        """Create a folder with the permissions of the root, whatever the umask."""
+        try:
+            os.mkdir(folder, 0o700)
+        except FileExistsError:
             return
-        missing = []
-        folder = self.root
-        while not os.path.isdir(folder):
-            missing.append(folder)
-            folder = os.path.dirname(folder)
-        for folder in reversed(missing):
-            _make_folder(folder)
-        for folder in missing or [self.root]:
-            # A parent that we may not open was there before us.
-            with contextlib.suppress(PermissionError):
-                _sync_folder(os.path.dirname(folder))
-        _make_folder(marker)
+        mode = _mode(self.root)
+        if mode != 0o700:
+            os.chmod(folder, mode)
+
+
+def _mode(folder: str) -> int:
+    return stat.S_IMODE(os.stat(folder).st_mode)
+
+
+def _names(folder: str) -> list[str] | None:
+    """List a folder; None if it is not there."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _entries(folder: str) -> list[str]:
@@ -164,15 +214,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False  # a link in a circle
 
 
-def _make_folder(folder: str) -> None:
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-
-
 @contextlib.contextmanager
 def _opened(path: str, flags: int) -> Iterator[int]:
     """Open a file; errors of what is done with its number then say its name."""
-    file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600)
     try:
         try:
             yield file
@@ -195,27 +240,56 @@ def _read(path: str) -> bytes:
         return b"".join(parts)
 
 
-def _write(path: str, data: bytes) -> None:
+def _write(path: str, data: bytes, mode: int) -> None:
     """Write a new file and wait until it is on disk."""
     with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
         rest = memoryview(data)
         while rest:
             rest = rest[os.write(file, rest) :]
-        os.fsync(file)
+        if mode != 0o600 and hasattr(os, "fchmod"):
+            os.fchmod(file, mode)
+        _sync(file)
 
 
 def _link(temporary: str, place: str) -> None:
     """Give a finished file its name; fail rather than replace anything."""
     try:
-        os.link(temporary, place)
+        if hasattr(os, "link"):
+            os.link(temporary, place)
+            return
     except OSError as error:
         if error.errno not in _NO_LINKS or os.path.lexists(place):
             raise
-        # No hard links here. The name is 122 random bits: nothing else has it.
-        os.rename(temporary, place)
+    # No hard links here. The name is 122 random bits: nothing else has it.
+    os.rename(temporary, place)
+
+
+def _sync(file: int) -> None:
+    """Wait until the bytes of a file are on disk: on a Mac, fsync alone leaves them in the drive's cache."""
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        try:
+            fcntl.fcntl(file, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in _NO_SYNC | {errno.ENOTTY}:
+                raise
+        else:
+            return
+    os.fsync(file)
 
 
 def _sync_folder(folder: str) -> None:
-    """Wait until the names in a folder are on disk."""
+    """Wait until the names in a folder are on disk, where the system can do that."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows opens no folders
+        return
     with _opened(folder, os.O_RDONLY | os.O_DIRECTORY) as file:
-        os.fsync(file)
+        try:
+            _sync(file)
+        except OSError as error:
+            if error.errno not in _NO_SYNC:
+                raise
+            warnings.warn(
+                f"the file system of {folder} cannot sync folders: after a power cut, a file that was appended "
+                f"just before may be missing",
+                RuntimeWarning,
+                stacklevel=2,
+            )

@@ -1,7 +1,4 @@
-"""Snapshots in an object store, through fsspec: one PUT per file, which is all or nothing by itself.
-
-Place in the flow: the bottom of `store`, beside `local`; imported only for URLs.
-"""
+"""Files in an object store, through fsspec: one PUT per file, which is all or nothing by itself."""
 
 from __future__ import annotations
 
@@ -11,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
-from safetykit_analytics.store.layout import MARKER, new_token
+from safetykit_analytics.store.names import MARKER, OLD_MARKER, new_token
 from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
-_GENERATION = f"{MARKER}/generation"
+_GENERATION, _OLD_GENERATION = (f"{marker}/generation" for marker in (MARKER, OLD_MARKER))
 
 
 def check_protocols(scheme: str) -> None:
@@ -79,17 +76,23 @@ class ObjectFiles:
         return {"": sorted(names)} | {folder: sorted(entries) for folder, entries in listing.items()}
 
     def generation(self) -> object:
-        """Read the object that every compaction overwrites before it removes anything."""
-        try:
-            return self.read(_GENERATION)
-        except FileNotFoundError:
-            return b""
+        """Read the objects that every compaction overwrites before it removes anything."""
+        found = [self._content(path) for path in (_GENERATION, _OLD_GENERATION)]
+        return None if found == [None, None] else found
 
     def renew_generation(self) -> None:
-        """Overwrite it."""
+        """Overwrite them."""
         fs, root = self._open()
-        with _os_errors(self.locate()):
-            fs.pipe_file(f"{root}/{_GENERATION}", new_token().encode())
+        for path in (_GENERATION, _OLD_GENERATION):
+            if path == _GENERATION or self._content(path) is not None:
+                with _os_errors(self.locate()):
+                    fs.pipe_file(f"{root}/{path}", new_token().encode())
+
+    def _content(self, path: str) -> bytes | None:
+        try:
+            return self.read(path)
+        except FileNotFoundError:
+            return None
 
     def read(self, path: str) -> bytes:
         """Get an object."""
@@ -97,12 +100,18 @@ class ObjectFiles:
         with _os_errors(self.locate(path)):
             return bytes(fs.cat_file(f"{root}/{path}"))
 
-    def size(self, path: str) -> int:
-        """Bytes of an object."""
+    def total_size(self, paths: Iterable[str]) -> int:
+        """Bytes of some objects, from one listing."""
         fs, root = self._open()
-        with _os_errors(self.locate(path)), contextlib.suppress(FileNotFoundError):
-            return int(fs.size(f"{root}/{path}"))
-        return 0
+        with _os_errors(self.locate()):
+            found = {info["name"]: int(info["size"]) for info in fs.find(root, detail=True).values()}
+        return sum(found.get(f"{root}/{path}", 0) for path in paths)
+
+    def create(self) -> None:
+        """Write the marker."""
+        fs, root = self._open()
+        with _os_errors(self.locate()), contextlib.suppress(FileExistsError):
+            fs.pipe_file(f"{root}/{_GENERATION}", new_token().encode(), mode="create")
 
     def publish(self, files: Mapping[str, bytes]) -> None:
         """Put objects one by one, create-only where the store supports it."""
@@ -121,12 +130,20 @@ class ObjectFiles:
                 self.remove(ours)
             raise
 
-    def remove(self, paths: Iterable[str]) -> None:
+    def remove(self, paths: Iterable[str]) -> list[str]:
         """Delete objects."""
         fs, root = self._open()
         for path in paths:
             with _os_errors(self.locate(path)), contextlib.suppress(FileNotFoundError):
                 fs.rm_file(f"{root}/{path}")
+        return []
+
+    def retire(self, folders: Iterable[str]) -> None:
+        """Delete the marker of the first layout if none of its folders is left."""
+        tree = self.tree(None)
+        left = set() if tree is None else set(tree[""])
+        if not left & {f"{folder}/" for folder in folders}:
+            self.remove([_OLD_GENERATION])
 
     def sweep(self, paths: Iterable[str], *, older_than_s: float) -> int:  # noqa: ARG002 -- as for folders
         """Find nothing: a PUT leaves no temporaries."""

@@ -1,24 +1,36 @@
-"""One snapshot file: a table to bytes and back, in today's schema whatever release wrote it.
-
-Place in the flow: between `store`'s logic and pyarrow. Bytes in, tables out; opens no file.
-"""
+"""One file: a table to bytes and back, in today's schema whatever release wrote it. Opens no file."""
 
 from __future__ import annotations
 
+import itertools
+import json
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from safetykit_analytics.arrays import run_starts
+from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.errors import DamagedFile, NewerSchemaWarning
+from safetykit_analytics.keys import ranked
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
-from safetykit_analytics.store.layout import checksum_fault
+from safetykit_analytics.store.names import (
+    RECENT,
+    Facts,
+    add_facts,
+    checksum_fault,
+    file_path,
+    old_date,
+    stem,
+    stem_of,
+)
 
 if TYPE_CHECKING:
-    import datetime as dt
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 #: Goes up by one whenever a column is added to `OBSERVATION_SCHEMA` or changes its meaning.
 SCHEMA_VERSION = 1
@@ -26,90 +38,216 @@ SCHEMA_VERSION = 1
 #: What files from before a column existed hold in it, where the schema does not allow null.
 DEFAULTS: dict[str, Any] = {}
 
-_VERSION_KEY = b"safetykit_analytics.schema_version"
-_SORTED_KEY = b"safetykit_analytics.sorted_unique_by"
-_DATE_KEY = b"safetykit_analytics.observed_date"
-_SORTED_BY = ",".join(KEY_COLUMNS).encode()
-
+_PREFIX = "safetykit_analytics."
 # Sorted by batch, text repeats from row to row: a dictionary makes it runs, and readers get integers.
 DICTIONARY_COLUMNS = ("batch_id", "batch_status", "policy_id", "policy_version")
 # Counters and clocks grow in small steps. The other numbers are constant within a batch: plain, zstd makes
-# them smaller than a dictionary does (1.9 for 3.2 bytes per observation, for both), and they decode faster.
+# them smaller than a dictionary does, and they decode faster.
 _ENCODINGS = dict.fromkeys(
     ("observed_at", "success_count", "error_count", "cancelled_count", "pending_count"), "DELTA_BINARY_PACKED"
 )
-# Decoding takes equally long at any level; from 3 to 9 a file shrinks by 4 %, an append takes 2 ms more.
 _ZSTD_LEVEL = 9
-# A dictionary that outgrows its page is given up half-way; a day's ids must fit.
+# A dictionary that outgrows its page is given up half-way; the ids of a row group must fit.
 _DICTIONARY_BYTES = 1 << 28
-_ROWS_PER_GROUP = 1 << 22
+#: Row groups end between batches and hold at most this many rows, unless one batch alone has more.
+ROWS_PER_GROUP = 1 << 20
 
 
 @dataclass(frozen=True)
-class Snapshot:
-    """What a file said about itself, and its rows."""
+class Encoded:
+    """A new file.
 
-    table: Any
-    version: int
-    is_sorted: bool
+    Attributes
+    ----------
+    path : str
+        Relative to the store.
+    data : bytes
+    groups : tuple of int
+        How many row groups each of the tables took.
+    n_rows : int
+    """
+
+    path: str
+    data: bytes
+    groups: tuple[int, ...]
+    n_rows: int
 
 
-def encode(table: Any, date: dt.date) -> bytes:
-    """Write the observations of one UTC day, sorted by key and without duplicates, as a Parquet file."""
+def encode(tables: Iterable[Any], *, kind: str, replaces: Iterable[str] = ()) -> Encoded:
+    """Write observations as a Parquet file.
+
+    Parameters
+    ----------
+    tables : iterable of pyarrow.Table
+        All columns of `OBSERVATION_SCHEMA`; at least one row in all; no batch in two tables. Of a cohort:
+        sorted by key and unique, one table after the other. Of recent rows: by cohort, and within a cohort
+        by key.
+    kind : str
+        ``recent`` or the name of a cohort.
+    replaces : iterable of str
+        The tokens of files whose rows are all in this one, or in another that was written with it.
+    """
     sink = pa.BufferOutputStream()
+    facts: list[Facts] = []
+    groups: list[int] = []
+    still_open: dict[str, int] = {}
     with pq.ParquetWriter(
         sink,
-        table.schema,
+        OBSERVATION_SCHEMA,
         compression="zstd",
         compression_level=_ZSTD_LEVEL,
         use_dictionary=list(DICTIONARY_COLUMNS),
         column_encoding=_ENCODINGS,
         dictionary_pagesize_limit=_DICTIONARY_BYTES,
         write_page_checksum=True,
-        write_statistics=["batch_id", "observed_at", "policy_id"],
-        sorting_columns=pq.SortingColumn.from_ordering(
-            table.schema, [(name, "ascending") for name in KEY_COLUMNS]
+        write_statistics=True,
+        sorting_columns=None
+        if kind == RECENT
+        else pq.SortingColumn.from_ordering(
+            OBSERVATION_SCHEMA, [(name, "ascending") for name in KEY_COLUMNS]
         ),
         # The Parquet types say all that there is to say; an Arrow schema would be a second truth.
         store_schema=False,
     ) as writer:
-        writer.write_table(table, row_group_size=_ROWS_PER_GROUP)
-        writer.add_key_value_metadata(
-            {
-                _VERSION_KEY.decode(): str(SCHEMA_VERSION),
-                _SORTED_KEY.decode(): _SORTED_BY.decode(),
-                _DATE_KEY.decode(): date.isoformat(),
-            }
-        )
-    return sink.getvalue().to_pybytes()  # type: ignore[no-any-return]
+        for some in tables:
+            table, rank = ranked(some)
+            starts = np.flatnonzero(run_starts(rank))
+            facts.append(facts_of(table, starts))
+            if kind != RECENT:
+                still_open |= _open_in(table, starts)
+            cuts = _cuts(starts, _cohort_starts(table) if kind == RECENT else [0], len(rank))
+            for begin, end in itertools.pairwise(cuts):
+                # As plain text: of a dictionary, values that do not occur in the group would be written, too.
+                group = table.slice(begin, end - begin).cast(OBSERVATION_SCHEMA)
+                writer.write_table(group, row_group_size=max(end - begin, 1))
+            groups.append(len(cuts) - 1)
+        all_facts = add_facts(facts)
+        name = stem(kind, all_facts)
+        footer = {
+            "schema_version": str(SCHEMA_VERSION),
+            "name": name,
+            "replaces": json.dumps(sorted(replaces)),
+        }
+        if kind != RECENT:
+            footer["open"] = json.dumps(still_open)
+        writer.add_key_value_metadata({_PREFIX + key: value for key, value in footer.items()})
+    data = sink.getvalue().to_pybytes()
+    return Encoded(file_path(name, data), data, tuple(groups), all_facts.n_rows)
 
 
-def decode(
-    data: bytes,
-    *,
-    place: str,
-    date: dt.date,
-    columns: Sequence[str] | None = None,
-    dictionaries: bool = False,
-    verify_pages: bool = False,
-) -> Snapshot | None:
-    """Read a snapshot file, after checking every byte of it.
+def facts_of(table: Any, starts: Any) -> Facts:
+    """Count a table whose batches begin at `starts`, each in time."""
+    at = table.column("observed_at").cast(pa.int64()).to_numpy()
+    created = table.column("created_at").drop_null().cast(pa.int64()).to_numpy()
+    first = int(at.min())
+    terminal = table.column("is_terminal").to_numpy(zero_copy_only=False)
+    ends = np.append(starts[1:], len(at)) - 1
+    return Facts(
+        min(first, int(created.min(initial=first))),
+        first,
+        int(at.max()),
+        len(at),
+        len(starts),
+        int((~terminal[ends]).sum()),
+    )
+
+
+def _open_in(table: Any, starts: Any) -> dict[str, int]:
+    ends = np.append(starts[1:], table.num_rows) - 1
+    last = table.select(["batch_id", "observed_at", "is_terminal"]).take(pa.array(ends))
+    last = last.filter(pc.invert(last.column("is_terminal")))
+    at = last.column("observed_at").cast(pa.int64()).to_pylist()
+    return dict(zip(last.column("batch_id").to_pylist(), at, strict=True))
+
+
+def _cohort_starts(table: Any) -> list[int]:
+    starts: list[int] = np.flatnonzero(run_starts(cohort_days(table.column("batch_id")))).tolist()
+    return starts
+
+
+def _cuts(batches: Any, forced: list[int], n: int) -> list[int]:
+    """Choose where row groups begin: at `forced`, and before the batch that would make one too long."""
+    cuts = []
+    for begin, end in itertools.pairwise([*forced, n]):
+        at = begin
+        while at < end:
+            cuts.append(at)
+            if end - at <= ROWS_PER_GROUP:
+                break
+            fits = int(batches[np.searchsorted(batches, at + ROWS_PER_GROUP, side="right") - 1])
+            after = np.searchsorted(batches, at, side="right")
+            at = fits if fits > at else int(batches[after]) if after < len(batches) else end
+    return [*cuts, n]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sound file that is ours: what its footer tells, and how its rows are read.
+
+    Attributes
+    ----------
+    place : str
+        Its full name, for messages.
+    version : int
+        Of the schema.
+    open : dict of str to int
+        Batches that are not terminal in their last row here, and when that was observed; of a cohort's file.
+    replaces : frozenset of str
+        Tokens of files whose rows are all here.
+    file : pyarrow.parquet.ParquetFile
+    """
+
+    place: str
+    version: int
+    open: dict[str, int]
+    replaces: frozenset[str]
+    file: Any
+
+    @property
+    def n_groups(self) -> int:
+        """The number of row groups."""
+        return int(self.file.metadata.num_row_groups)
+
+    @property
+    def has_id_ranges(self) -> bool:
+        """Whether the ids that each row group covers are known."""
+        return all(self.id_range(group) is not None for group in range(self.n_groups))
+
+    def id_range(self, group: int) -> tuple[str, str] | None:
+        """Return the least and the greatest batch id of a row group, None if that is not known."""
+        statistics = self.file.metadata.row_group(group).column(self._place_of("batch_id")).statistics
+        if statistics is None or not statistics.has_min_max:
+            return None
+        return str(statistics.min), str(statistics.max)
+
+    def read(self, groups: Sequence[int], columns: Sequence[str]) -> Any:
+        """Read columns of row groups, in today's types, text as ``dictionary<int32, string>``."""
+        there = set(self.file.schema_arrow.names)
+        # Without any column there would be no number of rows either.
+        wanted = [name for name in columns if name in there] or [self.file.schema_arrow.names[0]]
+        try:
+            table = self.file.read_row_groups(list(groups), wanted, use_threads=False)
+        except (pa.ArrowException, OSError, ValueError) as error:
+            raise damaged(self.place, f"it is no readable snapshot ({type(error).__name__})") from error
+        schema = dictionary_schema(columns)
+        return pa.table([_as_today(table, field, place=self.place) for field in schema], schema=schema)
+
+    def _place_of(self, name: str) -> int:
+        return int(self.file.schema_arrow.names.index(name))
+
+
+def decode(data: bytes, *, path: str, place: str, verify_pages: bool = False) -> Snapshot | None:
+    """Open a file, after checking every byte of it.
 
     Parameters
     ----------
     data : bytes
         The whole file.
-    place : str
-        Its full name, for messages; the last part holds the checksum.
-    date : datetime.date
-        The UTC day of the folder that it was found in.
-    columns : sequence of str, optional
-        Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
-    dictionaries : bool
-        Give strings as ``dictionary<int32, string>``.
+    path, place : str
+        Its name in the store, and its full name for messages.
     verify_pages : bool
-        Check the checksum of each page too, as other tools would. It can find nothing that the one over all
-        bytes does not, unless the file was wrong when it was written.
+        Check the checksum of each page too when rows are read, as other tools would. It can find nothing that
+        the one over all bytes does not, unless the file was wrong when it was written.
 
     Returns
     -------
@@ -119,26 +257,24 @@ def decode(
     Raises
     ------
     DamagedFile
-        The bytes are not those that were written, or cannot be read as today's schema.
+        The bytes are not those that were written, cannot be read, or belong into another place.
     """
-    if fault := checksum_fault(place.rpartition("/")[2], data):
-        raise _damaged(place, fault)
+    if fault := checksum_fault(path, data):
+        raise damaged(place, fault)
     try:
-        file = _open(data, dictionaries=dictionaries, verify_pages=verify_pages)
-        footer = file.metadata.metadata or {}
-        if _VERSION_KEY not in footer:
+        file = _open(data, verify_pages=verify_pages)
+        footer = {
+            key.decode().removeprefix(_PREFIX): value
+            for key, value in (file.metadata.metadata or {}).items()
+            if key.decode().startswith(_PREFIX)
+        }
+        if "schema_version" not in footer:
             return None
-        version = int(footer[_VERSION_KEY])
-        names = OBSERVATION_SCHEMA.names if columns is None else list(columns)
-        there = set(file.schema_arrow.names)
-        read = [name for name in names if name in there]
-        # Without any column there would be no number of rows either.
-        table = file.read(read or [file.schema_arrow.names[0]], use_threads=False)
+        version = int(footer["schema_version"])
+        open_, replaces = json.loads(footer.get("open", b"{}")), json.loads(footer.get("replaces", b"[]"))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise _damaged(place, f"it is no readable snapshot ({type(error).__name__})") from error
-    if footer.get(_DATE_KEY, b"").decode(errors="replace") != date.isoformat():
-        of = footer.get(_DATE_KEY, b"another day").decode(errors="replace")
-        raise _damaged(place, f"it belongs into the folder of {of}; move it back")
+        raise damaged(place, f"it is no readable snapshot ({type(error).__name__})") from error
+    _check_place(path, footer, place)
     if version > SCHEMA_VERSION:
         warnings.warn(
             f"snapshots were written by a later release (schema {version}, known here: {SCHEMA_VERSION}): "
@@ -146,65 +282,76 @@ def decode(
             NewerSchemaWarning,
             stacklevel=2,
         )
-    schema = observation_schema(names, dictionaries=dictionaries)
-    return Snapshot(
-        table=pa.table([_as_today(table, field, place=place) for field in schema], schema=schema),
-        version=version,
-        is_sorted=footer.get(_SORTED_KEY) == _SORTED_BY,
-    )
+    return Snapshot(place, version, open_, frozenset(replaces), file)
 
 
-def _open(data: bytes, *, dictionaries: bool, verify_pages: bool) -> Any:
-    try:
+def _check_place(path: str, footer: dict[str, bytes], place: str) -> None:
+    folder, _, name = path.partition("/")
+    if date := old_date(folder):
+        found = footer.get("observed_date", b"another day").decode(errors="replace")
+        if found != date.isoformat():
+            raise damaged(place, f"it belongs into the folder of {found}; move it back")
+        return
+    found = footer.get("name", b"another").decode(errors="replace")
+    if found != stem_of(path):
+        raise damaged(place, f"it was written as {found}_…; give it back its name")
+    if (folder == RECENT) != name.startswith(f"{RECENT}_"):
+        raise damaged(place, f"it belongs into another folder than {folder}/; move it back")
+
+
+def _open(data: bytes, *, verify_pages: bool) -> Any:
+    def opened(columns: Sequence[str]) -> Any:
         return pq.ParquetFile(
             pa.BufferReader(data),
-            read_dictionary=DICTIONARY_COLUMNS if dictionaries else None,
+            read_dictionary=list(columns),
             pre_buffer=False,
             page_checksum_verification=verify_pages,
         )
+
+    try:
+        return opened(DICTIONARY_COLUMNS)
     except KeyError:
         # The file is older than one of these columns; `_as_today` encodes the others.
-        return _open(data, dictionaries=False, verify_pages=verify_pages)
+        return opened(())
 
 
-def observation_schema(names: Sequence[str], *, dictionaries: bool) -> Any:
-    """Give the schema of some columns of observations, with strings as they are or dictionary-encoded."""
+def dictionary_schema(names: Sequence[str]) -> Any:
+    """Return the schema of some columns of observations, text as ``dictionary<int32, string>``."""
     fields = [OBSERVATION_SCHEMA.field(name) for name in names]
-    if dictionaries:
-        fields = [
+    return pa.schema(
+        [
             field.with_type(pa.dictionary(pa.int32(), field.type))
             if pa.types.is_string(field.type)
             else field
             for field in fields
         ]
-    return pa.schema(fields)
+    )
 
 
 def _as_today(table: Any, field: Any, *, place: str) -> Any:
-    """Give a column of a file in today's type, text also plain; fill in what the file is too old to have."""
-    name = field.name
-    plain = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+    """Return a column of a file in today's type; fill in what the file is too old to have."""
+    name, is_text = field.name, pa.types.is_dictionary(field.type)
+    plain = field.type.value_type if is_text else field.type
     if name not in table.column_names:
         if not field.nullable and name not in DEFAULTS:
-            raise _damaged(place, f"it has no column {name!r}, which every release has written")
-        return pa.repeat(pa.scalar(DEFAULTS.get(name), plain), table.num_rows)
+            raise damaged(place, f"it has no column {name!r}, which every release has written")
+        return pa.repeat(pa.scalar(DEFAULTS.get(name), plain), table.num_rows).cast(field.type)
     column = table.column(name)
     if not field.nullable and column.null_count:
-        raise _damaged(place, f"column {name!r} has nulls, which it never may")
+        raise damaged(place, f"column {name!r} has nulls, which it never may")
     if column.type == field.type:
         return column
     if not _same_kind(column.type, plain):
-        raise _damaged(place, f"column {name!r} holds {column.type}; only {plain} is known here")
+        raise damaged(place, f"column {name!r} holds {column.type}; only {plain} is known here")
     try:
-        return column.cast(plain)
+        column = column.cast(plain)
     except pa.ArrowInvalid as error:
-        raise _damaged(
-            place, f"column {name!r} holds {column.type} values that do not fit {plain}"
-        ) from error
+        raise damaged(place, f"column {name!r} holds {column.type} values that do not fit {plain}") from error
+    return column.dictionary_encode() if is_text else column
 
 
 def _same_kind(found: Any, expected: Any) -> bool:
-    """Say whether a cast that loses nothing also means the same: a bare number is no instant."""
+    """Tell whether a cast that loses nothing also means the same: a bare number is no instant."""
     if pa.types.is_timestamp(expected):
         return bool(pa.types.is_timestamp(found) and found.tz == expected.tz)
     if pa.types.is_integer(expected):
@@ -214,7 +361,8 @@ def _same_kind(found: Any, expected: Any) -> bool:
     return False
 
 
-def _damaged(place: str, fault: str) -> DamagedFile:
+def damaged(place: str, fault: str) -> DamagedFile:
+    """Return the error for a file that cannot be read."""
     return DamagedFile(
         f"{place} cannot be read: {fault}. Restore it from a backup, or move it away to read the rest; "
         f"verify() lists all such files",

@@ -1,40 +1,42 @@
-"""The snapshot store: observations on disk, as a set of facts.
-
-Place in the flow: frame → **store** → flow. The only stage that knows files. Must not import `flow`,
-`rates` or anything above; they read `SnapshotStore.partitions`.
-"""
+"""The snapshot store: observations on disk, as a set of facts."""
 
 from __future__ import annotations
 
 import datetime as dt
 import html
+import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.errors import InvalidFrame, SafetyKitAnalyticsError
+from safetykit_analytics.calendar import DAY_US, from_us, parse_instant, to_us, zone
+from safetykit_analytics.errors import InvalidFrame, SafetyKitAnalyticsError, UnknownName
 from safetykit_analytics.frame import frame_from_table, table_from_frame
-from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from safetykit_analytics.store.bounds import DAY_US, day_after_last, first_day, instant_us
-from safetykit_analytics.store.compaction import Compaction, compact_days
+from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
+from safetykit_analytics.store.batches import filled, last_rows, of_policy, open_ids, with_batches
+from safetykit_analytics.store.cohort import Cohort, known_columns, list_cohorts
+from safetykit_analytics.store.compaction import Compaction, compact_store
 from safetykit_analytics.store.files import open_files, typed_errors
-from safetykit_analytics.store.keys import sorted_unique
-from safetykit_analytics.store.layout import partition_name, snapshot_name
-from safetykit_analytics.store.parquet import encode, observation_schema
-from safetykit_analytics.store.partition import Partition, list_days, stable_tree
-from safetykit_analytics.store.summary import summarise
+from safetykit_analytics.store.listing import Listing, list_store, read_whole, stable_tree
+from safetykit_analytics.store.names import MARKER, RECENT, cohort_order
+from safetykit_analytics.store.parquet import encode
+from safetykit_analytics.store.recent import by_cohort, concat
+from safetykit_analytics.store.summary import StoreInfo, summarize
 from safetykit_analytics.store.verification import Finding, findings
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
 
-_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+_FIRST_US = to_us(dt.datetime(1, 1, 1, tzinfo=dt.UTC))
+_LAST_US = to_us(dt.datetime(9999, 12, 31, tzinfo=dt.UTC)) + DAY_US
 
 
 class SnapshotStore:
@@ -50,7 +52,7 @@ class SnapshotStore:
         A folder, or an fsspec URL such as ``s3://bucket/snapshots``. It need not exist: it then reads as
         empty, and the first append creates it.
     storage_options : mapping, optional
-        For URLs: what fsspec shall pass on, such as credentials. Never shown.
+        For URLs: what fsspec passes on, such as credentials. Never shown.
 
     Raises
     ------
@@ -92,9 +94,8 @@ class SnapshotStore:
     def append(self, frame: pd.DataFrame) -> int:
         """Add observations, durably: when this returns they are on disk.
 
-        One new file for each UTC day in the frame; nothing that is there is touched. If it fails, nothing
-        of it stays; after a crash, whole days of it may be there. Repeating it completes it and changes
-        nothing else.
+        One new file; nothing that is there is touched. Whole or not at all, whatever happens meanwhile.
+        Repeating an append changes nothing.
 
         Parameters
         ----------
@@ -106,6 +107,12 @@ class SnapshotStore:
         int
             Rows written: those of the frame without repeated keys.
 
+        Warns
+        -----
+        UserWarning
+            A row is stamped more than a day ahead of this machine's clock: one of the two clocks is wrong.
+            Rows are written all the same, and every default ``as_of`` is then that late.
+
         Raises
         ------
         InvalidFrame
@@ -116,14 +123,14 @@ class SnapshotStore:
             The disk or object store refused; nothing of this append counts.
         """
         table = sorted_unique(table_from_frame(frame, exact=True))
-        days = _days_of(table)
+        _check_times(table)
+        new = encode([by_cohort(table)], kind=RECENT) if table.num_rows else None
         with typed_errors(f"append to {self._files.locate()}"):
-            stable_tree(self._files, None)
-            if days:
-                encoded = ((date, encode(part, date)) for date, part in days)
-                self._files.publish(
-                    {f"{partition_name(date)}/{snapshot_name(data)}": data for date, data in encoded}
-                )
+            _, tree = stable_tree(self._files, None)
+            if new is not None:
+                if f"{MARKER}/" not in tree.get("", ()):
+                    self._files.create()
+                self._files.publish({new.path: new.data})
         return int(table.num_rows)
 
     def read(
@@ -133,6 +140,7 @@ class SnapshotStore:
         *,
         policy_id: str | None = None,
         batch_ids: Iterable[str] | None = None,
+        columns: Sequence[str] | None = None,
         skip_damaged: bool = False,
     ) -> pd.DataFrame:
         """Read observations as they were appended.
@@ -143,9 +151,13 @@ class SnapshotStore:
             Half-open bounds of ``observed_at``. A date, also as text, is its UTC midnight; a time needs an
             offset.
         policy_id : str, optional
-            Only observations that report this policy; ``"(none)"`` for those that report none.
+            Only batches that ever have this policy, when nulls have taken the batch's own label as they do
+            in every table: all their observations, as they were appended. ``"(none)"``: batches that never
+            have one.
         batch_ids : iterable of str, optional
             Only these batches.
+        columns : sequence of str, optional
+            Only these columns, in this order.
         skip_damaged : bool
             Read around damaged files, with a `DamagedFileWarning` for each, instead of raising.
 
@@ -157,101 +169,113 @@ class SnapshotStore:
 
         Raises
         ------
+        UnknownName
+            No batch ever has this policy, or a column does not exist; the message lists what is known.
         DamagedFile
             A file cannot be read; the message names it.
         NotAStore, StoreFailed
         TypeError, ValueError
             A bound or a filter that cannot be meant.
         """
-        start_us, end_us = instant_us(start, name="start"), instant_us(end, name="end")
+        start_us, end_us = _instant(start, "start"), _instant(end, "end")
         if start_us is not None and end_us is not None and start_us > end_us:
             raise ValueError(f"start={str(start)!r} is after end={str(end)!r}; expected start <= end")
-        keep = _predicate(start_us, end_us, policy_id, batch_ids)
-        tables = []
-        for part in self.partitions(first_day(start_us), day_after_last(end_us)):
-            table = part.read(skip_damaged=skip_damaged)
-            mask = keep(table)
-            tables.append(table if mask is None else table.filter(mask))
-        return frame_from_table(_by_key(tables))
+        names = known_columns(columns)
+        policy = None if policy_id is None else _texts([policy_id], name="policy_id")[0]
+        if isinstance(batch_ids, str):
+            raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
+        ids = None if batch_ids is None else sorted(set(_texts(batch_ids, name="batch_ids")))
+        needed = list(dict.fromkeys([*names, *KEY_COLUMNS, *(["policy_id"] if policy is not None else [])]))
+
+        def in_time(cohort: Cohort) -> bool:
+            return (start_us is None or cohort.last_observed >= start_us) and (
+                end_us is None or cohort.first_observed < end_us
+            )
+
+        def keep(table: Any) -> Any:
+            if policy is not None:
+                table = of_policy(table, policy)
+            return _between(table, start_us, end_us)
+
+        def work(listing: Listing) -> list[Any]:
+            if ids is not None:
+                listing = with_batches(listing, ids)
+            cohorts = list_cohorts(listing, wanted=in_time, batch_ids=ids, skip_damaged=skip_damaged)
+            return [
+                keep(table)
+                for cohort in sorted(cohorts, key=lambda cohort: cohort_order(cohort.name))
+                for table in cohort.tables(needed, batch_ids=ids, skip_damaged=skip_damaged)
+            ]
+
+        tables = [table for table in read_whole(self._files, work) if table.num_rows]
+        if not tables and policy is not None and policy != NONE:
+            self._require_policy(policy)
+        return _frame(tables, names)
 
     def latest(self) -> pd.DataFrame:
-        """Read the last observation of each batch.
+        """Read the last observation of each batch, with its labels filled: what it has lately been known by.
 
         Returns
         -------
         DataFrame
             As `read`, one row per batch, sorted by ``batch_id``.
         """
-        return frame_from_table(_as_strings(self._latest(OBSERVATION_SCHEMA.names)))
+
+        def work(listing: Listing) -> list[Any]:
+            return [last_rows(filled(table)) for cohort in list_cohorts(listing) for table in cohort.tables()]
+
+        return _frame(read_whole(self._files, work), OBSERVATION_SCHEMA.names)
 
     def open_batch_ids(self) -> list[str]:
         """List the batches that were not terminal when last seen: what to poll next.
+
+        Reads recent rows and, of files of cohorts with open batches, the footers.
 
         Returns
         -------
         list of str
             Sorted, each once; empty for a store that is empty or not there yet.
         """
-        last = self._latest(["batch_id", "is_terminal"])
-        return sorted(last.filter(pc.invert(last.column("is_terminal"))).column("batch_id").to_pylist())
+        return sorted(read_whole(self._files, open_ids))
 
-    def partitions(self, start: dt.date | None = None, end: dt.date | None = None) -> list[Partition]:
-        """List the UTC days that have observations, to be read one by one.
+    def cohorts(
+        self,
+        columns: Sequence[str] | None = None,  # noqa: ARG002 -- recent rows are read whole, see below
+        *,
+        wanted: Callable[[Cohort], bool] | None = None,
+    ) -> list[Cohort]:
+        """List the cohorts, to be read one by one, here or in other processes.
 
         Parameters
         ----------
-        start, end : datetime.date, optional
-            Half-open.
+        columns : sequence of str, optional
+            What will be read. Recent rows are held whole: any column may decide between two rows of one key.
+        wanted : callable, optional
+            Called with each `Cohort`, whose facts are known; false leaves it out.
 
         Returns
         -------
-        list of Partition
-            In date order; each has ``.date`` and ``.read(columns=None) -> pyarrow.Table``, and pickles.
-
-        Raises
-        ------
-        TypeError
-            A bound is no date.
-        NotAStore, StoreFailed
+        list of Cohort
+            Sorted by (``earliest``, ``name``). They hold their recent rows, and read nothing but the files
+            of their own cohort.
         """
-        for name, day in (("start", start), ("end", end)):
-            if day is not None and (isinstance(day, dt.datetime) or not isinstance(day, dt.date)):
-                raise TypeError(f"{name}: expected a datetime.date, found {type(day).__name__}")
-        with typed_errors(f"list {self._files.locate()}"):
-            days = list_days(self._files, start=start, end=end)
-        return [Partition(date, paths, self._files) for date, paths in days.items()]
-
-    def cohorts(self, columns: Any = None) -> Any:
-        """Return everything as one cohort, for now."""
-        from safetykit_analytics.flow.cohorts import table_cohorts
-
-        tables = [
-            part.read(
-                columns
-                and [
-                    n
-                    for n in OBSERVATION_SCHEMA.names
-                    if n in {*columns, "created_at", "observed_at", "batch_id"}
-                ]
-            )
-            for part in self.partitions()
-        ]
-        return table_cohorts(pa.concat_tables([_plain(t) for t in tables])) if tables else []
+        return list_cohorts(list_store(self._files), wanted=wanted)
 
     def compact(self, *, thin_before: dt.date | str | None = None) -> Compaction:
-        """Rewrite each closed UTC day that is several files into one, sorted by (batch_id, observed_at).
+        """Move recent rows into the files of their cohorts.
 
-        Safe beside readers, writers and other compactions, and when killed at any point: at most, files stay
-        whose rows are in another file too, which reading drops and the next compaction removes. Run it now
-        and then, such as once a day. Today is left alone.
+        A cohort's recent rows move when they are at least a quarter of its file, when its last open batch
+        has ended, when a key is there already, or after 90 days; what stays is put together. Safe beside
+        readers, writers and other compactions, and when killed at any point: at most, files stay whose rows
+        are in another file too, which reading drops and the next compaction removes. Run it now and then,
+        such as once a day. A store of the first layout is converted.
 
         Parameters
         ----------
         thin_before : date, str or aware datetime, optional
-            In UTC days before that of this instant, also drop observations that lie within a run of unchanged
-            ones of a batch, all but the first and the last of the run on each day. No metric changes that is
-            asked for ``as_of`` this date or later; asked for an earlier instant, such a batch may look as if
-            it had been seen less recently. What is dropped cannot be had back.
+            Also drop observations from before this instant that lie within a run of unchanged ones of a
+            batch: all but the first and the last of the run. No table changes that is asked for ``as_of``
+            this instant or later. What is dropped cannot be had back.
 
         Returns
         -------
@@ -261,13 +285,13 @@ class SnapshotStore:
         Raises
         ------
         DamagedFile
-            A file cannot be read. Its day was left alone; all others were compacted.
+            A file cannot be read. It stays where it is, its cohort was left alone, and all else was
+            compacted.
         NotAStore, StoreFailed
         """
-        thin_day = first_day(instant_us(thin_before, name="thin_before"))
-        today = dt.datetime.now(dt.UTC).date()
+        thin_before_us = _instant(thin_before, "thin_before")
         with typed_errors(f"compact {self._files.locate()}"):
-            return compact_days(self._files, today=today, thin_before=thin_day)
+            return compact_store(self._files, thin_before_us=thin_before_us)
 
     def verify(self) -> list[Finding]:
         """Read every byte of the store and list what is not sound.
@@ -285,11 +309,27 @@ class SnapshotStore:
         with typed_errors(f"verify {self._files.locate()}"):
             return list(findings(self._files))
 
+    def info(self) -> StoreInfo:
+        """Count what is there, from the names of the files alone.
+
+        Returns
+        -------
+        StoreInfo
+            Files, cohorts, rows, batches, open batches, first and last observation, bytes. While there are
+            recent files, rows and batches are counted in each file that they are in, and so are upper bounds.
+
+        Raises
+        ------
+        NotAStore, StoreFailed
+        """
+        with typed_errors(f"read {self._files.locate()}"):
+            return summarize(list_store(self._files))
+
     def __repr__(self) -> str:
         """Say where it is and how much there is in it; never fails."""
         try:
             with typed_errors(f"read {self._files.locate()}"):
-                what = summarise(self._files).text()
+                what = str(summarize(list_store(self._files)))
         except Exception as error:  # noqa: BLE001 -- a client library may raise anything
             what = _why(error)
         return f"SnapshotStore({self._files.locate()!r}): {what}"
@@ -297,21 +337,24 @@ class SnapshotStore:
     def _repr_html_(self) -> str:
         try:
             with typed_errors(f"read {self._files.locate()}"):
-                return summarise(self._files).html(self._files.locate())
+                return summarize(list_store(self._files)).html(self._files.locate())
         except Exception as error:  # noqa: BLE001 -- as above
             return f"<p>SnapshotStore: {html.escape(_why(error))}</p>"
 
-    def _latest(self, columns: list[str]) -> Any:
-        """Take the last row of each batch: days come in order, and within a day rows are sorted by time."""
-        lasts = []
-        for part in self.partitions():
-            table = _as_dictionaries(part.read(columns))
-            lasts.append(table.take(_last_positions(table.column("batch_id"))))
-        if not lasts:
-            return OBSERVATION_SCHEMA.empty_table().select(columns)
-        table = _concat(lasts)
-        last = table.take(_last_positions(table.column("batch_id")))
-        return last.take(pc.sort_indices(last.column("batch_id").cast(pa.string())))
+    def _require_policy(self, policy: str) -> None:
+        """Raise if no batch has ever reported a policy; a store without batches knows none and refuses none."""
+
+        def work(listing: Listing) -> set[str]:
+            return {
+                name
+                for cohort in list_cohorts(listing)
+                for table in cohort.tables(["policy_id"])
+                for name in pc.unique(table.column("policy_id").cast(pa.string())).to_pylist()
+            }
+
+        known = read_whole(self._files, work)
+        if known and policy not in known:
+            raise UnknownName("policy", policy, sorted(known - {None}) + [NONE] * (None in known))
 
 
 def _why(error: Exception) -> str:
@@ -320,100 +363,57 @@ def _why(error: Exception) -> str:
     return f"{name}: {error}" if isinstance(error, SafetyKitAnalyticsError) else name
 
 
-def _days_of(table: Any) -> list[tuple[dt.date, Any]]:
-    """Cut a sorted table into UTC days; rows keep their order."""
-    ordinals = table.column("observed_at").cast(pa.int64()).to_numpy() // DAY_US + _EPOCH_ORDINAL
-    outside = (ordinals < dt.date.min.toordinal()) | (ordinals > dt.date.max.toordinal())
-    if outside.any():
-        raise InvalidFrame("column 'observed_at' holds a time outside of the years 1 to 9999")
-    return [
-        (dt.date.fromordinal(int(ordinal)), table.filter(pa.array(ordinals == ordinal)).combine_chunks())
-        for ordinal in np.unique(ordinals)
-    ]
+def _check_times(table: Any) -> None:
+    """Refuse times that no file name can hold, and warn of clocks that are ahead."""
+    for name in ("observed_at", "created_at"):
+        at = table.column(name).cast(pa.int64()).drop_null().to_numpy()
+        if (at < _FIRST_US).any() or (name == "observed_at" and (at >= _LAST_US).any()):
+            raise InvalidFrame(f"column {name!r} holds a time outside of the years 1 to 9999")
+    at = table.column("observed_at").cast(pa.int64()).to_numpy()
+    if len(at) and at.max() > time.time_ns() // 1000 + DAY_US:
+        late = int(at.argmax())
+        warnings.warn(
+            f"batch {table.column('batch_id')[late].as_py()!r} was observed at "
+            f"{from_us(int(at[late])):%Y-%m-%d %H:%M} UTC, more than a day ahead of this machine's clock: if that is "
+            f"wrong, correct it and append again; every default as_of is the last observation",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
-def _predicate(
-    start_us: int | None, end_us: int | None, policy_id: str | None, batch_ids: Iterable[str] | None
-) -> Any:
-    """Give a function from a table to the mask of the rows that are wanted, None for all."""
-    policy = _text([] if policy_id is None else [policy_id], name="policy_id")
-    if isinstance(batch_ids, str):
-        raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
-    ids = None if batch_ids is None else _text(batch_ids, name="batch_ids")
-
-    def keep(table: Any) -> Any:
-        masks = []
-        observed = table.column("observed_at")
-        if start_us is not None and table.num_rows:
-            masks.append(pc.greater_equal(observed, pa.scalar(start_us, observed.type)))
-        if end_us is not None and table.num_rows:
-            masks.append(pc.less(observed, pa.scalar(end_us, observed.type)))
-        if policy_id == NONE:
-            masks.append(pc.is_null(table.column("policy_id")))
-        elif policy_id is not None:
-            masks.append(pc.is_in(table.column("policy_id").cast(pa.string()), value_set=policy))
-        if ids is not None:
-            masks.append(pc.is_in(table.column("batch_id").cast(pa.string()), value_set=ids))
-        mask = None
-        for other in masks:
-            mask = other if mask is None else pc.and_(mask, other)
-        return mask
-
-    return keep
+def _instant(value: object, name: str) -> int | None:
+    return None if value is None else parse_instant(value, name, zone("UTC"))
 
 
-def _text(values: Iterable[object], *, name: str) -> Any:
-    """Give what rows are compared with as an Arrow array."""
-    found = list(values)
-    for value in found:
+def _texts(values: Iterable[object], *, name: str) -> list[str]:
+    found = []
+    for value in values:
         if not isinstance(value, str):
             raise TypeError(f"{name}: expected text, found {type(value).__name__}")
-    return pa.array(found, type=pa.string())
+        found.append(value)
+    return found
 
 
-def _by_key(tables: list[Any]) -> Any:
-    """Put days, each sorted, together into one table sorted by (batch_id, observed_at)."""
+def _between(table: Any, start_us: int | None, end_us: int | None) -> Any:
+    if start_us is None and end_us is None:
+        return table
+    at = table.column("observed_at").cast(pa.int64()).to_numpy()
+    inside = np.ones(len(at), dtype=np.bool_)
+    if start_us is not None:
+        inside &= at >= start_us
+    if end_us is not None:
+        inside &= at < end_us
+    return table if inside.all() else table.filter(pa.array(inside))
+
+
+def _frame(tables: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
+    """Put tables together into a frame sorted by key."""
     if not tables:
-        return OBSERVATION_SCHEMA.empty_table()
-    table = _concat(tables)
-    ids = table.column("batch_id").combine_chunks()
-    rank = pc.rank(ids.dictionary).to_numpy()
-    # Days are in time order, so a stable sort by batch leaves each batch in time order.
-    order = np.argsort(rank[ids.indices.to_numpy()], kind="stable")
-    return _as_strings(table.take(pa.array(order)))
-
-
-def _concat(tables: list[Any]) -> Any:
-    """Put tables together, strings as one dictionary per column."""
-    return (
-        pa.concat_tables([_as_dictionaries(table) for table in tables]).unify_dictionaries().combine_chunks()
-    )
-
-
-def _as_dictionaries(table: Any) -> Any:
-    return table.cast(observation_schema(table.column_names, dictionaries=True))
-
-
-def _as_strings(table: Any) -> Any:
-    """Give strings as text: large_string, as a year of ids can be more than the 2 GB of a string array."""
+        return frame_from_table(OBSERVATION_SCHEMA.empty_table().select(names))
+    table = sorted_unique(concat(tables)).select(names)
+    # large_string, as a year of ids can be more than the 2 GB of a string array.
     fields = [
-        field.with_type(pa.large_string()) if pa.types.is_string(field.type) else field
-        for field in observation_schema(table.column_names, dictionaries=False)
+        pa.field(field.name, pa.large_string()) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
     ]
-    return table.cast(pa.schema(fields))
-
-
-def _last_positions(ids: Any) -> Any:
-    """Give the position of the last row of each batch, ascending."""
-    codes = ids.combine_chunks()
-    last = np.full(len(codes.dictionary), -1, dtype=np.int64)
-    indices = codes.indices.to_numpy()
-    last[indices] = np.arange(len(indices))
-    return pa.array(np.sort(last[last >= 0]))
-
-
-def _plain(t):
-    return pa.table(
-        [c.cast(pa.string()) if pa.types.is_dictionary(c.type) else c for c in t.columns],
-        names=t.column_names,
-    )
+    return frame_from_table(table.cast(pa.schema(fields)))

@@ -1,7 +1,4 @@
-"""What a store says of itself in a notebook: files, observations, batches, days, bytes.
-
-Place in the flow: used by `SnapshotStore.__repr__` alone.
-"""
+"""What a store tells of itself from the names of its files."""
 
 from __future__ import annotations
 
@@ -9,76 +6,98 @@ import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from safetykit_analytics.store.partition import Partition, list_days
+from safetykit_analytics.calendar import from_us
+from safetykit_analytics.store.names import add_facts
 from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
-    from safetykit_analytics.store.files import Files
+    import datetime as dt
+
+    from safetykit_analytics.store.listing import Listing
 
 
 @dataclass(frozen=True)
-class Summary:
-    """How much there is in a store."""
+class StoreInfo:
+    """How much there is in a store, by the names of its files.
+
+    Attributes
+    ----------
+    files : int
+    recent_files : int
+        Those of them that wait for `SnapshotStore.compact`.
+    cohorts : int
+        Cohorts that have a file of their own.
+    rows, batches, open_batches : int
+        Upper bounds: what is in several files is counted in each.
+    first_observed_at, last_observed_at : datetime.datetime or None
+        Aware, UTC.
+    bytes : int
+    old_files : int
+        Files of the first layout, whose names do not tell how much they hold: it is in no other number but
+        `files` and `bytes`.
+    """
 
     files: int
-    observations: int
+    recent_files: int
+    cohorts: int
+    rows: int
     batches: int
-    days: int
+    open_batches: int
+    first_observed_at: dt.datetime | None
+    last_observed_at: dt.datetime | None
     bytes: int
-    first: str
-    last: str
+    old_files: int
 
-    def text(self) -> str:
-        """Say it in one line."""
+    def __str__(self) -> str:
+        """Write it in one line."""
         if not self.files:
             return "empty"
-        span = self.first if self.days == 1 else f"{self.first} to {self.last}"
-        return (
-            f"{plural(self.files, 'file')}, {plural(self.observations, 'observation')}, "
-            f"{plural(self.batches, 'batch')}, {plural(self.days, 'day')} ({span}), "
-            f"{_size(self.bytes)}"
-        )
+        parts = [f"{what} {value}" if what == "from" else f"{value} {what}" for what, value in self._facts()]
+        return ", ".join(parts)
 
     def html(self, name: str) -> str:
-        """Say it as a small table."""
-        rows = {
-            "files": f"{self.files:,}",
-            "observations": f"{self.observations:,}",
-            "batches": f"{self.batches:,}",
-            "days": f"{self.days:,}" + (f" ({self.first} to {self.last})" if self.days else ""),
-            "size": _size(self.bytes),
-        }
-        cells = "".join(
-            f"<tr><th>{what}</th><td>{html.escape(value)}</td></tr>" for what, value in rows.items()
-        )
+        """Write it as a small table."""
+        facts = self._facts() if self.files else [("files", "0")]
+        cells = "".join(f"<tr><th>{what}</th><td>{html.escape(value)}</td></tr>" for what, value in facts)
         return f"<table><caption>SnapshotStore <code>{html.escape(name)}</code></caption>{cells}</table>"
 
+    def _facts(self) -> list[tuple[str, str]]:
+        up_to = "up to " if self.recent_files else ""
+        facts = [("file" if self.files == 1 else "files", f"{self.files:,}")]
+        if self.files > self.old_files:
+            facts += [
+                (plural(self.cohorts, "cohort").partition(" ")[2], f"{self.cohorts:,}"),
+                (plural(self.rows, "observation").partition(" ")[2], f"{up_to}{self.rows:,}"),
+                (plural(self.batches, "batch").partition(" ")[2], f"{up_to}{self.batches:,}"),
+                ("open", f"{up_to}{self.open_batches:,}"),
+            ]
+        if self.old_files:
+            facts.append(("of the first layout, which compact() converts", f"{self.old_files:,}"))
+        first, last = self.first_observed_at, self.last_observed_at
+        if first is not None and last is not None:
+            facts.append(("from", f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"))
+        return [*facts, ("on disk", size_text(self.bytes))]
 
-def summarise(files: Files) -> Summary:
-    """Count what is there, duplicates once."""
-    days = list_days(files)
-    observations = 0
-    batches = []
-    for date, paths in days.items():
-        ids = Partition(date, paths, files).read(["batch_id"]).column("batch_id")
-        observations += len(ids)
-        batches.append(pc.unique(ids).cast(pa.string()))
-    dates = [date.isoformat() for date in days]
-    return Summary(
-        files=sum(map(len, days.values())),
-        observations=observations,
-        batches=pc.count_distinct(pa.chunked_array(batches)).as_py() if batches else 0,
-        days=len(days),
-        bytes=sum(files.size(path) for paths in days.values() for path in paths),
-        first=dates[0] if dates else "",
-        last=dates[-1] if dates else "",
+
+def summarize(listing: Listing) -> StoreInfo:
+    """Add up what the names of the files tell."""
+    files = listing.all
+    facts = add_facts([file.facts for file in files]) if files else None
+    return StoreInfo(
+        files=len(files),
+        recent_files=len(listing.recent),
+        cohorts=len(listing.cohorts),
+        rows=facts.n_rows if facts else 0,
+        batches=facts.n_batches if facts else 0,
+        open_batches=facts.n_open if facts else 0,
+        first_observed_at=from_us(facts.first) if facts else None,
+        last_observed_at=from_us(facts.last) if facts else None,
+        bytes=listing.files.total_size(file.path for file in files),
+        old_files=sum(file.is_old for file in files),
     )
 
 
-def _size(count: float) -> str:
+def size_text(count: float) -> str:
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"

@@ -1,27 +1,25 @@
-"""Reading every byte of a store, and saying what is wrong with it.
-
-Place in the flow: above `partition`; used by `SnapshotStore.verify` alone.
-"""
+"""Read every byte of a store, and list what is wrong with it."""
 
 from __future__ import annotations
 
-import datetime as dt
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from safetykit_analytics.errors import DamagedFile
-from safetykit_analytics.schema import KEY_COLUMNS
-from safetykit_analytics.store.bounds import DAY_US
-from safetykit_analytics.store.keys import sorted_unique
-from safetykit_analytics.store.layout import (
+from safetykit_analytics.batch_ids import cohort_days
+from safetykit_analytics.calendar import DAY_US
+from safetykit_analytics.errors import DamagedFile, StoreChanged
+from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
+from safetykit_analytics.store.listing import Listing, list_store, open_file
+from safetykit_analytics.store.names import (
     MARKER,
+    OLD_MARKER,
     TEMPORARY_PREFIX,
-    is_snapshot_name,
-    partition_date,
+    StoredFile,
+    cohort_name,
+    parse,
 )
-from safetykit_analytics.store.parquet import Snapshot, decode
-from safetykit_analytics.store.partition import read_bytes, stable_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,47 +50,54 @@ class Finding(NamedTuple):
 
 
 def findings(files: Files) -> Iterator[Finding]:
-    """Check all that is in a store, day by day."""
-    tree = stable_tree(files, lambda name: partition_date(name) is not None)
-    for name in tree.get("", ()):
-        if not name.startswith(TEMPORARY_PREFIX) and name != f"{MARKER}/" and name[:-1] not in tree:
+    """Check all that is in a store, folder by folder."""
+    listing = list_store(files)
+    for name in listing.tree.get("", ()):
+        ours = name.startswith(TEMPORARY_PREFIX) or name in (f"{MARKER}/", f"{OLD_MARKER}/")
+        if not ours and name[:-1] not in listing.tree:
             yield Finding(files.locate(name.rstrip("/")), _IGNORED + "no part of a store")
-    for folder, names in sorted(tree.items()):
-        date = partition_date(folder)
-        if date is None:
-            continue
-        for name in names:
+    for folder, names in sorted(listing.tree.items()):
+        for name in names if folder else ():
             path = f"{folder}/{name.rstrip('/')}"
-            reason = _fault(files, path, date)
+            reason = _fault(listing, folder, name.rstrip("/"))
             if reason is not None:
                 yield Finding(files.locate(path), reason)
 
 
-def _fault(files: Files, path: str, date: dt.date) -> str | None:
+def _fault(listing: Listing, folder: str, name: str) -> str | None:
     # In an object store a name may hold further slashes; such a file is in a folder of its own, and not read.
-    name = path.partition("/")[2]
     if name.startswith(TEMPORARY_PREFIX):
         return _IGNORED + "a write that is under way, or was interrupted; compact() removes it after a day"
-    if not is_snapshot_name(name):
+    file = parse(folder, name)
+    if file is None:
         return _IGNORED + "not named like a snapshot"
     try:
-        data = read_bytes(files, path)
-        snapshot = decode(data, place=files.locate(path), date=date, verify_pages=True)
-    except FileNotFoundError:
-        return None  # compaction has put its rows elsewhere since we listed it
+        snapshot = open_file(listing.files, listing.generation, file, verify_pages=True)
+        table = snapshot and snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
+    except StoreChanged:
+        return None  # compaction has moved its rows since we listed it
     except DamagedFile as error:
         return str(error).partition(" cannot be read: ")[2].partition(". ")[0]
     except OSError as error:
-        return f"it cannot be read: {error.strerror or type(error).__name__}"
-    return _content_fault(snapshot, date)
-
-
-def _content_fault(snapshot: Snapshot | None, date: dt.date) -> str | None:
-    if snapshot is None:
+        return f"it cannot be read: {error.strerror or type(error.__cause__ or error).__name__}"
+    if table is None:
         return _IGNORED + "a Parquet file of another origin: its footer has no schema version"
-    if snapshot.is_sorted and not sorted_unique(snapshot.table).equals(snapshot.table.combine_chunks()):
-        return f"its footer says that it is sorted and unique by {', '.join(KEY_COLUMNS)}, but it is not"
-    days = snapshot.table.column("observed_at").cast(pa.int64()).to_numpy() // DAY_US
-    if (days != (date - dt.date(1970, 1, 1)).days).any():
-        return "it holds observations of another day than its folder"
+    return _content_fault(file, table)
+
+
+def _content_fault(file: StoredFile, table: Any) -> str | None:
+    if file.is_old:
+        days = table.column("observed_at").cast(pa.int64()).to_numpy() // DAY_US
+        return (
+            "it holds observations of another day than its folder"
+            if (days != file.facts.first // DAY_US).any()
+            else None
+        )
+    if not file.is_recent:
+        if sorted_unique(table).num_rows < table.num_rows or not sorted_unique(table).equals(table):
+            return "it is not sorted by batch_id and observed_at, or has a key twice"
+        if {cohort_name(day) for day in set(cohort_days(table.column("batch_id")).tolist())} != {file.kind}:
+            return f"it holds batches that are not of the cohort {file.kind}"
+    if table.num_rows != file.facts.n_rows:
+        return f"it holds {table.num_rows:,} rows, its name says {file.facts.n_rows:,}"
     return None

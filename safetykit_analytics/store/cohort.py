@@ -1,0 +1,207 @@
+"""All observations of the batches created on one UTC day: the unit in which a store is read."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from safetykit_analytics.arrays import run_starts
+from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.keys import ranked, sorted_unique
+from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
+from safetykit_analytics.store.listing import Listing, open_file
+from safetykit_analytics.store.names import add_facts
+from safetykit_analytics.store.parquet import ROWS_PER_GROUP, Snapshot, facts_of
+from safetykit_analytics.store.recent import concat, groups_with, only_batches, read_recent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from safetykit_analytics.store.files import Files
+    from safetykit_analytics.store.names import StoredFile
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The observations of the batches created on one UTC day. Picklable: another process reads its files.
+
+    Attributes
+    ----------
+    name : str
+        The day, such as ``2026-03-02``, or ``undated``.
+    earliest : int
+        Microseconds since 1970, UTC: no ``created_at`` or ``observed_at`` is earlier.
+    first_observed, last_observed : int
+        Microseconds since 1970, UTC.
+    n_rows, n_open : int
+        Rows, and open batches: upper bounds, as a row may be in two files.
+    """
+
+    name: str
+    earliest: int
+    first_observed: int
+    last_observed: int
+    n_rows: int
+    n_open: int
+    stored: tuple[StoredFile, ...] = field(repr=False)
+    recent: Any = field(repr=False)
+    files: Files = field(repr=False)
+    generation: object = field(repr=False)
+
+    def tables(
+        self,
+        columns: Sequence[str] | None = None,
+        *,
+        batch_ids: Sequence[str] | None = None,
+        skip_damaged: bool = False,
+    ) -> Iterator[Any]:
+        """Read the cohort in pieces that are cut between batches.
+
+        Parameters
+        ----------
+        columns : sequence of str, optional
+            Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
+        batch_ids : sequence of str, optional
+            Sorted: only these batches. Recent rows are not filtered again.
+        skip_damaged : bool
+            Warn of damaged files and leave them out, instead of raising.
+
+        Yields
+        ------
+        pyarrow.Table
+            At most about a million rows, sorted by (``batch_id``, ``observed_at``), no key twice; text as
+            ``dictionary<int32, string>``.
+
+        Raises
+        ------
+        StoreChanged
+            A compaction has moved rows since the store was listed: list it again.
+        DamagedFile, StoreFailed
+        UnknownName
+            A column that `OBSERVATION_SCHEMA` does not have.
+        """
+        names = known_columns(columns)
+        snapshots = [
+            snapshot
+            for file in self.stored
+            if (snapshot := open_file(self.files, self.generation, file, skip_damaged=skip_damaged))
+            is not None
+        ]
+        if len(snapshots) == 1 and (self.recent is None or snapshots[0].has_id_ranges):
+            yield from self._merged(snapshots[0], names, batch_ids)
+            return
+        tables = [self.recent] if self.recent is not None else []
+        for snapshot in snapshots:
+            table = snapshot.read(groups_with(snapshot, batch_ids), OBSERVATION_SCHEMA.names)
+            tables.append(table if batch_ids is None else only_batches(table, batch_ids))
+        if tables:
+            for piece in _pieces(sorted_unique(concat(tables))):
+                yield piece.select(names)
+
+    def _merged(self, snapshot: Snapshot, names: list[str], batch_ids: Sequence[str] | None) -> Iterator[Any]:
+        """Read a file group by group, each with the recent rows that sort into it."""
+        ids, begins = _batches(self.recent)
+        done = 0
+        groups = groups_with(snapshot, batch_ids)
+        for group in groups:
+            ends = snapshot.id_range(group)
+            until = len(ids) if group == groups[-1] or ends is None else bisect_right(ids, ends[1])
+            rows = self.recent.slice(begins[done], begins[until] - begins[done]) if until > done else None
+            done = max(done, until)
+            yield _group(snapshot, group, names, rows, batch_ids)
+        if done < len(ids):
+            yield self.recent.slice(begins[done]).select(names)
+
+
+def _group(
+    snapshot: Snapshot, group: int, names: list[str], recent: Any, batch_ids: Sequence[str] | None
+) -> Any:
+    if recent is None and batch_ids is None:
+        return snapshot.read([group], names)
+
+    def merged(columns: list[str]) -> tuple[Any, bool]:
+        table = snapshot.read([group], columns)
+        if batch_ids is not None:
+            table = only_batches(table, batch_ids)
+        if recent is None:
+            return table, False
+        both = concat([table, recent.select(columns)])
+        unique = sorted_unique(both)
+        return unique, unique.num_rows < both.num_rows
+
+    table, repeated = merged([*names, *(name for name in KEY_COLUMNS if name not in names)])
+    if repeated:
+        # Which of two rows with one key stays is decided by all columns.
+        table, _ = merged(OBSERVATION_SCHEMA.names)
+    return table.select(names)
+
+
+def known_columns(columns: Sequence[str] | None) -> list[str]:
+    """Return the columns asked for, all by default."""
+    names = OBSERVATION_SCHEMA.names if columns is None else list(columns)
+    for name in names:
+        if name not in OBSERVATION_SCHEMA.names:
+            raise UnknownName("column", name, OBSERVATION_SCHEMA.names)
+    return list(names)
+
+
+def list_cohorts(
+    listing: Listing,
+    *,
+    wanted: Callable[[Cohort], bool] | None = None,
+    batch_ids: Sequence[str] | None = None,
+    skip_damaged: bool = False,
+) -> list[Cohort]:
+    """Read the recent rows of a listing and give each cohort its own; see `SnapshotStore.cohorts`."""
+    # All columns: of two rows with one key, any column may decide which stays.
+    recent = read_recent(listing, OBSERVATION_SCHEMA.names, batch_ids=batch_ids, skip_damaged=skip_damaged)
+    cohorts = [
+        make_cohort(name, listing, recent.pop(name, None)) for name in sorted({*listing.cohorts, *recent})
+    ]
+    chosen = [cohort for cohort in cohorts if wanted is None or wanted(cohort)]
+    return sorted(chosen, key=lambda cohort: (cohort.earliest, cohort.name))
+
+
+def make_cohort(name: str, listing: Listing, recent: Any) -> Cohort:
+    """Return a cohort of a listing with its recent rows, None if it has none."""
+    stored = listing.cohorts.get(name, ())
+    some = [file.facts for file in stored]
+    if recent is not None:
+        some.append(facts_of(recent, np.flatnonzero(run_starts(ranked(recent)[1]))))
+    facts = add_facts(some)
+    return Cohort(
+        name,
+        facts.earliest,
+        facts.first,
+        facts.last,
+        facts.n_rows,
+        facts.n_open,
+        stored,
+        recent,
+        listing.files,
+        listing.generation,
+    )
+
+
+def _batches(table: Any) -> tuple[list[str], list[int]]:
+    """Return the batches of a table that is sorted by key, and where each begins; with the end as the last."""
+    if table is None:
+        return [], [0]
+    table, rank = ranked(table)
+    begins = np.flatnonzero(run_starts(rank))
+    return table.column("batch_id").take(pa.array(begins)).to_pylist(), [*begins.tolist(), table.num_rows]
+
+
+def _pieces(table: Any) -> Iterable[Any]:
+    """Cut a table that is sorted by key between batches."""
+    _, begins = _batches(table)
+    at = 0
+    while at < table.num_rows:
+        fits = bisect_right(begins, at + ROWS_PER_GROUP) - 1
+        end = begins[fits] if begins[fits] > at else begins[bisect_right(begins, at)]
+        yield table.slice(at, end - at)
+        at = end

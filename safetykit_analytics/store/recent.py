@@ -1,0 +1,119 @@
+"""Rows that are not yet in the files of their cohorts: read once, split by cohort."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from safetykit_analytics.arrays import run_bounds, run_starts
+from safetykit_analytics.batch_ids import cohort_days
+from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.store.listing import Listing, open_file
+from safetykit_analytics.store.names import cohort_name
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from safetykit_analytics.store.parquet import Snapshot
+
+# Small tables are put together as they come: each has an overhead of kilobytes.
+_TOGETHER = 500
+
+
+def read_recent(
+    listing: Listing,
+    columns: Sequence[str],
+    *,
+    batch_ids: Sequence[str] | None = None,
+    skip_damaged: bool = False,
+) -> dict[str, Any]:
+    """Read the recent rows of a store.
+
+    Parameters
+    ----------
+    listing : Listing
+    columns : sequence of str
+        With the key columns.
+    batch_ids : sequence of str, optional
+        Sorted: only these batches.
+    skip_damaged : bool
+
+    Returns
+    -------
+    dict of str to pyarrow.Table
+        By cohort: sorted by key and unique, in memory of their own, text as dictionaries.
+    """
+    tables: list[Any] = []
+    for file in listing.recent:
+        snapshot = open_file(listing.files, listing.generation, file, skip_damaged=skip_damaged)
+        if snapshot is None:
+            continue
+        table = snapshot.read(groups_with(snapshot, batch_ids), columns)
+        if batch_ids is not None:
+            table = only_batches(table, batch_ids)
+        if table.num_rows:
+            tables.append(table)
+        if len(tables) == _TOGETHER:
+            tables = [concat(tables)]
+    return split(concat(tables)) if tables else {}
+
+
+def groups_with(snapshot: Snapshot, batch_ids: Sequence[str] | None) -> list[int]:
+    """Choose the row groups that may hold one of some batches."""
+    groups = range(snapshot.n_groups)
+    if batch_ids is None:
+        return list(groups)
+    chosen = []
+    for group in groups:
+        ends = snapshot.id_range(group)
+        at = 0 if ends is None else bisect_left(batch_ids, ends[0])
+        if ends is None or (at < len(batch_ids) and batch_ids[at] <= ends[1]):
+            chosen.append(group)
+    return chosen
+
+
+def only_batches(table: Any, batch_ids: Sequence[str]) -> Any:
+    """Keep the rows of some batches."""
+    return table.filter(
+        pc.is_in(table.column("batch_id").cast(pa.string()), pa.array(batch_ids, pa.string()))
+    )
+
+
+def concat(tables: Sequence[Any]) -> Any:
+    """Put tables end to end, with one dictionary per text column."""
+    if len(tables) == 1:
+        return tables[0].combine_chunks()
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
+def split(table: Any) -> dict[str, Any]:
+    """Split rows by cohort; each part is sorted by key and unique, and shares no memory with the others."""
+    days = cohort_days(table.column("batch_id"))
+    order = np.argsort(days, kind="stable")
+    begins, ends = run_bounds(run_starts(days[order]))
+    return {
+        cohort_name(int(days[order[begin]])): sorted_unique(_compact(table.take(pa.array(order[begin:end]))))
+        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
+    }
+
+
+def by_cohort(table: Any) -> Any:
+    """Sort a table that is sorted by key by cohort first, undated last."""
+    days = cohort_days(table.column("batch_id")).astype(np.int64)
+    days[days < 0] = np.iinfo(np.int32).max
+    return table if (np.diff(days) >= 0).all() else table.take(pa.array(np.argsort(days, kind="stable")))
+
+
+def _compact(table: Any) -> Any:
+    """Drop the values that no row of a table has from its dictionaries."""
+    columns = [
+        column.cast(column.type.value_type).dictionary_encode()
+        if pa.types.is_dictionary(column.type)
+        else column
+        for column in table.columns
+    ]
+    return pa.table(columns, schema=table.schema).combine_chunks()
