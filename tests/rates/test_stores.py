@@ -85,10 +85,9 @@ def test_rows_and_a_compaction_that_come_between_two_readings_count_once_or_not_
 
 
 def test_a_batch_seen_years_after_its_end_is_counted_once(tmp_path: pathlib.Path) -> None:
-    seen = [
-        (MONDAY + days * DAY, n) for days, n in ((1, 5000), (300, 12_000), (1030, 12_000), (1150, 12_000))
-    ]
-    odd = batch(MONDAY, *seen)
+    created = MONDAY - 1200 * DAY
+    counts = {1: 5000, 300: 12_000, 1030: 12_000, 1150: 12_000}
+    odd = batch(created, *((created + days * DAY, n) for days, n in counts.items()))
     odd[1] |= {"batch_status": "SUCCESS", "is_terminal": True}
     store = ska.SnapshotStore(tmp_path / "store")
     for one in odd:
