@@ -31,8 +31,8 @@ def sorted_unique(table: Any) -> Any:
     Returns
     -------
     pyarrow.Table
-        The very same table if it is sorted and unique already. Of rows with one key the greatest by (finished,
-        `TIE_BREAKERS`…) stays, as far as these columns are there; null is the least.
+        The very same table if it is sorted and unique already. Of rows with one key stays the greatest by
+        (finished, `TIE_BREAKERS`…), as far as these columns are there; null is the least.
     """
     if table.num_rows < 2:
         return table
@@ -49,7 +49,7 @@ def sorted_unique(table: Any) -> Any:
 
 
 def ranked(table: Any) -> tuple[Any, Ints]:
-    """Return the table with one dictionary of batch ids if it had several, and each row's rank of its id by text."""
+    """Return the table, with one dictionary of batch ids, and the rank by text of each row's id."""
     column = table.column("batch_id")
     if not pa.types.is_dictionary(column.type):
         return table, _ranks(column.dictionary_encode())
@@ -166,7 +166,7 @@ def _numbers(column: Any) -> Ints:
 
 
 def _codes(column: Any, *, ordered: bool = False) -> Any:
-    """Return numbers that are equal where values are, null below all; in the order of the values if asked for."""
+    """Return numbers that are equal where values are, or that have their order; null is the least."""
     if (
         pa.types.is_dictionary(column.type)
         or pa.types.is_string(column.type)

@@ -1,5 +1,4 @@
-"""Snapshots on disk: `SnapshotStore`, and the `Cohort` objects in which it is read. Everything else is
-private.
+"""Snapshots on disk: `SnapshotStore`, and the `Cohort` objects in which it is read; all else is private.
 
 The modules, from the outside in: `snapshots` (the public class); `compaction`, `verification`, `summary`;
 `batches`; `cohort` (one cohort), `recent` (rows of any), `listing` (a consistent list of files), `parquet`

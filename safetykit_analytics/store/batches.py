@@ -96,7 +96,7 @@ def _open_of(listing: Listing, name: str, batch_ids: list[str]) -> list[str]:
 
 
 def last_seen(table: Any) -> dict[str, tuple[int, bool]]:
-    """Return when each batch of a table that is sorted by key was last seen, and whether it was terminal then."""
+    """Return when each batch was last seen, and whether it was terminal. The table is sorted by key."""
     ends = last_rows(table)
     at = ends.column("observed_at").cast(pa.int64()).to_pylist()
     terminal = ends.column("is_terminal").to_pylist()

@@ -188,7 +188,7 @@ def make_cohort(name: str, listing: Listing, recent: Any) -> Cohort:
 
 
 def _batches(table: Any) -> tuple[list[str], list[int]]:
-    """Return the batches of a table that is sorted by key, and where each begins; with the end as the last."""
+    """Return the batches of a table that is sorted by key, and where each begins, and the end."""
     if table is None:
         return [], [0]
     table, rank = ranked(table)

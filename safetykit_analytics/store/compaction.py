@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,26 +199,31 @@ class _Share:
 def _rewrite(work: _Work) -> None:
     """Publish what replaces recent files and cohorts' files; nothing is removed."""
     shares = _shares(work)
-    lost: set[str] = set()
+    stay: set[str] = set()
     done: set[str] = set()
     for share in shares:
-        parts, sources = _recent_rows(work, share, lost)
+        parts, sources = _recent_rows(work, share, stay)
         kept = {}
         for name in sorted(parts, key=cohort_order):
             done.add(name)
             if not _move(work, name, parts[name], sources[name]):
                 kept[name] = parts[name]
-        untouched = len(share.sources) == 1 and not share.sources[0].is_old and len(shares) == 1
-        if kept and not (untouched and not work.published):
-            waiting = concat(list(kept.values()))
-            work.publish(
-                lambda table=waiting: [table], RECENT, {file for name in kept for file in sources[name]}
-            )
+        if (
+            kept
+            and not work.published
+            and len(share.sources) == len(shares) == 1
+            and not share.sources[0].is_old
+        ):
+            # The only file: writing it again would change nothing.
+            stay.add(share.sources[0].path)
+        elif kept:
+            waiting = [concat(list(kept.values()))]
+            work.publish(partial(iter, waiting), RECENT, {file for name in kept for file in sources[name]})
     for name in sorted(work.listing.cohorts, key=cohort_order):
         if name not in done:
             _move(work, name, None, ())
     if work.published:
-        recent = {file for share in shares for file in share.sources if file.path not in lost}
+        recent = {file for share in shares for file in share.sources if file.path not in stay}
         work.replaced += sorted(recent, key=lambda file: file.path)
     work.count.update(files_before=len(work.replaced))
     work.count.update(bytes_before=work.listing.files.total_size(file.path for file in work.replaced))
@@ -256,7 +262,7 @@ def _shares(work: _Work) -> list[_Share]:
 
 
 def _recent_rows(
-    work: _Work, share: _Share, lost: set[str]
+    work: _Work, share: _Share, stay: set[str]
 ) -> tuple[dict[str, Any], dict[str, list[StoredFile]]]:
     """Read the recent rows of some cohorts, by cohort, and the files that they are from."""
     tables: list[Any] = []
@@ -265,7 +271,7 @@ def _recent_rows(
     for file in share.sources:
         snapshot = work.open(file)
         if snapshot is None:
-            lost.add(file.path)
+            stay.add(file.path)
             continue
         table = snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
         days = cohort_days(table.column("batch_id"))

@@ -31,7 +31,7 @@ class Files(Protocol):
         """
 
     def generation(self) -> object:
-        """Return what differs from before once anyone has called `renew_generation`; None without a marker."""
+        """Return what differs after anyone has called `renew_generation`; None without a marker."""
 
     def renew_generation(self) -> None:
         """Tell readers that files which they may have listed are about to be removed."""
@@ -49,7 +49,7 @@ class Files(Protocol):
         """Write new files, durably, each all at once; on failure take back those that were published."""
 
     def remove(self, paths: Iterable[str]) -> list[str]:
-        """Remove files; return those that may not be removed now. Those that are gone already count as removed."""
+        """Remove files, if they are still there; return those that may not be removed now."""
 
     def retire(self, folders: Iterable[str]) -> None:
         """Remove the emptied folders of the first layout, and its marker last."""

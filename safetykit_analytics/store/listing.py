@@ -89,7 +89,7 @@ def list_store(files: Files) -> Listing:
                 (recent if file.is_recent else cohorts[file.kind]).append(file)
     if len(recent) >= _MANY_RECENT:
         warnings.warn(
-            f"{files.locate()} has {len(recent):,} files of single appends, and each must be opened: run compact()",
+            f"{files.locate()} has {len(recent):,} recent files, and each must be opened: run compact()",
             UserWarning,
             stacklevel=4,
         )

@@ -288,8 +288,7 @@ def _sync_folder(folder: str) -> None:
             if error.errno not in _NO_SYNC:
                 raise
             warnings.warn(
-                f"the file system of {folder} cannot sync folders: after a power cut, a file that was appended "
-                f"just before may be missing",
+                f"the file system of {folder} cannot sync folders: a power cut may take what was just appended",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -342,7 +342,7 @@ class SnapshotStore:
             return f"<p>SnapshotStore: {html.escape(_why(error))}</p>"
 
     def _require_policy(self, policy: str) -> None:
-        """Raise if no batch has ever reported a policy; a store without batches knows none and refuses none."""
+        """Raise if no batch has ever reported a policy; an empty store refuses none."""
 
         def work(listing: Listing) -> set[str]:
             return {
@@ -374,8 +374,8 @@ def _check_times(table: Any) -> None:
         late = int(at.argmax())
         warnings.warn(
             f"batch {table.column('batch_id')[late].as_py()!r} was observed at "
-            f"{from_us(int(at[late])):%Y-%m-%d %H:%M} UTC, more than a day ahead of this machine's clock: if that is "
-            f"wrong, correct it and append again; every default as_of is the last observation",
+            f"{from_us(int(at[late])):%Y-%m-%d %H:%M} UTC, more than a day ahead of this machine's clock: "
+            f"if that is wrong, correct it, because every default as_of is the last observation",
             UserWarning,
             stacklevel=3,
         )

@@ -98,6 +98,7 @@ def summarize(listing: Listing) -> StoreInfo:
 
 
 def size_text(count: float) -> str:
+    """Write a number of bytes."""
     for unit in ("bytes", "kB", "MB"):
         if count < 1000:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"

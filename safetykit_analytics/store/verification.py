@@ -64,7 +64,9 @@ def findings(files: Files) -> Iterator[Finding]:
                 yield Finding(files.locate(path), reason)
 
 
-def _fault(listing: Listing, folder: str, name: str) -> str | None:
+def _fault(  # noqa: PLR0911 -- one for each thing that a name can be
+    listing: Listing, folder: str, name: str
+) -> str | None:
     # In an object store a name may hold further slashes; such a file is in a folder of its own, and not read.
     if name.startswith(TEMPORARY_PREFIX):
         return _IGNORED + "a write that is under way, or was interrupted; compact() removes it after a day"
