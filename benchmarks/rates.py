@@ -1,13 +1,14 @@
-"""Rates of a store against DuckDB, Polars and pandas, and of a frame in a notebook.
+"""Rates of a store against DuckDB, Polars and pandas, against an earlier commit, and of a frame in a notebook.
 
-Every peer reads the same Parquet files and spreads each increment over the hours that it overlaps, as `rates`
-does, and gives success and error per hour, policy and version: nothing of coverage, bounds, batches or
-intervals, which `rates` gives too. Results are checked to agree. Each runs in a process of its own, so that
-peak memory is its own. DuckDB would be a quarter faster by `hash(batch_id)`, and might take two batches for
-one.
+Our store is as it is after a compaction at the end of each day. The peers read the same observations from files as
+a careful user writes them, one a day, sorted by key, and again from our cohorts, where Polars needs no sort. They
+spread each increment over the hours that it overlaps, as `rates` does, and give success and error per hour, policy
+and version: nothing of coverage, bounds, batches or intervals, which `rates` gives too. Results are checked to
+agree. Each runs in a process of its own, so peak memory is its own.
 
     python benchmarks/rates.py --rows 10000000
     python benchmarks/rates.py --rows 10000000 --every-min 5
+    git worktree add ../before COMMIT && python benchmarks/rates.py --before ../before
 """
 
 from __future__ import annotations
@@ -28,7 +29,14 @@ HOUR_US = 3_600_000_000
 def ours(folder: str) -> tuple[float, int]:
     import safetykit_analytics as ska
 
-    table = ska.rates(ska.SnapshotStore(folder))
+    table = ska.rates(ska.SnapshotStore(f"{folder}/store"))
+    return float(table["processed"].sum()), int((table["n_batches"] > 0).sum())
+
+
+def before(folder: str) -> tuple[float, int]:
+    import safetykit_analytics as ska
+
+    table = ska.rates(ska.SnapshotStore(f"{folder}/before"))
     return float(table["processed"].sum()), int((table["n_batches"] > 0).sum())
 
 
@@ -39,7 +47,7 @@ def processes(folder: str) -> None:
 
     import safetykit_analytics as ska
 
-    store = ska.SnapshotStore(folder)
+    store = ska.SnapshotStore(f"{folder}/store")
     seconds = []
     for n in (1, 2):
         with ProcessPoolExecutor(n, mp_context=multiprocessing.get_context("forkserver")) as pool:
@@ -63,14 +71,14 @@ def _import(_: int) -> None:
     ska.rates(ska.SnapshotStore("no such folder"))
 
 
-def duckdb(folder: str) -> tuple[float, int]:
+def duckdb(folder: str, files: str = "days/*.parquet") -> tuple[float, int]:
     import duckdb as engine
 
     rows = engine.sql(f"""
         with seen as (
             select batch_id, epoch_us(observed_at) t, epoch_us(created_at) created, success_count s,
                 error_count e, policy_id p, policy_version v
-            from read_parquet('{folder}/*/*.parquet', hive_partitioning = false)),
+            from read_parquet('{folder}/{files}', hive_partitioning = false)),
         increments as (
             select p, v, t, coalesce(lag(t) over w, created) t0, s - coalesce(lag(s) over w, 0) ds,
                 e - coalesce(lag(e) over w, 0) de
@@ -86,23 +94,22 @@ def duckdb(folder: str) -> tuple[float, int]:
     return float(rows["s"].sum() + rows["e"].sum()), len(rows["h"])
 
 
-def polars(folder: str) -> tuple[float, int]:
+def polars(folder: str, files: str = "days/*.parquet", *, sort: bool = True) -> tuple[float, int]:
     import polars as pl
 
     t, t0, hour = pl.col("t"), pl.col("t0"), pl.col("h") * HOUR_US
+    seen = pl.scan_parquet(f"{folder}/{files}", hive_partitioning=False).select(
+        # Numbers sort much faster than texts, and any order of the batches will do.
+        pl.col("batch_id").cast(pl.Categorical).to_physical(),
+        pl.col("observed_at").dt.epoch("us").alias("t"),
+        pl.col("created_at").dt.epoch("us").alias("created"),
+        pl.col("success_count").alias("s"),
+        pl.col("error_count").alias("e"),
+        pl.col("policy_id").cast(pl.Categorical),
+        pl.col("policy_version").cast(pl.Categorical),
+    )
     rows = (
-        pl.scan_parquet(f"{folder}/*/*.parquet", hive_partitioning=False)
-        .select(
-            # Numbers sort much faster than texts, and any order of the batches will do.
-            pl.col("batch_id").cast(pl.Categorical).to_physical(),
-            pl.col("observed_at").dt.epoch("us").alias("t"),
-            pl.col("created_at").dt.epoch("us").alias("created"),
-            pl.col("success_count").alias("s"),
-            pl.col("error_count").alias("e"),
-            pl.col("policy_id").cast(pl.Categorical),
-            pl.col("policy_version").cast(pl.Categorical),
-        )
-        .sort("batch_id", "t")
+        (seen.sort("batch_id", "t") if sort else seen)
         .with_columns(
             pl.when(pl.col("batch_id") == pl.col("batch_id").shift())
             .then(pl.col("t").shift())
@@ -146,7 +153,7 @@ def pandas(folder: str) -> tuple[float, int]:
         "policy_id",
         "policy_version",
     ]
-    files = [str(path) for path in sorted(pathlib.Path(folder).glob("*/*.parquet"))]
+    files = [str(path) for path in sorted(pathlib.Path(folder).glob("days/*.parquet"))]
     frame = ds.dataset(files).to_table(names).to_pandas(strings_to_categorical=True)
     frame = frame.sort_values(["batch_id", "observed_at"])
     t = frame["observed_at"].dt.tz_localize(None).to_numpy().astype("datetime64[us]").astype(np.int64)
@@ -185,18 +192,22 @@ RUNS = {
     "DuckDB": duckdb,
     "Polars": polars,
     "pandas": pandas,
+    "DuckDB on our cohorts": lambda folder: duckdb(folder, "store/cohorts/*.parquet"),
+    "Polars on our cohorts, no sort": lambda folder: polars(folder, "store/cohorts/*.parquet", sort=False),
+    "before": before,
 }
 
 
-def measure(name: str, folder: str) -> dict[str, float]:
-    """Run one of them in a process of its own."""
+def measure(name: str, folder: str, checkout: str) -> dict[str, float]:
+    """Run one of them in a process of its own, with the package of a checkout."""
     done = subprocess.run(
-        [sys.executable, __file__, "--run", name, "--store", folder],
+        [sys.executable, __file__, "--run", name, "--folder", folder],
         capture_output=True,
         text=True,
         check=True,
         # Modules are compiled once and not at every start, as where pip has installed them.
-        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"},
+        env={name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        | {"PYTHONPATH": checkout},
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -235,31 +246,62 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--days", type=int, default=365)
     parser.add_argument("--every-min", type=int, default=60, help="minutes between two polls of a batch")
-    parser.add_argument("--store", help="an existing store of benchmarks/observations.py")
+    parser.add_argument("--before", help="a checkout of an earlier commit to compare with")
+    parser.add_argument(
+        "--no-pandas", action="store_true", help="leave pandas out: it needs 5 GB per 10 million"
+    )
     parser.add_argument("--run", choices=list(RUNS), help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.run:
-        run(args.run, args.store)
+        run(args.run, args.folder)
         return
     print(f"a frame of 5,000 observations: {notebook():.1f} ms")
+    here = str(pathlib.Path(__file__).parents[1])
     with tempfile.TemporaryDirectory() as folder:
-        store = args.store or folder
-        if not args.store:
-            from observations import write_store
-
-            write_store(folder, args.rows, days=args.days, every_min=args.every_min)
-        # In turn, so that a slow minute of the machine is everybody's.
-        rounds = [{name: measure(name, store) for name in RUNS} for _ in range(3)]
-        processes(store)
-    results = {name: min((found[name] for found in rounds), key=lambda one: one["wall"]) for name in RUNS}
+        write_all(pathlib.Path(folder), args.rows, args.days, args.every_min, args.before)
+        names = [name for name in RUNS if name != "before" or args.before]
+        names = [name for name in names if name != "pandas" or not args.no_pandas]
+        # In turn, so a slow minute of the machine is everybody's.
+        rounds = [
+            {name: measure(name, folder, args.before if name == "before" else here) for name in names}
+            for _ in range(3)
+        ]
+        processes(folder)
+    results = {name: min((found[name] for found in rounds), key=lambda one: one["wall"]) for name in names}
     base = results["safetykit-analytics"]
-    print("| what, best of three | seconds | CPU seconds | peak MB | ours / theirs |")
-    print("| --- | --- | --- | --- | --- |")
+    print("| what, best of three | seconds | CPU seconds | peak MB | ours / theirs | CPU, ours / theirs |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for name, found in results.items():
         agrees = abs(found["total"] - base["total"]) <= 1e-9 * base["total"] and found["rows"] == base["rows"]
+        # Recent rows are beside the cohorts.
+        note = "" if agrees else " without recent rows" if "cohorts" in name else " DIFFERS"
         print(
             f"| {name} | {found['wall']:.2f} | {found['cpu']:.1f} | {found['memory']:.0f} | "
-            f"{base['wall'] / found['wall']:.2f} |{'' if agrees else ' DIFFERS'}"
+            f"{base['wall'] / found['wall']:.2f} | {base['cpu'] / found['cpu']:.2f} |{note}"
+        )
+
+
+def write_all(folder: pathlib.Path, n_rows: int, days: int, every_min: int, checkout: str | None) -> None:
+    """Write our store, the peers' files, and the store of the earlier commit by its own writer."""
+    import pyarrow.parquet as pq
+    from observations import make_days, write_store
+
+    write_store(folder / "store", n_rows, days=days, every_min=every_min)
+    (folder / "days").mkdir()
+    for date, table in make_days(n_rows, days=days, every_min=every_min):
+        pq.write_table(table, folder / "days" / f"{date}.parquet", compression="zstd")
+    if checkout:
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from observations import write_store; "
+                "write_store(sys.argv[1], int(sys.argv[2]), days=int(sys.argv[3]), every_min=int(sys.argv[4]))",
+                *(str(folder / "before"), str(n_rows), str(days), str(every_min)),
+            ],
+            check=True,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([checkout, f"{checkout}/benchmarks"])},
         )
 
 
