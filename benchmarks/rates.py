@@ -1,10 +1,10 @@
-"""Rates of a store against DuckDB, Polars and pandas, against an earlier commit, and of a frame in a notebook.
+"""Rates of a store against DuckDB, Polars and pandas, an earlier commit, and of a frame in a notebook.
 
-Our store is as it is after a compaction at the end of each day. The peers read the same observations from files as
-a careful user writes them, one a day, sorted by key, and again from our cohorts, where Polars needs no sort. They
-spread each increment over the hours that it overlaps, as `rates` does, and give success and error per hour, policy
-and version: nothing of coverage, bounds, batches or intervals, which `rates` gives too. Results are checked to
-agree. Each runs in a process of its own, so peak memory is its own.
+Our store is as it is after a compaction at the end of each day. The peers read the same observations from
+files as a careful user writes them, one a day, sorted by key, and again from our cohorts, where Polars needs no
+sort. They spread each increment over the hours that it overlaps, as `rates` does, and give success and error per
+hour, policy and version: nothing of coverage, bounds, batches or intervals, which `rates` gives too. Results are
+checked to agree. Each runs in a process of its own, so peak memory is its own.
 
     python benchmarks/rates.py --rows 10000000
     python benchmarks/rates.py --rows 10000000 --every-min 5
@@ -282,6 +282,13 @@ def main() -> None:
         )
 
 
+_WRITE = """
+import sys
+from observations import write_store
+write_store(sys.argv[1], int(sys.argv[2]), days=int(sys.argv[3]), every_min=int(sys.argv[4]))
+"""
+
+
 def write_all(folder: pathlib.Path, n_rows: int, days: int, every_min: int, checkout: str | None) -> None:
     """Write our store, the peers' files, and the store of the earlier commit by its own writer."""
     import pyarrow.parquet as pq
@@ -295,9 +302,9 @@ def write_all(folder: pathlib.Path, n_rows: int, days: int, every_min: int, chec
         subprocess.run(
             [
                 sys.executable,
+                "-P",
                 "-c",
-                "import sys; from observations import write_store; "
-                "write_store(sys.argv[1], int(sys.argv[2]), days=int(sys.argv[3]), every_min=int(sys.argv[4]))",
+                _WRITE,
                 *(str(folder / "before"), str(n_rows), str(days), str(every_min)),
             ],
             check=True,
