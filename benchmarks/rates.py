@@ -1,10 +1,11 @@
 """Rates of a store against DuckDB, Polars and pandas, an earlier commit, and of a frame in a notebook.
 
-Our store is as it is after a compaction at the end of each day. The peers read the same observations from
-files as a careful user writes them, one a day, sorted by key, and again from our cohorts, where Polars needs no
-sort. They spread each increment over the hours that it overlaps, as `rates` does, and give success and error per
-hour, policy and version: nothing of coverage, bounds, batches or intervals, which `rates` gives too. Results are
-checked to agree. Each runs in a process of its own, so peak memory is its own.
+Our store is as it is after a compaction at the end of each day. The peers read the same
+observations from files as a careful user writes them, one a day, sorted by key, and again from our
+cohorts, where Polars needs no sort. They spread each increment over the hours that it overlaps, as
+`rates` does, and give success and error per hour, policy and version: nothing of coverage, bounds,
+batches or intervals, which `rates` gives too. Results are checked to agree. Each runs in a process
+of its own, so peak memory is its own.
 
     python benchmarks/rates.py --rows 10000000
     python benchmarks/rates.py --rows 10000000 --every-min 5
