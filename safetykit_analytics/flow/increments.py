@@ -118,7 +118,7 @@ def active_spans(rows: Rows, group: Ints, as_of: int) -> Active:
     """
     is_run = run_starts(rows.batch, group)
     start_row = np.flatnonzero(is_run)
-    last_row = np.append(start_row[1:], len(group)) - 1
+    last_row = np.append(start_row, len(group))[1:] - 1
     batch = rows.batch[start_row]
     ended = rows.first_terminal
     n = len(rows.t)
