@@ -187,13 +187,9 @@ def parse_batches(batches: object) -> Any:
 
 
 def _text(values: pd.Series[Any]) -> Any:
-    shown = (
-        values.astype(object)
-        .where(values.notna(), None)
-        .map(lambda value: None if value is None else str(value))
-    )
+    texts = [None if is_none else str(value) for value, is_none in zip(values, values.isna(), strict=True)]
     # As with policies, "" and the label of the missing one mean none.
-    return pa.array([None if value in {None, "", NONE} else value for value in shown], pa.string())
+    return pa.array([None if text in {None, "", NONE} else text for text in texts], pa.string())
 
 
 def _kind(value: object) -> str:
