@@ -29,6 +29,9 @@ _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
     "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high", "coverage", "smeared_share",
     "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high", "idle_at_least", "idle_at_most",
     "state", "n_running", "median_low", "median_high", "p90_low", "p90_high", "kind", "detail", "value",
+    "first_observed_at", "last_observed_at", "label_changed", "first_terminal_at", "first_terminal_status",
+    "before_terminal_at", "last_moved_after", "last_moved_before", "center", "lower_limit", "upper_limit",
+    "sigma_z", "out_of_control", "segment",
 }  # fmt: skip
 
 
