@@ -28,9 +28,9 @@ CASES = (
 
 def measure(case: str, folder: str) -> dict:
     import safetykit_analytics as ska
-    from safetykit_analytics.report.window import window_observations
+    from safetykit_analytics.flow import select
 
-    _ = ska.weekly_report, window_observations, ska.plot_throughput
+    _ = ska.weekly_report, select, ska.plot_throughput
     base = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     began, began_cpu = time.perf_counter(), time.process_time()
     found = {"rows": 0, "html_kb": 0.0, "facts_s": 0.0}

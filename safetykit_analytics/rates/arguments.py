@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 
 # Columns that a table has already.
 _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
-    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour",
-    "error_rate", "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high",
-    "coverage", "smeared_share", "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high",
-    "idle_at_least", "idle_at_most", "state", "n_running", "median_low", "median_high", "p90_low", "p90_high",
-    "kind", "detail", "value",
+    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour", "error_rate",
+    "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high", "coverage", "smeared_share",
+    "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high", "idle_at_least", "idle_at_most",
+    "state", "n_running", "median_low", "median_high", "p90_low", "p90_high", "kind", "detail", "value",
+    "first_observed_at", "last_observed_at", "label_changed", "first_terminal_at", "first_terminal_status",
+    "before_terminal_at", "last_moved_after", "last_moved_before", "center", "lower_limit", "upper_limit",
+    "sigma_z", "out_of_control", "segment",
 }  # fmt: skip
 
 
@@ -188,13 +190,9 @@ def parse_batches(batches: object) -> Any:
 
 
 def _text(values: pd.Series[Any]) -> Any:
-    shown = (
-        values.astype(object)
-        .where(values.notna(), None)
-        .map(lambda value: None if value is None else str(value))
-    )
+    texts = [None if is_none else str(value) for value, is_none in zip(values, values.isna(), strict=True)]
     # As with policies, "" and the label of the missing one mean none.
-    return pa.array([None if value in {None, "", NONE} else value for value in shown], pa.string())
+    return pa.array([None if text in {None, "", NONE} else text for text in texts], pa.string())
 
 
 def _kind(value: object) -> str:

@@ -34,7 +34,7 @@ def test_buckets_sum_to_the_last_counts_of_every_batch(made):
     store = SnapshotStore(made.store)
     latest = store.latest().set_index("batch_id")
     hours = pd.date_range(latest["created_at"].min().floor("h"), periods=24 * 5, freq="h")
-    work = batch_work(store, edges=[hour.to_pydatetime() for hour in hours])
+    work = batch_work(store, edges=hours.as_unit("us").asi8.tolist())
     summed = work.groupby("batch_id")[["success", "error", "cancelled"]].sum()
     summed = summed.reindex(latest.index, fill_value=0.0)
     assert latest["created_at"].notna().all()

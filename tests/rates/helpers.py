@@ -1,7 +1,9 @@
-"""Observations for tests: from plain rows to frames, to partitions, and out of hypothesis."""
+"""Observations for tests: from plain rows to frames, to cohorts, and out of hypothesis."""
 
 from __future__ import annotations
 
+import datetime as dt
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ from safetykit_analytics.frame import frame_from_table, table_from_frame
 from safetykit_analytics.schema import OBSERVATION_SCHEMA, TERMINAL_STATUSES
 
 if TYPE_CHECKING:
-    import datetime as dt
+    from collections.abc import Sequence
 
     import pandas as pd
 
@@ -21,6 +23,15 @@ MINUTE = 60_000_000
 HOUR = 60 * MINUTE
 # A Monday, 00:00 UTC.
 MONDAY = 1_772_409_600_000_000
+DAY = 24 * HOUR
+# Rows that make a cohort a task of its own.
+LARGE = 1 << 20
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+
+
+def at(instant: int) -> dt.datetime:
+    """The time that is so many microseconds after 1970 began."""
+    return EPOCH + dt.timedelta(microseconds=instant)
 
 
 def row(batch_id: str, observed_at: int, success: int = 0, error: int = 0, **more: Any) -> dict[str, Any]:
@@ -48,41 +59,86 @@ def frame_of(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
-class Day:
-    """A partition in memory, as a store gives them: sorted, each key once."""
+class Cohort:
+    """All observations of some batches, in pieces that end between batches, as a store reads them."""
 
-    date: dt.date
-    table: Any
+    pieces: tuple[Any, ...]
+    n_rows: int
+    name: str | None = None
 
-    def read(self, columns: Any = None) -> Any:
-        return self.table if columns is None else self.table.select(list(columns))
+    @property
+    def earliest(self) -> int:
+        return min(self._instants("observed_at") + self._instants("created_at"))
 
+    @property
+    def first_observed(self) -> int:
+        return min(self._instants("observed_at"))
 
-@dataclass(frozen=True)
-class Days:
-    """Anything with partitions will do for a store."""
+    @property
+    def last_observed(self) -> int:
+        return max(self._instants("observed_at"))
 
-    days: tuple[Day, ...]
+    @property
+    def n_open(self) -> int:
+        last: dict[str, bool] = {}
+        for piece in self.pieces:
+            last |= zip(piece["batch_id"].to_pylist(), piece["is_terminal"].to_pylist(), strict=True)
+        return sum(not ended for ended in last.values())
 
-    def partitions(self, start: dt.date | None = None, end: dt.date | None = None) -> list[Day]:
+    def tables(self, columns: Any) -> Any:
+        for piece in self.pieces:
+            yield piece.select(list(columns))
+
+    def _instants(self, column: str) -> list[int]:
         return [
-            day
-            for day in self.days
-            if (start is None or day.date >= start) and (end is None or day.date < end)
+            value
+            for piece in self.pieces
+            for value in piece[column].cast(pa.int64()).to_pylist()
+            if value is not None
         ]
 
 
-def days_of(frame: pd.DataFrame) -> Days:
-    """Cut observations with distinct keys into UTC days, sorted by key; strings dictionary-encoded."""
-    frame = frame.sort_values(["batch_id", "observed_at"])
-    days = []
-    for date, part in frame.groupby(frame["observed_at"].dt.date):
-        table = table_from_frame(part)
-        for at, field in enumerate(table.schema):
-            if pa.types.is_string(field.type):
-                table = table.set_column(at, field.name, table.column(at).dictionary_encode())
-        days.append(Day(date, table))
-    return Days(tuple(days))
+@dataclass(frozen=True)
+class Cohorts:
+    """Anything that has cohorts will do for a store."""
+
+    parts: tuple[Cohort, ...]
+
+    def cohorts(self, columns: Any = None) -> list[Cohort]:
+        return sorted(self.parts, key=lambda cohort: cohort.earliest)
+
+
+#: How batches are dealt out to cohorts: the n-th goes to the cohort of the n-th number, over and over.
+CUTS = st.lists(st.integers(0, 4), min_size=1, max_size=5).map(tuple)
+
+
+def cohorts_of(
+    frame: pd.DataFrame, cut: Sequence[int] = (0, 1, 0, 2), *, per_piece: int = 2, together: bool = False
+) -> Cohorts:
+    """Deal the batches of a frame with distinct keys out to cohorts; text is dictionary-encoded.
+
+    Each piece holds `per_piece` batches; each cohort is a task of its own, unless they go `together`.
+    """
+    table = encoded(table_from_frame(frame.sort_values(["batch_id", "observed_at"])))
+    ids = table["batch_id"].to_pylist()
+    bounds = [n for n, name in enumerate(ids) if n == 0 or name != ids[n - 1]] + [len(ids)]
+    dealt: dict[int, list[Any]] = {}
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        dealt.setdefault(cut[number % len(cut)], []).append(table.slice(start, stop - start))
+    cohorts = []
+    for some in dealt.values():
+        parts = [some[start : start + per_piece] for start in range(0, len(some), per_piece)]
+        pieces = tuple(pa.concat_tables(part) for part in parts)
+        cohorts.append(Cohort(pieces, sum(map(len, pieces)) if together else LARGE))
+    return Cohorts(tuple(cohorts))
+
+
+def encoded(table: Any) -> Any:
+    """The same table with its text as dictionaries."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_string(field.type):
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode())
+    return table
 
 
 class Counting(ThreadPoolExecutor):

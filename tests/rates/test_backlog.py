@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
-from tests.rates.test_batches import at
+from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 from tests.rates.test_rates import BY, keyed
 
 if TYPE_CHECKING:
@@ -60,9 +59,10 @@ def levels_of(
     freq=st.sampled_from(["1h", "6h", "D"]),
     by=st.sampled_from(BY),
     as_of=st.none() | st.integers(0, 80 * HOUR),
+    cut=CUTS,
 )
-def test_pending_and_open_batches_equal_the_exact_oracle(
-    rows: Any, pending: Any, freq: str, by: tuple[str, ...], as_of: int | None
+def test_pending_and_open_batches_equal_the_exact_oracle(  # noqa: PLR0917 -- hypothesis draws them
+    rows: Any, pending: Any, freq: str, by: tuple[str, ...], as_of: int | None, cut: Any
 ) -> None:
     rows = [seen | {"pending_count": pending.draw(st.integers(0, 90))} for seen in rows]
     now = max(seen["observed_at"] for seen in rows) if as_of is None else MONDAY + as_of
@@ -72,7 +72,7 @@ def test_pending_and_open_batches_equal_the_exact_oracle(
     ]
     edges = oracle.calendar(freq, "UTC", min(starts, default=now), now)
     expected = levels_of(rows, edges, by, now)
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows), cut)):
         table = ska.backlog(observations, freq=freq, by=by, as_of=at(now))
         shown = {group: [] for group in expected}
         for (group, start), line in keyed(table, by).items():
@@ -103,7 +103,7 @@ def test_a_batch_takes_what_it_has_pending_along_to_its_new_version(hours: int) 
         row("a", later, created_at=MONDAY, pending_count=10, policy_version="v2"),
         row("b", later, created_at=MONDAY, pending_count=3),
     ]
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows))):
         last = ska.backlog(observations, freq="1h").groupby("policy_version").last()
         assert last["pending"].to_dict() == {"v1": 3, "v2": 10}
         assert last["n_open"].to_dict() == {"v1": 1, "v2": 1}
@@ -278,7 +278,7 @@ def test_every_kind_of_finding_is_reported_once_with_its_number() -> None:
 
 def test_quality_of_a_store_is_that_of_the_frame() -> None:
     frame = frame_of([seen for seen in ODD if seen["error_count"] != 4])
-    pd.testing.assert_frame_equal(ska.data_quality(days_of(frame)), ska.data_quality(frame))
+    pd.testing.assert_frame_equal(ska.data_quality(cohorts_of(frame)), ska.data_quality(frame))
 
 
 @settings(max_examples=40, deadline=None)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MINUTE, MONDAY, frame_of, histories, row
+from tests.rates.helpers import CUTS, HOUR, MINUTE, MONDAY, at, cohorts_of, frame_of, histories, row
 from tests.rates.test_rates import us
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ def test_versions_add_up_to_policies_and_policies_to_all(rows: Any) -> None:
     parts = ska.rates(frame)
     for by in ((), ("policy_id",)):
         keys = ["bucket_start", *by]
-        whole = ska.rates(frame, by=by).groupby(keys, dropna=False)[WORK].sum()
-        summed = parts.groupby(keys, dropna=False)[WORK].sum()
+        whole = ska.rates(frame, by=by).groupby(keys)[WORK].sum()
+        summed = parts.groupby(keys)[WORK].sum()
         pd.testing.assert_frame_equal(
             summed.reindex(whole.index, fill_value=0.0), whole, atol=1e-9, check_dtype=False
         )
@@ -128,28 +128,48 @@ def test_a_later_observation_changes_no_bucket_that_ended_before_the_batchs_prev
     pd.testing.assert_frame_equal(then.reset_index(drop=True), now.reset_index(drop=True), atol=1e-9)
 
 
+def within(table: pd.DataFrame, start: Any, end: Any) -> pd.DataFrame:
+    """The rows of a window: each group from its first to its last active bucket that overlaps it."""
+    inside = table[(table["bucket_end"] > start) & (table["bucket_start"] < end)].reset_index(drop=True)
+    is_active = (inside["n_batches"] > 0) | (inside["coverage"] > 0)
+    group = [inside["policy_id"], inside["policy_version"]]
+    begun = is_active.groupby(group).cummax()
+    goes_on = is_active[::-1].groupby([names[::-1] for names in group]).cummax()[::-1]
+    return inside[begun & goes_on].reset_index(drop=True)
+
+
 @FEW
-@given(rows=histories(), window=st.tuples(st.integers(-30, 60), st.integers(1, 40)))
-def test_start_and_end_select_buckets_and_change_no_value(rows: Any, window: tuple[int, int]) -> None:
+@given(rows=histories(), window=st.tuples(st.integers(-30, 60), st.integers(1, 40)), cut=CUTS)
+def test_start_and_end_select_buckets_and_change_no_value(
+    rows: Any, window: tuple[int, int], cut: Any
+) -> None:
     start = pd.Timestamp(MONDAY + window[0] * HOUR + 7 * MINUTE, unit="us", tz="UTC")
     end = start + pd.Timedelta(hours=window[1])
-    whole = ska.rates(frame_of(rows))
-    inside = whole[(whole["bucket_end"] > start) & (whole["bucket_start"] < end)]
-    selected = ska.rates(frame_of(rows), start=start, end=end)
-    pd.testing.assert_frame_equal(selected, inside.reset_index(drop=True), atol=1e-12)
+    frame = frame_of(rows)
+    expected = within(ska.rates(frame), start, end)
+    for observations in (frame, cohorts_of(frame, cut)):
+        selected = ska.rates(observations, start=start, end=end)
+        pd.testing.assert_frame_equal(selected, expected, rtol=1e-9, atol=1e-12)
 
 
 @FEW
-@given(rows=histories(), window=st.tuples(st.integers(-30, 60), st.integers(1, 40)))
-def test_start_and_end_select_buckets_of_the_backlog_too(rows: Any, window: tuple[int, int]) -> None:
+@given(rows=histories(), window=st.tuples(st.integers(-30, 60), st.integers(1, 40)), cut=CUTS)
+def test_start_and_end_select_buckets_of_the_backlog_too(
+    rows: Any, window: tuple[int, int], cut: Any
+) -> None:
     rows = [seen | {"pending_count": 7 * number % 31} for number, seen in enumerate(rows)]
     start = pd.Timestamp(MONDAY + window[0] * HOUR + 7 * MINUTE, unit="us", tz="UTC")
     end = start + pd.Timedelta(hours=window[1])
     whole = ska.backlog(frame_of(rows), freq="6h")
     inside = whole[(whole["bucket_end"] > start) & (whole["bucket_start"] < end)]
-    columns = ["bucket_start", "policy_version", "pending", "n_open", "partial"]
-    selected = ska.backlog(frame_of(rows), freq="6h", start=start, end=end)
-    pd.testing.assert_frame_equal(selected[columns], inside[columns].reset_index(drop=True), atol=1e-9)
+    columns = ["pending", "n_open", "throughput_per_hour", "eta_low", "eta_high", "partial"]
+    keys = ["policy_id", "policy_version", "bucket_start"]
+    inside = inside.set_index(keys)[columns]
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows), cut)):
+        selected = ska.backlog(observations, freq="6h", start=start, end=end).set_index(keys)[columns]
+        pd.testing.assert_frame_equal(selected, inside.loc[selected.index], atol=1e-9)
+        missing = inside.drop(selected.index)
+        assert not missing[["pending", "n_open"]].any(axis=None)
 
 
 @FEW
@@ -246,12 +266,9 @@ def increase(case: Any, window: tuple[int, int], as_of: int | None = None) -> di
         for time, value in zip(times, values, strict=True)
     ]
 
-    def at(seconds: int) -> pd.Timestamp:
-        return pd.Timestamp(zero + seconds * second, unit="us", tz="UTC")
-
-    until = None if as_of is None else at(as_of)
-    work = batch_work(frame_of(rows), edges=[at(edge) for edge in window], as_of=until)
-    table = ska.rates(frame_of(rows), freq="D", by=(), as_of=until)
+    until = None if as_of is None else zero + as_of * second
+    work = batch_work(frame_of(rows), edges=[zero + edge * second for edge in window], as_of=until)
+    table = ska.rates(frame_of(rows), freq="D", by=(), as_of=None if until is None else at(until))
     return {
         "net": float(work["success"].sum()),
         "reprocessed": float(table["reprocessed"].sum()),

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
+from safetykit_analytics.wording import NONE
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MONDAY, days_of, frame_of, histories, row
+from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 
 BY = [
     (),
@@ -38,7 +39,7 @@ def us(times: Any) -> list[int]:
 def keyed(table: pd.DataFrame, by: tuple[str, ...]) -> dict[Any, Any]:
     """Rows by (group, bucket start)."""
     return {
-        (tuple(None if line[name] is pd.NA else line[name] for name in by), start): line
+        (tuple(None if line[name] == NONE else line[name] for name in by), start): line
         for line, start in zip(table.to_dict("records"), us(table["bucket_start"]), strict=True)
     }
 
@@ -85,30 +86,35 @@ def assert_agrees(table: pd.DataFrame, rows: Any, *, freq: str, tz: str, by: Any
     tz=st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
     by=st.sampled_from(BY),
     as_of=st.none() | st.integers(0, 80 * HOUR),
+    cut=st.none() | CUTS,
 )
-def test_every_column_equals_the_exact_oracle(rows: Any, freq: str, tz: str, by: Any, as_of: Any) -> None:
+def test_every_column_equals_the_exact_oracle(  # noqa: PLR0917 -- hypothesis draws them
+    rows: Any, freq: str, tz: str, by: Any, as_of: Any, cut: Any
+) -> None:
     as_of = None if as_of is None else MONDAY + as_of
-    when = None if as_of is None else pd.Timestamp(as_of, unit="us", tz="UTC")
-    table = ska.rates(frame_of(rows), freq=freq, tz=tz, by=by, as_of=when)
+    frame = frame_of(rows)
+    observations = frame if cut is None else cohorts_of(frame, cut)
+    table = ska.rates(observations, freq=freq, tz=tz, by=by, as_of=None if as_of is None else at(as_of))
     assert_agrees(table, rows, freq=freq, tz=tz, by=by, as_of=as_of)
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows=histories(), freq=st.sampled_from(["15min", "6h", "D"]), by=st.sampled_from(BY))
-def test_days_of_a_store_give_what_one_frame_gives(rows: Any, freq: str, by: Any) -> None:
+@given(
+    rows=histories(),
+    freq=st.sampled_from(["15min", "6h", "D", "auto"]),
+    by=st.sampled_from(BY),
+    cut=CUTS,
+    together=st.booleans(),
+)
+def test_cohorts_give_what_one_frame_gives_however_batches_are_dealt_out(
+    rows: Any, freq: str, by: Any, cut: Any, *, together: bool
+) -> None:
     frame = frame_of(rows)
     whole = ska.rates(frame, freq=freq, by=by, tz="Asia/Kolkata")
-    cut = ska.rates(days_of(frame), freq=freq, by=by, tz="Asia/Kolkata")
-    pd.testing.assert_frame_equal(whole, cut, rtol=1e-9, atol=1e-12)
-
-
-@settings(max_examples=40, deadline=None)
-@given(rows=histories(), by=st.sampled_from(BY))
-@example(rows=[row("a", MONDAY + hours * HOUR, 2 * hours) for hours in (0, 23, 25)], by=())
-def test_days_of_a_store_give_what_one_frame_gives_at_the_freq_that_is_chosen(rows: Any, by: Any) -> None:
-    frame = frame_of(rows)
-    whole, cut = ska.rates(frame, freq="auto", by=by), ska.rates(days_of(frame), freq="auto", by=by)
-    pd.testing.assert_frame_equal(whole, cut, rtol=1e-9, atol=1e-12)
+    dealt = cohorts_of(frame, cut, together=together)
+    pd.testing.assert_frame_equal(
+        ska.rates(dealt, freq=freq, by=by, tz="Asia/Kolkata"), whole, rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("hours", [(1, 2, 3), (1, 2, 25), (1, 25, 49)])
@@ -118,7 +124,7 @@ def test_counts_that_take_more_than_32_bits_are_counted(counts: Any, hours: Any)
         row("a", MONDAY + hour * HOUR, count, count // 2, created_at=MONDAY - HOUR)
         for hour, count in zip(hours, counts, strict=True)
     ]
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows))):
         assert_agrees(ska.rates(observations), rows, freq="1h", tz="UTC", by=BY[3], as_of=None)
 
 
@@ -150,7 +156,7 @@ def test_labels_come_in_natural_order_with_none_last() -> None:
         for version in ("v10", None, "v9", "v1")
     ]
     table = ska.rates(frame_of(rows), by="policy_version")
-    assert table["policy_version"].fillna("(none)").tolist() == ["v1", "v9", "v10", "(none)"]
+    assert table["policy_version"].tolist() == ["v1", "v9", "v10", "(none)"]
 
 
 def test_a_version_of_five_thousand_digits_has_its_place_among_numbers() -> None:
@@ -192,10 +198,10 @@ def test_an_empty_label_is_no_label() -> None:
         row("batch_1", MONDAY + HOUR, 5, created_at=MONDAY, policy_id="", policy_version=""),
         row("batch_2", MONDAY + HOUR, 5, created_at=MONDAY, policy_id="", policy_version="v1"),
     ]
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows))):
         table = ska.rates(observations)
-        assert table["policy_id"].isna().all()
-        assert table["policy_version"].fillna("(none)").tolist() == ["v1", "(none)"]
+        assert table["policy_id"].tolist() == ["(none)", "(none)"]
+        assert table["policy_version"].tolist() == ["v1", "(none)"]
 
 
 def test_a_date_is_its_midnight_in_the_zone_of_the_calendar() -> None:

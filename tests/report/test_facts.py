@@ -254,3 +254,9 @@ def test_a_week_in_the_future_has_begun_for_nobody(fleet):
     assert found.elapsed_hours == 0
     assert of(found.totals)["processed"] == 0
     assert found.as_of < found.start == dt.datetime(2026, 12, 7, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("bad", [pd.DataFrame({"a": [1]}), 3, None])
+def test_what_is_no_observations_is_refused(bad):
+    with pytest.raises((ska.SafetyKitAnalyticsError, TypeError, ValueError)):
+        ska.weekly_report(bad)

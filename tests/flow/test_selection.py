@@ -2,26 +2,31 @@
 
 import datetime as dt
 
-import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow import batch_work
-from safetykit_analytics.frame import frame_from_table, table_from_frame
-from safetykit_analytics.report.window import window_observations
-from tests.report.helpers import MONDAY, NEXT_MONDAY, batch, together
+from safetykit_analytics.calendar import to_us
+from safetykit_analytics.flow import batch_work, select
+from safetykit_analytics.frame import frame_from_table
+from tests.rates.helpers import CUTS, cohorts_of
+from tests.report.helpers import MONDAY, NEXT_MONDAY, batch, fleet_frame, nothing, together
 
 PREVIOUS = MONDAY - dt.timedelta(days=7)
 LATER = NEXT_MONDAY + dt.timedelta(days=10)
 
 
 def window(observations, as_of=LATER):
-    chosen = window_observations(observations, start=PREVIOUS, end=NEXT_MONDAY, as_of=as_of)
-    return frame_from_table(chosen.table.cast(ska.OBSERVATION_SCHEMA))
+    chosen = select(observations, start=to_us(PREVIOUS), end=to_us(NEXT_MONDAY), as_of=to_us(as_of))
+    assert chosen.as_of == to_us(as_of)
+    return frame_from_table(chosen.table.sort_by([("batch_id", "ascending"), ("observed_at", "ascending")]))
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    return fleet_frame(batches=300)
 
 
 @st.composite
@@ -46,17 +51,22 @@ def fleets(draw):
 
 
 @settings(max_examples=25, deadline=None)
-@given(fleets(), st.integers(0, 17 * 24))
-def test_every_table_of_the_two_weeks_is_the_same_from_the_selection(observations, hours):
+@given(fleets(), st.integers(0, 17 * 24), CUTS)
+def test_every_table_of_the_two_weeks_is_the_same_from_the_selection(observations, hours, cut):
     as_of = PREVIOUS + dt.timedelta(hours=hours, minutes=30)
-    chosen = window(observations, as_of)
+    chosen = select(
+        cohorts_of(observations, cut), start=to_us(PREVIOUS), end=to_us(NEXT_MONDAY), as_of=to_us(as_of)
+    )
     span = {"start": PREVIOUS, "end": NEXT_MONDAY, "as_of": as_of}
     for table in (
         lambda seen: _within(ska.rates(seen, freq="D", **span)),
         lambda seen: _within(ska.rates(seen, freq="W", by=(), **span)),
         lambda seen: _within(ska.backlog(seen, freq="6h", by=("policy_id",), **span)),
-        lambda seen: batch_work(seen, edges=[PREVIOUS, MONDAY, NEXT_MONDAY], as_of=as_of),
+        lambda seen: batch_work(
+            seen, edges=[to_us(edge) for edge in (PREVIOUS, MONDAY, NEXT_MONDAY)], as_of=to_us(as_of)
+        ),
         lambda seen: ska.stalled_batches(seen, idle="6h", as_of=min(as_of, NEXT_MONDAY)),
+        lambda seen: ska.rates(seen, freq="D", by="policy_id", policy_id=["spam", "(none)", "adult"], **span),
     ):
         pd.testing.assert_frame_equal(table(chosen), table(observations), rtol=1e-9)
 
@@ -104,7 +114,7 @@ def test_a_batch_whose_id_tells_no_time_is_found_by_what_was_seen_before_the_wee
     first_seen_later = batch(NEXT_MONDAY, (24, 12, 0), size=12, number=2)
     observations = together(ended, again, first_seen_later)
     observations["created_at"] = observations["created_at"].mask(observations["success_count"] >= 0)
-    for source in (observations, Days(observations)):
+    for source in (observations, cohorts_of(observations)):
         # What grew between the two weeks may have been done in either; what was first seen later, in none.
         assert window(source)["batch_id"].unique().tolist() == [ended["batch_id"].iloc[0]]
         span = {"start": PREVIOUS, "end": NEXT_MONDAY, "as_of": LATER}
@@ -128,62 +138,33 @@ def test_the_order_of_rows_and_repeated_rows_change_nothing(fleet):
     pd.testing.assert_frame_equal(once, again)
 
 
-class Days:
-    """A store in memory: a partition per UTC day, strings as dictionaries, as a store gives them."""
-
-    def __init__(self, frame):
-        self.frame = frame
-        self.read_whole = []
-
-    def partitions(self, start=None, end=None):
-        table = table_from_frame(self.frame).sort_by(
-            [("batch_id", "ascending"), ("observed_at", "ascending")]
-        )
-        days = self.frame["observed_at"].dt.date
-        dates = sorted(set(days))
-        order = np.array(table.column("observed_at").to_pandas().dt.date)
-        return [
-            Day(date, table.filter(pa.array(order == date)), self.read_whole)
-            for date in dates
-            if (start is None or date >= start) and (end is None or date < end)
-        ]
-
-
-class Day:
-    def __init__(self, date, table, log):
-        self.date, self.table, self.log = date, table, log
-
-    def read(self, columns=None):
-        columns = list(columns or self.table.column_names)
-        if len(columns) > 6:
-            self.log.append(self.date)
-        chosen = self.table.select(columns)
-        for index, field in enumerate(chosen.schema):
-            if pa.types.is_string(field.type):
-                chosen = chosen.set_column(index, field.name, chosen.column(index).dictionary_encode())
-        return chosen
-
-
 @settings(max_examples=15, deadline=None)
-@given(fleets())
-def test_a_store_and_a_frame_of_the_same_observations_give_the_same_selection(observations):
-    pd.testing.assert_frame_equal(window(Days(observations)), window(observations))
+@given(fleets(), CUTS)
+def test_cohorts_and_a_frame_of_the_same_observations_give_the_same_selection(observations, cut):
+    pd.testing.assert_frame_equal(window(cohorts_of(observations, cut)), window(observations))
 
 
-def test_only_days_with_batches_that_matter_are_read_whole():
-    over = [batch(PREVIOUS - dt.timedelta(days=n), (1, 9, 1), size=10, number=n) for n in range(10, 30)]
-    lost = batch(PREVIOUS - dt.timedelta(days=20, hours=1), (1, 9, 1), size=99)
-    days = Days(together(*over, lost, batch(MONDAY, (1, 9, 1), size=10, number=99)))
-    assert len(window(days)) == 2
-    assert days.read_whole == [(PREVIOUS - dt.timedelta(days=20)).date(), MONDAY.date()]
+def test_a_selection_of_some_batches_holds_their_rows_alone():
+    chosen = select(
+        together(batch(MONDAY, (1, 5, 0), (2, 9, 0), number=1), batch(MONDAY, (1, 5, 0), number=2)),
+        start=to_us(PREVIOUS),
+        end=to_us(NEXT_MONDAY),
+    )
+    ids = chosen.table["batch_id"].to_pylist()
+    some = chosen.of_batches([ids[0], "nobody"])
+    assert some.table["batch_id"].to_pylist() == ids[:2]
+    assert some.as_of == chosen.as_of == to_us(MONDAY + dt.timedelta(hours=2))
+    within = chosen.seen_within(to_us(MONDAY + dt.timedelta(hours=1)), to_us(MONDAY + dt.timedelta(hours=2)))
+    assert within.to_pylist() == [ids[0], ids[2]]
+
+
+def test_no_bound_is_too_far_away(fleet):
+    for start, end in (("0001-01-01", "9999-12-31"),):
+        bounds = [to_us(dt.datetime.fromisoformat(day).replace(tzinfo=dt.UTC)) for day in (start, end)]
+        chosen = select(fleet, start=bounds[0], end=bounds[1])
+        assert chosen.table.num_rows == len(fleet)
 
 
 def test_dtypes_do_not_depend_on_the_rows():
-    empty = window(frame_from_table(ska.OBSERVATION_SCHEMA.empty_table()))
+    empty = window(nothing())
     assert empty.dtypes.equals(window(batch(MONDAY, (1, 5, 0))).dtypes)
-
-
-@pytest.mark.parametrize("bad", [pd.DataFrame({"a": [1]}), 3, None])
-def test_what_is_no_observations_is_refused(bad):
-    with pytest.raises((ska.SafetyKitAnalyticsError, TypeError, ValueError)):
-        ska.weekly_report(bad)

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetykit_analytics.flow.ranges import add_ranges
+from safetykit_analytics.flow.spread import add_ranges
 
 BOUNDS = st.tuples(st.integers(0, 40), st.integers(0, 40)).map(sorted)
 

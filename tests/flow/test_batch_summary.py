@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import itertools
-import time
 from collections import defaultdict
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,20 +13,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import safetykit_analytics as ska
-from safetykit_analytics.flow import batch_ends, batch_work, natural_key, resolve_as_of
+from safetykit_analytics.flow import batch_summary, batch_work, last_observed
+from safetykit_analytics.labels import natural_key
+from safetykit_analytics.wording import NONE
 from tests.rates import oracle
-from tests.rates.helpers import HOUR, MINUTE, MONDAY, Counting, days_of, frame_of, histories, row
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from tests.rates.helpers import CUTS, HOUR, MINUTE, MONDAY, cohorts_of, frame_of, histories, row
 
 COUNTS = ["batch_count", *oracle.COUNTERS, "pending_count"]
 LABELS = ["policy_id", "policy_version"]
-
-
-def at(instant: int) -> dt.datetime:
-    return oracle.EPOCH + dt.timedelta(microseconds=instant)
 
 
 def distinct(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,7 +51,8 @@ def end_of(history: list[dict[str, Any]]) -> dict[str, Any]:
     unknown = oracle.created_at(history) is None
     return {
         "batch_id": first["batch_id"],
-        **{name: last[name] for name in [*LABELS, *COUNTS, "batch_status", "is_terminal"]},
+        **{name: last[name] or NONE for name in LABELS},
+        **{name: last[name] for name in [*COUNTS, "batch_status", "is_terminal"]},
         "label_changed": any(seen[name] != first[name] for seen in history for name in LABELS),
         "created_at": None if unknown else first["created_at"],
         "first_observed_at": first["observed_at"],
@@ -84,13 +77,14 @@ def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 @settings(max_examples=100, deadline=None)
-@given(rows=histories(), as_of=st.none() | st.integers(0, 80 * HOUR))
-def test_every_batch_has_one_row_that_says_where_it_stands(rows: Any, as_of: int | None) -> None:
+@given(rows=histories(), as_of=st.none() | st.integers(0, 80 * HOUR), cut=CUTS, together=st.booleans())
+def test_every_batch_has_one_row_that_says_where_it_stands(
+    rows: Any, as_of: int | None, cut: Any, *, together: bool
+) -> None:
     rows, until = distinct(rows), None if as_of is None else MONDAY + as_of
     expected = [end_of(history) for history in oracle.batches(rows, until).values()]
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
-        found = batch_ends(observations, as_of=None if until is None else at(until))
-        assert plain(found) == expected
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows), cut, together=together)):
+        assert plain(batch_summary(observations, as_of=until)) == expected
 
 
 def fleet() -> list[dict[str, Any]]:
@@ -114,12 +108,12 @@ def fleet() -> list[dict[str, Any]]:
 def test_of_many_batches_over_many_days_each_has_its_own_row() -> None:
     rows = fleet()
     expected = [end_of(history) for history in oracle.batches(rows, None).values()]
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
-        assert plain(batch_ends(observations)) == expected
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows))):
+        assert plain(batch_summary(observations)) == expected
 
 
 def test_ends_have_fixed_columns_and_types_also_of_nothing() -> None:
-    full, empty = batch_ends(frame_of([row("a", MONDAY, 1)])), batch_ends(frame_of([]))
+    full, empty = batch_summary(frame_of([row("a", MONDAY, 1)])), batch_summary(frame_of([]))
     assert empty.empty
     assert list(full.columns) == list(empty.columns)
     assert full.dtypes.to_dict() == empty.dtypes.to_dict()
@@ -138,13 +132,14 @@ def test_ends_have_fixed_columns_and_types_also_of_nothing() -> None:
 
 
 @settings(max_examples=40, deadline=None)
-@given(rows=histories())
-def test_as_of_is_the_last_observation_unless_it_is_given(rows: Any) -> None:
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
-        assert resolve_as_of(observations) == at(max(seen["observed_at"] for seen in rows))
-        assert resolve_as_of(observations, at(MONDAY)) == at(MONDAY)
-        assert resolve_as_of(observations, dt.date(2026, 3, 3)) == at(MONDAY + 24 * HOUR)
-    assert resolve_as_of(frame_of([])) is None
+@given(rows=histories(), cut=CUTS)
+def test_as_of_is_the_last_observation_unless_it_is_given(rows: Any, cut: Any) -> None:
+    newest = max(seen["observed_at"] for seen in rows)
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows), cut)):
+        assert last_observed(observations) == newest
+        assert batch_summary(observations).attrs["as_of"] == newest
+        assert batch_summary(observations, as_of=MONDAY).attrs["as_of"] == MONDAY
+    assert last_observed(frame_of([])) is None
 
 
 def work_of(rows: list[dict[str, Any]], edges: list[int], as_of: int | None) -> dict[Any, list[Fraction]]:
@@ -155,7 +150,7 @@ def work_of(rows: list[dict[str, Any]], edges: list[int], as_of: int | None) -> 
             oracle.pieces(history), enumerate(itertools.pairwise(edges))
         ):
             part = oracle.share(piece, *span)
-            key = (piece.batch, bucket, *(piece.labels[name] for name in LABELS))
+            key = (piece.batch, bucket, *(piece.labels[name] or NONE for name in LABELS))
             if part and any(piece.delta):
                 work[key] = [
                     before + part * grown for before, grown in zip(work[key], piece.delta, strict=True)
@@ -168,23 +163,20 @@ def work_of(rows: list[dict[str, Any]], edges: list[int], as_of: int | None) -> 
     rows=histories(),
     cuts=st.sets(st.integers(-30 * 4, 60 * 4), min_size=2, max_size=6),
     as_of=st.none() | st.integers(0, 80 * HOUR),
+    dealt=CUTS,
 )
 def test_the_work_of_each_batch_between_instants_equals_the_exact_oracle(
-    rows: Any, cuts: set[int], as_of: int | None
+    rows: Any, cuts: set[int], as_of: int | None, dealt: Any
 ) -> None:
     edges = [MONDAY + cut * 15 * MINUTE for cut in sorted(cuts)]
     until = None if as_of is None else MONDAY + as_of
     expected = {key: work for key, work in work_of(rows, edges, until).items() if any(work)}
-    for observations in (frame_of(rows), days_of(frame_of(rows))):
-        table = batch_work(
-            observations,
-            edges=[at(edge) for edge in edges],
-            as_of=None if until is None else at(until),
-        )
+    for observations in (frame_of(rows), cohorts_of(frame_of(rows), dealt)):
+        table = batch_work(observations, edges=edges, as_of=until)
         assert table["bucket"].dtype == np.int64
         lines = plain(table)
         keys = [tuple(line[name] for name in ("batch_id", "bucket", *LABELS)) for line in lines]
-        assert keys == sorted(keys, key=lambda key: (*key[:2], *map(natural_key, key[2:])))
+        assert keys == sorted(keys, key=lambda key: (key[0], *map(natural_key, key[2:]), key[1]))
         found = {
             key: [line[name] for name in ("success", "error", "cancelled")]
             for key, line in zip(keys, lines, strict=True)
@@ -199,68 +191,5 @@ def test_the_work_of_each_batch_between_instants_equals_the_exact_oracle(
 
 def test_what_is_done_and_taken_back_within_a_bucket_is_no_work() -> None:
     rows = [row("a", MONDAY + minute * MINUTE, minute % 20, created_at=MONDAY) for minute in (10, 20)]
-    assert batch_work(frame_of(rows), edges=[at(MONDAY), at(MONDAY + HOUR)]).empty
-    assert len(batch_work(frame_of(rows), edges=[at(MONDAY), at(MONDAY + 15 * MINUTE)])) == 1
-
-
-@pytest.fixture
-def in_tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Let the clock of the machine be that of Tokyo."""
-    with monkeypatch.context() as patched:
-        patched.setenv("TZ", "Asia/Tokyo")
-        time.tzset()
-        yield
-    time.tzset()
-
-
-@pytest.mark.usefixtures("in_tokyo")
-@pytest.mark.parametrize("day", [dt.date(2026, 3, 3), "2026-03-03"])
-def test_a_date_is_its_midnight_in_utc_where_no_zone_is_named(day: Any) -> None:
-    rows = [row("a", MONDAY + hour * HOUR, hour, 1 - hour % 2, created_at=MONDAY) for hour in range(48)]
-    frame, midnight = frame_of(rows), at(MONDAY + 24 * HOUR)
-    assert resolve_as_of(frame, day) == midnight
-    for function in (batch_ends, ska.data_quality, ska.stalled_batches):
-        pd.testing.assert_frame_equal(function(frame, as_of=day), function(frame, as_of=midnight))
-    for edges, as_of in (([at(MONDAY), day], None), ([at(MONDAY), at(MONDAY + 48 * HOUR)], day)):
-        assert batch_work(frame, edges=edges, as_of=as_of)["success"].sum() == 24
-
-
-@pytest.mark.parametrize(
-    "edges",
-    [
-        [],
-        [at(MONDAY)],
-        [at(MONDAY), at(MONDAY)],
-        [at(MONDAY + HOUR), at(MONDAY)],
-        [at(MONDAY), at(MONDAY + HOUR), at(MONDAY + HOUR)],
-    ],
-)
-def test_edges_that_bound_no_bucket_are_a_value_error_that_shows_them(edges: Any) -> None:
-    with pytest.raises(ValueError, match="edges: expected two or more ascending times, found \\["):
-        batch_work(frame_of([]), edges=edges)
-
-
-@pytest.mark.parametrize("function", [batch_ends, resolve_as_of, ska.data_quality, ska.stalled_batches])
-def test_a_time_without_a_zone_is_refused_by_the_name_of_its_argument(function: Any) -> None:
-    with pytest.raises(ValueError, match="as_of='2026-03-02 00:00:00' has no time zone"):
-        function(frame_of([]), as_of=dt.datetime(2026, 3, 2))
-
-
-def test_an_edge_without_a_zone_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match="edges='2026-03-02 00:00:00' has no time zone"):
-        batch_work(frame_of([]), edges=[dt.datetime(2026, 3, 2), at(MONDAY)])
-    with pytest.raises(ValueError, match="as_of='2026-03-02 00:00:00' has no time zone"):
-        batch_work(frame_of([]), edges=[at(0), at(1)], as_of=dt.datetime(2026, 3, 2))
-
-
-def test_every_day_of_a_store_is_read_by_the_executor() -> None:
-    observations = days_of(frame_of([row("a", MONDAY + day * 24 * HOUR, day) for day in range(3)]))
-    edges = [at(MONDAY), at(MONDAY + HOUR)]
-    for function, visits in (
-        (batch_ends, 1),
-        (lambda days, executor: batch_work(days, edges=edges, executor=executor), 2),
-        (ska.backlog, 3),
-    ):
-        with Counting(1) as executor:
-            function(observations, executor=executor)
-            assert executor.n_tasks == 3 * visits
+    assert batch_work(frame_of(rows), edges=[MONDAY, MONDAY + HOUR]).empty
+    assert len(batch_work(frame_of(rows), edges=[MONDAY, MONDAY + 15 * MINUTE])) == 1

@@ -1,0 +1,155 @@
+"""Observations cut and run in any way give one result."""
+
+from __future__ import annotations
+
+import multiprocessing
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import safetykit_analytics as ska
+from safetykit_analytics.flow import batch_summary, batch_work, select
+from safetykit_analytics.frame import frame_from_table
+from tests.rates.helpers import DAY, HOUR, MINUTE, MONDAY, Cohorts, cohorts_of, frame_of, row
+
+
+@pytest.fixture(scope="module")
+def fleet() -> pd.DataFrame:
+    """Batches over ten days, polled at odd times, some re-processed, relabelled or without end."""
+    random = np.random.default_rng(7)
+    rows = []
+    for number in range(200):
+        created = MONDAY + int(random.integers(0, 9 * 24 * 60)) * MINUTE
+        time, counts, version = created, np.zeros(3, dtype=int), f"v{random.integers(8, 12)}"
+        for step in range(int(random.integers(1, 12))):
+            time += int(random.choice([7 * MINUTE, 55 * MINUTE, 5 * HOUR, 40 * HOUR])) + step
+            counts = np.maximum(counts + random.integers(-2, 60, 3), 0)
+            if random.random() < 0.05:
+                version = f"v{random.integers(8, 12)}"
+            rows.append(
+                row(
+                    f"batch_{number}",
+                    time,
+                    int(counts[0]),
+                    int(counts[1]),
+                    cancelled_count=int(counts[2]),
+                    pending_count=int(random.integers(0, 50)),
+                    created_at=None if number % 10 == 0 else created,
+                    policy_version=None if random.random() < 0.2 else version,
+                    policy_id=f"policy {number % 3}" if number % 7 else None,
+                    batch_status="SUCCESS" if random.random() < 0.05 else "PENDING",
+                )
+            )
+    return frame_of(rows)
+
+
+@pytest.fixture(scope="module")
+def dealt(fleet: pd.DataFrame) -> Cohorts:
+    """The fleet in seven cohorts, each a task of its own."""
+    return cohorts_of(fleet, (0, 1, 2, 3, 1, 4, 5, 0, 6), per_piece=9)
+
+
+MARKETS = pd.DataFrame({"batch_id": [f"batch_{n}" for n in range(150)], "market": ["DE", "FR", None] * 50})
+
+
+def results(observations: Any, executor: Any) -> list[pd.DataFrame]:
+    """Every table, in several forms."""
+    run = {"executor": executor}
+    return [
+        ska.rates(observations, **run),
+        ska.rates(observations, freq="15min", by=(), tz="Asia/Kolkata", **run),
+        ska.rates(observations, freq="W", by="policy_version", tz="America/New_York", **run),
+        ska.rates(observations, freq="auto", policy_id=["policy 1", "(none)"], **run),
+        ska.rates(observations, freq="D", by=("market", "policy_id"), batches=MARKETS, **run),
+        ska.backlog(observations, freq="6h", **run),
+        ska.backlog(observations, freq="D", by="market", batches=MARKETS, policy_id="policy 2", **run),
+        ska.data_quality(observations, **run),
+        ska.stalled_batches(observations, idle="6h", batches=MARKETS, **run),
+        ska.completion_time(observations, confidence=0.95, **run),
+        batch_summary(observations, **run),
+        batch_work(observations, edges=[MONDAY + day * DAY for day in (1, 4, 8)], **run),
+        frame_from_table(
+            select(observations, start=MONDAY + DAY, end=MONDAY + 8 * DAY, **run).table.sort_by(
+                [("batch_id", "ascending"), ("observed_at", "ascending")]
+            )
+        ),
+    ]
+
+
+def assert_same(left: list[pd.DataFrame], right: list[pd.DataFrame]) -> None:
+    for one, other in zip(left, right, strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_threads_and_processes_change_no_bit(dealt: Cohorts) -> None:
+    alone = results(dealt, None)
+    with ThreadPoolExecutor(3) as threads:
+        assert_same(alone, results(dealt, threads))
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as processes:
+        assert_same(alone, results(dealt, processes))
+
+
+class LastFirst(ThreadPoolExecutor):
+    """An executor of one thread that runs what it is given in the opposite order, as far as nobody waits."""
+
+    def submit(self, function: Any, *args: Any, **options: Any) -> Any:
+        future: Future[Any] = Future()
+        self.waiting = [*getattr(self, "waiting", []), (future, function, args, options)]
+        future.result = self._result_of(future)  # type: ignore[method-assign]
+        return future
+
+    def _result_of(self, future: Future[Any]) -> Any:
+        def result(timeout: float | None = None) -> Any:
+            del timeout
+            while self.waiting:
+                other, function, args, options = self.waiting.pop()
+                other.set_result(function(*args, **options))
+            return Future.result(future)
+
+        return result
+
+
+def test_the_order_in_which_tasks_end_changes_no_bit(dealt: Cohorts) -> None:
+    with LastFirst(1) as executor:
+        assert_same(results(dealt, None), results(dealt, executor))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_dask_cluster_of_two_processes_changes_no_bit(dealt: Cohorts) -> None:
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
+    )
+    with cluster, distributed.Client(cluster) as client, client.get_executor() as executor:
+        assert_same(results(dealt, None), results(dealt, executor))
+
+
+@pytest.mark.parametrize("cut", [(0,), (0, 1), tuple(range(40)), (3, 1, 2, 1, 0)])
+@pytest.mark.parametrize("together", [True, False])
+def test_every_cut_gives_what_the_observations_give_as_one_frame(
+    fleet: pd.DataFrame, whole: list[pd.DataFrame], cut: Any, *, together: bool
+) -> None:
+    found = results(cohorts_of(fleet, cut, together=together), None)
+    for one, other in zip(found, whole, strict=True):
+        pd.testing.assert_frame_equal(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def whole(fleet: pd.DataFrame) -> list[pd.DataFrame]:
+    return results(fleet, None)
+
+
+def test_an_error_in_a_worker_is_raised_here(dealt: Cohorts) -> None:
+    *good, last = dealt.parts
+    damaged = Cohorts(
+        (*good, replace(last, pieces=(*last.pieces, last.pieces[0].drop_columns("created_at"))))
+    )
+    with ThreadPoolExecutor(2) as threads:
+        for executor in (None, threads):
+            with pytest.raises(KeyError, match="created_at"):
+                ska.rates(damaged, executor=executor)
