@@ -25,7 +25,7 @@ CELLS = "safetykit_analytics.flow.accumulate._CELLS"
 OF_BATCHES = ["error_rate_low", "error_rate_high"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     rows=histories(),
     cut=CUTS,

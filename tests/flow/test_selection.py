@@ -66,7 +66,6 @@ def test_every_table_of_the_two_weeks_is_the_same_from_the_selection(observation
             seen, edges=[to_us(edge) for edge in (PREVIOUS, MONDAY, NEXT_MONDAY)], as_of=to_us(as_of)
         ),
         lambda seen: ska.stalled_batches(seen, idle="6h", as_of=min(as_of, NEXT_MONDAY)),
-        lambda seen: ska.rates(seen, freq="D", by="policy_id", policy_id=["spam", "(none)", "adult"], **span),
     ):
         pd.testing.assert_frame_equal(table(chosen), table(observations), rtol=1e-9)
 

@@ -64,38 +64,31 @@ class Cohort:
 
     pieces: tuple[Any, ...]
     n_rows: int
+    earliest: int
+    first_observed: int
+    last_observed: int
+    n_open: int
     name: str | None = None
-
-    @property
-    def earliest(self) -> int:
-        return min(self._instants("observed_at") + self._instants("created_at"))
-
-    @property
-    def first_observed(self) -> int:
-        return min(self._instants("observed_at"))
-
-    @property
-    def last_observed(self) -> int:
-        return max(self._instants("observed_at"))
-
-    @property
-    def n_open(self) -> int:
-        last: dict[str, bool] = {}
-        for piece in self.pieces:
-            last |= zip(piece["batch_id"].to_pylist(), piece["is_terminal"].to_pylist(), strict=True)
-        return sum(not ended for ended in last.values())
 
     def tables(self, columns: Any) -> Any:
         for piece in self.pieces:
             yield piece.select(list(columns))
 
-    def _instants(self, column: str) -> list[int]:
-        return [
-            value
-            for piece in self.pieces
-            for value in piece[column].cast(pa.int64()).to_pylist()
-            if value is not None
-        ]
+
+def cohort_of(pieces: Sequence[Any], n_rows: int) -> Cohort:
+    """A cohort with the facts that a listing tells of it."""
+    table = pa.concat_tables(pieces, promote_options="default")
+    observed = table["observed_at"].cast(pa.int64()).to_pylist()
+    created = table["created_at"].cast(pa.int64()).drop_null().to_pylist()
+    ended = dict(zip(table["batch_id"].to_pylist(), table["is_terminal"].to_pylist(), strict=True))
+    return Cohort(
+        pieces=tuple(pieces),
+        n_rows=n_rows,
+        earliest=min(observed + created),
+        first_observed=min(observed),
+        last_observed=max(observed),
+        n_open=sum(not is_end for is_end in ended.values()),
+    )
 
 
 @dataclass(frozen=True)
@@ -128,8 +121,8 @@ def cohorts_of(
     cohorts = []
     for some in dealt.values():
         parts = [some[start : start + per_piece] for start in range(0, len(some), per_piece)]
-        pieces = tuple(pa.concat_tables(part) for part in parts)
-        cohorts.append(Cohort(pieces, sum(map(len, pieces)) if together else LARGE))
+        pieces = [pa.concat_tables(part) for part in parts]
+        cohorts.append(cohort_of(pieces, sum(map(len, pieces)) if together else LARGE))
     return Cohorts(tuple(cohorts))
 
 
