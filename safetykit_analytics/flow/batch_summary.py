@@ -14,8 +14,8 @@ from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
 from safetykit_analytics.flow.increments import growth, increments_of, since
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
-from safetykit_analytics.flow.reduce import groups_by, spread_sums
-from safetykit_analytics.flow.spread import Cells, joined, merged, written_out
+from safetykit_analytics.flow.reduce import groups_by
+from safetykit_analytics.flow.spread import Cells, joined, merged, spread, written_out
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import LABELS, natural_key
 from safetykit_analytics.schema import INSTANT
@@ -215,7 +215,7 @@ def _times(values: Ints) -> Any:
 
 def _work(rows: Rows, *, edges: Ints) -> Any:
     group, groups = groups_by(rows, LABELS, None)
-    _, cells, spans, layout = spread_sums(increments_of(rows, group), edges, len(groups))
+    _, cells, spans, layout = spread(increments_of(rows, group), edges, len(groups))
     bucket, owner = layout.buckets(), layout.groups()
     inside = (bucket > 0) & (bucket < len(edges) - 2)
     cells = merged(joined([cells, written_out(spans, np.diff(edges)[bucket])]), layout.size)

@@ -16,7 +16,8 @@ from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
 from safetykit_analytics.flow.accumulate import merged_sums
 from safetykit_analytics.flow.grid import Layout
 from safetykit_analytics.flow.increments import Increments, growth, increments_of, since, terminal_before
-from safetykit_analytics.flow.reduce import Sparse, groups_by, spread_sums
+from safetykit_analytics.flow.reduce import Sparse, groups_by
+from safetykit_analytics.flow.spread import spread
 from safetykit_analytics.labels import natural_key
 
 if TYPE_CHECKING:
@@ -89,9 +90,9 @@ def reduce_pending(
     first = np.full(len(groups), np.iinfo(np.int64).max)
     kept = group >= 0
     np.minimum.at(first, group[kept], begun[kept])
-    levels, _, _, layout = spread_sums(_level_changes(rows, group, begun), edges, len(groups))
+    levels, _, _, layout = spread(_level_changes(rows, group, begun), edges, len(groups))
     came_or_moved = np.flatnonzero((levels[:3] != 0).any(axis=0))
-    work, _, _, places = spread_sums(increments_of(rows, group), paced, len(groups))
+    work, _, _, places = spread(increments_of(rows, group), paced, len(groups))
     moved = np.flatnonzero((work[:3] != 0).any(axis=0))
     done = work[:3].take(moved, axis=1)
     return Changes(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safetykit_analytics.arrays import Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
-from safetykit_analytics.flow.increments import Active, Increments, active_spans, increments_of
-from safetykit_analytics.flow.spread import N_SUMS, Cells, covering, merged, spread
+from safetykit_analytics.flow.increments import Active, active_spans, increments_of
+from safetykit_analytics.flow.spread import N_SUMS, covering, merged, spread
 from safetykit_analytics.labels import groups_of
 from safetykit_analytics.wording import NONE
 
@@ -107,12 +107,14 @@ def reduce_work(
     """
     group, groups = groups_by(rows, by, policies)
     increments = increments_of(rows, group)
-    sums, cells, spans, layout = spread_sums(increments, edges, len(groups))
+    sums, cells, spans, layout = spread(increments, edges, len(groups))
     if len(groups) > 1 and np.count_nonzero(run_starts(rows.batch, group)) > rows.n_batches:
         # A batch whose label changes may come back to a group.
         cells = merged(cells, layout.size)
     n_batches = np.bincount(cells.place, minlength=layout.size) + covering(spans, layout.size)
-    bucket, owner = layout.buckets().astype(np.int32), layout.groups().astype(np.int32)
+    # Narrow, because every cell carries both.
+    bucket: Any = layout.buckets().astype(np.int32)
+    owner: Any = layout.groups().astype(np.int32)
     there = np.flatnonzero(n_batches)
     values = np.concatenate([sums.take(there, axis=1), n_batches[None, there]])
     kept = covers = None
@@ -129,14 +131,6 @@ def reduce_work(
         covers=covers,
         n_covered=n_covered,
     )
-
-
-def spread_sums(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, Cells, Any, Any]:
-    """Spread increments over the buckets that they touch; see `spread`. The layout comes last."""
-    low = first_bucket(edges, increments.start)
-    high = np.maximum(last_bucket(edges, increments.end), low)
-    layout = layout_of(increments.group, low, high, n_groups)
-    return (*spread(increments, edges, layout), layout)
 
 
 def _processed(work: Floats) -> Floats:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_starts
-from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket
+from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.increments import Increments
@@ -66,8 +66,8 @@ class Spans:
         return Spans(self.batch[which], self.first[which], self.stop[which], columns_of(self.pace, which))
 
 
-def spread(increments: Increments, edges: Ints, layout: Layout) -> tuple[Floats, Cells, Spans]:
-    """Spread intervals over buckets.
+def spread(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, Cells, Spans, Layout]:
+    """Spread increments over the buckets that they touch.
 
     Parameters
     ----------
@@ -75,8 +75,7 @@ def spread(increments: Increments, edges: Ints, layout: Layout) -> tuple[Floats,
         Those of one batch together, in time.
     edges : int64 array
         With guards.
-    layout : Layout
-        Holds every bucket that an interval of its group touches.
+    n_groups : int
 
     Returns
     -------
@@ -87,9 +86,11 @@ def spread(increments: Increments, edges: Ints, layout: Layout) -> tuple[Floats,
         The first and last buckets, one for each run of equal batch, bucket and group.
     spans : Spans
         What lies in between.
+    layout : Layout
+        The places: of each group, from the first bucket that an increment touches to the last.
     """
     delta = increments.delta.astype(np.float64)
-    ends = _ends_of(increments, edges, layout)
+    ends, layout = _ends_of(increments, edges, n_groups)
     cells = _cells(increments.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
@@ -106,7 +107,7 @@ def spread(increments: Increments, edges: Ints, layout: Layout) -> tuple[Floats,
         _add_spans(sums, spans, processed / ends.length[long], processed, bucket_length)
     if not went_down:
         sums[ABSOLUTE] = sums[MOVED] = sums[SUCCESS] + sums[ERROR]
-    return sums, cells, spans
+    return sums, cells, spans, layout
 
 
 @dataclass(frozen=True)
@@ -141,19 +142,20 @@ class _Ends:
     right_is_short: Flags
 
 
-def _ends_of(increments: Increments, edges: Ints, layout: Layout) -> _Ends:
+def _ends_of(increments: Increments, edges: Ints, n_groups: int) -> tuple[_Ends, Layout]:
     start, end = increments.start, increments.end
     low = first_bucket(edges, start)
     # An instant at an edge ends before it and begins after it: it belongs after.
     high = np.maximum(last_bucket(edges, end), low)
     crosses = high > low
+    layout = layout_of(increments.group, low, high, n_groups)
     # An instant has all of its work in its bucket, like an interval of any other length.
     span = np.maximum(end - start, 1)
     length = span.astype(np.float64)
     width, base = np.diff(edges), layout.base(increments.group)
     left_share = np.minimum(edges[1:].take(low) - start, span) / length
     right_share = (end - edges.take(high)) * crosses / length
-    return _Ends(
+    ends = _Ends(
         low=low,
         high=high,
         left=base + low,
@@ -165,6 +167,7 @@ def _ends_of(increments: Increments, edges: Ints, layout: Layout) -> _Ends:
         left_is_short=crosses & (span > width.take(low)),
         right_is_short=crosses & (span > width.take(high)),
     )
+    return ends, layout
 
 
 def _cells(batch: Ints, delta: Floats, ends: _Ends) -> Cells:

@@ -25,13 +25,14 @@ if TYPE_CHECKING:
 
 # Columns that a table has already.
 _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
-    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour", "error_rate",
-    "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high", "coverage", "smeared_share",
-    "reprocessed", "partial", "note", "pending", "n_open", "eta_low", "eta_high", "idle_at_least", "idle_at_most",
-    "state", "n_running", "median_low", "median_high", "p90_low", "p90_high", "kind", "detail", "value",
-    "first_observed_at", "last_observed_at", "label_changed", "first_terminal_at", "first_terminal_status",
-    "before_terminal_at", "last_moved_after", "last_moved_before", "center", "lower_limit", "upper_limit",
-    "sigma_z", "out_of_control", "segment",
+    "bucket_start", "bucket_end", "success", "error", "cancelled", "processed", "throughput_per_hour",
+    "error_rate", "error_rate_low", "error_rate_high", "n_batches", "processed_low", "processed_high",
+    "coverage", "smeared_share", "reprocessed", "partial", "note", "pending", "n_open", "eta_low",
+    "eta_high", "idle_at_least", "idle_at_most", "state", "n_running", "median_low", "median_high",
+    "p90_low", "p90_high", "kind", "detail", "value", "first_observed_at", "last_observed_at",
+    "label_changed", "first_terminal_at", "first_terminal_status", "before_terminal_at",
+    "last_moved_after", "last_moved_before", "center", "lower_limit", "upper_limit", "sigma_z",
+    "out_of_control", "segment",
 }  # fmt: skip
 
 

@@ -133,7 +133,8 @@ def backlog(
         edges = window_edges(frequency, calendar, window, listing)
         paced = with_guards(_asked_for(edges[1:-1], listing.as_of))
         reducer = partial(reduce_pending, by=names, policies=policies, edges=edges, paced=paced)
-        changes = reduced(listing, reducer, columns=columns, labels=labels, own=own, executor=executor)
+        begun = listing.where(lambda cohort: cohort.earliest < edges[-2])
+        changes = reduced(begun, reducer, columns=columns, labels=labels, own=own, executor=executor)
         levels = levels_of(changes, n_buckets=len(edges) - 1, n_paced=len(paced) - 1)
         return _table(levels, edges, paced, by=names, now=listing.as_of, tz=str(tz))
 
