@@ -149,7 +149,8 @@ def set_limits(ax: Axes, panels: Sequence[Panel]) -> None:
         if 0 < low < high < np.inf:
             ax.set_ylim(low, high)
         return
-    ax.set_ylim(low * 1.06, high * 1.06 if high > low else 1.0)
+    # `auto=None`: a log axis that is set later finds limits of its own.
+    ax.set_ylim(low * 1.06, high * 1.06 if high > low else 1.0, auto=None)
 
 
 def mark_cuts(ax: Axes, panel: Panel) -> None:
