@@ -217,8 +217,7 @@ def calls(store):
     def some():
         ids = [
             *IDS,
-            *(f"batch_{token}" for token in range(400)),
-            *(f"batch_{token + 10**6}" for token in range(400)),
+            *(f"batch_{token + i * 10**6}" for token in range(400) for i in range(2)),
         ]
         rest = store.read(batch_ids=ids)["error_count"].tolist()
         return rest + [
@@ -229,7 +228,7 @@ def calls(store):
         return [int(name.rpartition("_")[2]) for name in store.open_batch_ids() if name not in IDS]
 
     return {
-        "read": lambda: store.read()["error_count"].tolist(),
+        "read": lambda: list(store.read()["error_count"]),
         "columns": lambda: store.read(columns=["error_count"])["error_count"].tolist(),
         "one batch": some,
         "cohorts": cohorts,

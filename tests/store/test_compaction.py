@@ -468,6 +468,10 @@ def test_recent_rows_are_not_read_again(store):
     assert sum(table.num_rows for cohort in before for table in cohort.tables()) == len(frame)
 
 
+def read_all(cohorts):
+    return [list(cohort.tables()) for cohort in cohorts]
+
+
 def test_a_file_that_goes_between_two_renewals_is_looked_for_in_footers(store, tmp_path, monkeypatch):
     frame = fleet(2)
     for part in by_day(frame):
@@ -481,8 +485,7 @@ def test_a_file_that_goes_between_two_renewals_is_looked_for_in_footers(store, t
         stay = remove(files, paths)
         seen.append(cohorts)
         with pytest.raises(ska.errors.StoreChanged):
-            for cohort in cohorts:
-                list(cohort.tables())
+            read_all(cohorts)
         return stay
 
     seen = []
@@ -499,8 +502,7 @@ def test_a_place_that_goes_away_is_an_error_and_never_fewer_rows(store, tmp_path
     victim = files_of(tmp_path, "cohorts")[0]
     victim.rename(tmp_path.parent / "elsewhere")
     with pytest.raises(ska.errors.StoreFailed, match="was listed and is gone") as caught:
-        for cohort in cohorts:
-            list(cohort.tables())
+        read_all(cohorts)
     assert not isinstance(caught.value, ska.errors.StoreChanged)
     tmp_path.rename(tmp_path.parent / "unmounted")
     with pytest.raises(ska.errors.StoreFailed, match="was listed and is gone") as caught:

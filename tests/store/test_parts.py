@@ -25,7 +25,7 @@ from safetykit_analytics.store.local import LocalFiles
 from safetykit_analytics.store.names import Facts, checksum_fault, file_path, old_date, parse, stem, stem_of
 from safetykit_analytics.store.objects import ObjectFiles
 from tests.store.faults import FaultyOs, instead_of_os
-from tests.store.helpers import START, expected, files_of, fleet, observations
+from tests.store.helpers import expected, files_of, fleet, observations
 
 FACTS = Facts(-62135596800000000, 1_000_001, 253402300799999999, 12, 3, 1)
 
