@@ -1,8 +1,8 @@
-"""The store: a year of daily compaction, and what it takes to ask it, against an older commit and other tools.
+"""The store: a year of daily compactions; the same questions in an older commit; other tools.
 
 python benchmarks/store.py year                       a year of appends and daily compactions
 python benchmarks/store.py year --stuck 0.02          with 2 % of batches stuck for ever
-python benchmarks/store.py ask --before CHECKOUT      the same questions here and in a checkout of another commit
+python benchmarks/store.py ask --before CHECKOUT      the same questions in a checkout of another commit
 python benchmarks/store.py tools                      appending, reading and size against other tools
 """
 
@@ -138,7 +138,7 @@ def ask(scratch: pathlib.Path, args: argparse.Namespace) -> None:
     here, before = answers
     for name in here:
         limit = f"limit {LIMITS[name]:.2f}" if name in LIMITS else ""
-        row(name, f"{1e3 * here[name]:.1f} ms", f"{here[name] / before[name]:.3f} × before  {limit}")
+        row(name, f"{1e3 * here[name]:.1f} ms", f"{here[name] / before[name]:.3f} of before  {limit}")
     row("one week of all", f"{100 * here['read one week'] / here['read all']:.1f} %", "limit 10 %")
 
 

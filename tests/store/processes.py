@@ -29,7 +29,7 @@ IDS = [batch_id(OLD + dt.timedelta(days=day), day) for day in range(3)]
 
 
 def frame_of(token):
-    """Give the observations of one append: of three cohorts and undated, with keys that no other token has."""
+    """Give the observations of one append: of three cohorts and undated, with keys of its own."""
     frame = observations(ROWS, start=OLD + dt.timedelta(days=3), n_batches=5)
     at = frame["observed_at"] + dt.timedelta(microseconds=token)
     ids = [*IDS, f"ticket_{token}", f"batch_{token}"]
@@ -225,14 +225,18 @@ def calls(store):
         ]  # a ticket has two rows that were not asked for
 
     def opened():
-        return [int(name.rpartition("_")[2]) for name in store.open_batch_ids() if name not in IDS]
+        tokens = [int(name.rpartition("_")[2]) for name in store.open_batch_ids() if name not in IDS]
+        return tokens * (ROWS // 2)
+
+    def everything():
+        return store.read()["error_count"].tolist()
 
     return {
-        "read": lambda: list(store.read()["error_count"]),
+        "read": everything,
         "columns": lambda: store.read(columns=["error_count"])["error_count"].tolist(),
         "one batch": some,
         "cohorts": cohorts,
-        "open": lambda: [token for token in opened() for _ in range(ROWS // 2)],
+        "open": opened,
         "latest": lambda: [
             token for token in store.latest()["error_count"].tolist() for _ in range(ROWS // 2)
         ],

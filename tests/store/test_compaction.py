@@ -423,7 +423,7 @@ def test_repr_of_what_is_no_store_says_so_instead_of_failing(tmp_path):
 
 
 class Torn(LocalFiles):
-    """A folder whose first list is torn: old files are gone before, the new one came after it was looked for."""
+    """A folder whose first list is torn: old files are gone before, the new one came too late."""
 
     def tree(self, wanted):
         lists.append(listing := super().tree(wanted))
