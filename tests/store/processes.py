@@ -228,12 +228,15 @@ def calls(store):
         tokens = [int(name.rpartition("_")[2]) for name in store.open_batch_ids() if name not in IDS]
         return tokens * (ROWS // 2)
 
+    def error_counts():
+        return store.read(columns=["error_count"])["error_count"].tolist()
+
     def everything():
         return store.read()["error_count"].tolist()
 
     return {
         "read": everything,
-        "columns": lambda: store.read(columns=["error_count"])["error_count"].tolist(),
+        "columns": error_counts,
         "one batch": some,
         "cohorts": cohorts,
         "open": opened,
