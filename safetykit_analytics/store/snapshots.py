@@ -382,7 +382,10 @@ def _check_times(table: Any) -> None:
 
 
 def _instant(value: object, name: str) -> int | None:
-    return None if value is None else parse_instant(value, name, zone("UTC"))
+    if value is None:
+        return None
+    # Rounded up: nanoseconds of a pandas Timestamp lie between two instants that can have been observed.
+    return parse_instant(value, name, zone("UTC")) + bool(getattr(value, "nanosecond", 0))
 
 
 def _texts(values: Iterable[object], *, name: str) -> list[str]:
