@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,14 @@ from safetykit_analytics.rates.arguments import (
     parse_policies,
     parse_window,
 )
-from safetykit_analytics.stats import cluster_rates
+from safetykit_analytics.stats import (
+    POOL_BUCKETS,
+    ClusterSpread,
+    borrowed_intervals,
+    cluster_rates,
+    cluster_spread,
+    pooled,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -68,6 +76,7 @@ _AUTO_SMEARED = 0.2
 # Below this coverage, or above this smeared share, an interval would be precise about guesses.
 _ENOUGH_COVERAGE = 0.5
 _TOO_SMEARED = 0.5
+_SPREAD = [field.name for field in fields(ClusterSpread)]
 # Sums of shares are off by rounding, some 1e-16 each: what is below this share of the work is zero.
 _ZERO_WORK = 1e-9
 
@@ -135,8 +144,10 @@ def rates(
           where a counter went down
         - ``throughput_per_hour``: processed / hours of the bucket elapsed by `as_of`; NaN if none has
         - ``error_rate``: error / processed; NaN where nothing was processed or a component is negative
-        - ``error_rate_low``, ``error_rate_high``: interval with batches as the unit; NaN where less than
-          half of the active time was observed, or more than half of the work is smeared (see ``note``)
+        - ``error_rate_low``, ``error_rate_high``: interval with batches as the unit. How alike the decisions
+          of a batch are is learned from the group's 30 buckets that end with this one. NaN where less than
+          half of the active time was observed, where more than half of the work is smeared, and for one
+          batch with too few before it to learn from (see ``note``)
         - ``n_batches``: int64, distinct batches with work in the bucket
         - ``processed_low``, ``processed_high``: what is certain and what is possible, whatever happened
           between observations
@@ -196,12 +207,13 @@ def rates(
 
     def run(listing: Listing) -> pd.DataFrame:
         read = partial(reduced, columns=columns, labels=labels, own=own, executor=executor)
-        edges = window_edges(frequency or _finest(read(listing, _weights)), calendar, window, listing)
+        chosen = frequency or _finest(read(listing, _weights))
+        edges, lead = window_edges(chosen, calendar, window, listing, lead=POOL_BUCKETS - 1)
         reducer = partial(
             reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, keep_cells=True
         )
         totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=fold)
-        return _table(totals, names, listing.as_of, str(tz))
+        return _table(totals, names, listing.as_of, str(tz), lead=lead, confidence=confidence)
 
     table = with_listing(observations, columns, until, run)
     check_policies(observations, policies, found=bool(len(table)))
@@ -214,12 +226,23 @@ def label_columns(by: Sequence[str], policies: Sequence[str] | None) -> tuple[st
 
 
 def window_edges(
-    frequency: Frequency, tz: ZoneInfo, window: tuple[int | None, int | None], listing: Listing
-) -> Ints:
-    """Return the edges, with guards, of the buckets that overlap a window and hold a time of the listing."""
-    if not listing.cohorts:
-        return with_guards(np.zeros(0, dtype=np.int64))
-    return with_guards(overlapping(bucket_edges(frequency, tz, listing.earliest, listing.as_of), *window))
+    frequency: Frequency,
+    tz: ZoneInfo,
+    window: tuple[int | None, int | None],
+    listing: Listing,
+    *,
+    lead: int = 0,
+) -> tuple[Ints, int]:
+    """Return the edges, with guards, of the buckets that overlap a window and hold a time of the listing.
+
+    Up to `lead` buckets before the window come first; how many is returned too.
+    """
+    none = np.zeros(0, dtype=np.int64)
+    every = bucket_edges(frequency, tz, listing.earliest, listing.as_of) if listing.cohorts else none
+    edges = overlapping(every, *window)
+    first = int(np.searchsorted(every, edges[0])) if len(edges) else 0
+    lead = min(lead, first)
+    return with_guards(every[first - lead : first + len(edges)]), lead
 
 
 def overlap_only(listing: Listing, edges: Ints) -> Listing:
@@ -250,9 +273,11 @@ def _finest(weights: Iterable[tuple[int, Floats]]) -> Frequency:
     return parse_freq(AUTO_FREQS[int(enough[0]) if len(enough) else -1])
 
 
-def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
+def _table(
+    work: Totals, by: tuple[str, ...], as_of: int, tz: str, *, lead: int, confidence: float
+) -> pd.DataFrame:
     """Turn sums into the table that people read."""
-    place = active_places(work)
+    place = active_places(work, lead)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
     start, stop = work.edges[bucket], work.edges[bucket + 1]
     sums = work.sums[:, place]
@@ -263,7 +288,7 @@ def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFra
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
     coverage = _coverage(work)[place]
-    low, high, note = (work.folded[name][place] for name in ("low", "high", "note"))
+    low, high, note = (values[place] for values in _with_borrowed(work, confidence))
     uncovered = coverage < _ENOUGH_COVERAGE
     low[uncovered] = high[uncovered] = np.nan
     note[uncovered] = np.where(
@@ -293,11 +318,11 @@ def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFra
     return frame_from_table(pa.table(columns))
 
 
-def active_places(work: Totals) -> Ints:
-    """Return the places of the rows: each group from its first to its last active bucket of the calendar."""
+def active_places(work: Totals, lead: int) -> Ints:
+    """Return the places of the rows: each group from its first to its last active bucket of the window."""
     bucket, group = work.layout.buckets(), work.layout.groups()
     place = np.arange(len(bucket))
-    is_inside = (bucket > 0) & (bucket < len(work.edges) - 2)
+    is_inside = (bucket > lead) & (bucket < len(work.edges) - 2)
     active = is_inside & ((work.n_batches > 0) | (work.observed > 0))
     first, last = np.full(len(work.groups), len(place)), np.full(len(work.groups), -1)
     np.minimum.at(first, group[active], place[active])
@@ -313,7 +338,7 @@ def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], gro
 def error_rate_intervals(
     sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]], *, confidence: float
 ) -> dict[str, Any]:
-    """Return the intervals of the error rates of some places, and why there is none or a weak one."""
+    """Return the intervals of the error rates of some places, and what their batches tell of one another."""
     told = ~(_smeared(sums) > _TOO_SMEARED)
     place, work = batches(told)
     found = cluster_rates(
@@ -323,10 +348,36 @@ def error_rate_intervals(
         n_groups=int(np.count_nonzero(told)),
         confidence=confidence,
     )
-    low, high = np.full(len(told), np.nan), np.full(len(told), np.nan)
-    note = np.full(len(told), "mostly_smeared", dtype=object)
-    low[told], high[told], note[told] = found.low, found.high, found.note
-    return {"low": low, "high": high, "note": note}
+    alike = cluster_spread(place, work[1], work[0], n_groups=int(np.count_nonzero(told)))
+    made = {"note": np.full(len(told), "mostly_smeared", dtype=object)}
+    made["note"][told] = found.note
+    for name in ("low", "high", "rate", "processed"):
+        made[name] = np.full(len(told), np.nan)
+        made[name][told] = getattr(found, name)
+    for name in _SPREAD:
+        made[name] = np.zeros(len(told))
+        made[name][told] = getattr(alike, name)
+    return made
+
+
+def _with_borrowed(work: Totals, confidence: float) -> tuple[Floats, Floats, Any]:
+    """Return the intervals and notes of all places, with what buckets borrow from those before them."""
+    folded, bucket = work.folded, work.layout.buckets()
+    inside = (bucket > 0) & (bucket < len(work.edges) - 2)
+    own = ClusterSpread(*(np.where(inside, folded[name], 0.0) for name in _SPREAD))
+    first = np.repeat(work.layout.offset[:-1], np.diff(work.layout.offset))
+    low, high, borrowed = borrowed_intervals(
+        folded["rate"], folded["processed"], own, pooled(own, first), confidence=confidence
+    )
+    note = folded["note"]
+    # What took decisions back has no interval, and one batch alone tells nothing of others.
+    borrowed &= ~np.isin(note, ["reprocessed", "mostly_smeared", "no_decisions"])
+    alone = note == "one_batch"
+    return (
+        np.where(borrowed, low, np.where(alone, np.nan, folded["low"])),
+        np.where(borrowed, high, np.where(alone, np.nan, folded["high"])),
+        note,
+    )
 
 
 def _coverage(work: Totals) -> Floats:

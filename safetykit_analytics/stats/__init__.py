@@ -7,6 +7,13 @@ Place in the flow: below rates and compare. Knows NumPy, scipy and statsmodels; 
 pyarrow, no files.
 """
 
+from safetykit_analytics.stats.borrowing import (
+    POOL_BUCKETS,
+    ClusterSpread,
+    borrowed_intervals,
+    cluster_spread,
+    pooled,
+)
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, laney_limits
 from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
@@ -14,13 +21,18 @@ from safetykit_analytics.stats.multiple import adjust
 from safetykit_analytics.stats.rate import ClusterRates, cluster_rates, wilson
 
 __all__ = [
+    "POOL_BUCKETS",
     "ClusterRates",
+    "ClusterSpread",
     "ControlLimits",
     "Differences",
     "adjust",
+    "borrowed_intervals",
     "cluster_rates",
+    "cluster_spread",
     "differences",
     "laney_limits",
+    "pooled",
     "quantile_bracket",
     "quantile_interval",
     "survival_bounds",
