@@ -1,7 +1,4 @@
-"""What goes out, made safe before anything is sent: the key, the address, the ids.
-
-Place in the flow: fetch.calls → **request** → run. Sends nothing.
-"""
+"""What goes out, made safe before anything is sent: the key, the address, the ids."""
 
 from __future__ import annotations
 
@@ -29,6 +26,7 @@ _KEY_VARIABLE = "SAFETYKIT_API_KEY"
 _URL_VARIABLE = "SAFETYKIT_BASE_URL"
 _DEFAULT_URL = "https://api.safetykit.com"
 _LONGEST_ID = 256
+_ID_LENGTH = len("batch_") + 26
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Call:
 
 
 def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
-    """Find the key and see that it can be sent.
+    """Return the key, if there is one that can be sent.
 
     The error is returned, not raised: a traceback with captured locals would show the plain key in this
     frame.
@@ -94,8 +92,9 @@ def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
 
 
 def known_base_url(base_url: str | None) -> str:
-    """Give the address to ask: the argument, else the environment's, else the public one."""
-    return base_url if base_url is not None else os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
+    """Return the address to ask: the argument, else the environment's, else the public one."""
+    found = base_url if base_url is not None else os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
+    return found.strip() if isinstance(found, str) else found
 
 
 def _check_base_url(base_url: str, *, own_transport: bool) -> None:
@@ -105,7 +104,7 @@ def _check_base_url(base_url: str, *, own_transport: bool) -> None:
     problem = None
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL:
+    except (httpx.InvalidURL, UnicodeError):
         url, problem = httpx.URL(), "is not a URL"
     if problem is None:
         if url.scheme not in ("http", "https") or not url.host:
@@ -114,6 +113,12 @@ def _check_base_url(base_url: str, *, own_transport: bool) -> None:
             problem = "holds a user name or password; the key goes into api_key"
         elif url.query or url.fragment or "?" in base_url or "#" in base_url:
             problem = "has a query or a fragment; only scheme, host, port and a path belong there"
+        elif any(letter.isspace() for letter in base_url):
+            problem = "has a blank in it"
+        elif url.path.rstrip("/").endswith("/v1"):
+            problem = "ends in /v1, which is added to it; leave it out, as in https://api.safetykit.com"
+        elif url.host == "0.0.0.0":  # noqa: S104 -- refused
+            problem = "is 0.0.0.0, an address to listen on, not to ask; use 127.0.0.1"
         elif url.scheme == "http" and not own_transport and not _is_loopback(url.host):
             problem = (
                 "is http:// to another machine: the key would travel in the clear; use https://, or pass a "
@@ -141,7 +146,7 @@ def _check_positive(name: str, value: object) -> None:
 
 
 def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason each
-    """Say why an id cannot be asked for, or None where it can.
+    """Return why an id cannot be asked for, or None where it can.
 
     Everything else is sent, percent-encoded into exactly one segment of the path: whether such a batch
     exists is for the API to say.
@@ -163,6 +168,19 @@ def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason e
     return None
 
 
+def id_hint(batch_id: str) -> str:
+    """Return what is odd about an id that the API does not know; empty where it looks like one."""
+    if batch_id != batch_id.strip():
+        return "the id has blanks around it"
+    if batch_id.lower() != batch_id and batch_id.lower().startswith("batch_"):
+        return "the id has capital letters; ids are in lower case"
+    if not batch_id.startswith("batch_"):
+        return 'the id does not begin with "batch_"'
+    if len(batch_id) != _ID_LENGTH:
+        return f"the id has {len(batch_id)} characters; ids have {_ID_LENGTH}"
+    return ""
+
+
 def batch_path(batch_id: str) -> str:
-    """Give the path of a batch below the base URL."""
+    """Return the path of a batch below the base URL."""
     return "/v1/batches/" + quote(batch_id, safe="")
