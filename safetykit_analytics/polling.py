@@ -128,12 +128,11 @@ def _wanted(
     """Return the ids to ask for, and how many settled ones were left out."""
     if batch_ids is None:
         return (store.latest()["batch_id"].tolist() if again else store.open_batch_ids()), 0
-    unique = list(dict.fromkeys(checked_ids(batch_ids)))
+    given = list(checked_ids(batch_ids))
     if again:
-        return unique, 0
-    settled = settled_ids(store, unique)
-    wanted = [batch_id for batch_id in unique if batch_id not in settled]
-    return wanted, len(unique) - len(wanted)
+        return given, 0
+    settled = settled_ids(store, given)
+    return [one for one in given if not (isinstance(one, str) and one in settled)], len(settled)
 
 
 def settled_ids(store: SnapshotStore, batch_ids: Sequence[Any]) -> set[str]:
@@ -145,14 +144,15 @@ def settled_ids(store: SnapshotStore, batch_ids: Sequence[Any]) -> set[str]:
 
 def last_observed_day(store: SnapshotStore) -> pd.Timestamp | None:
     """Return the UTC day of the store's last observation; None for an empty store."""
-    partitions = store.partitions()
-    return pd.Timestamp(max(partition.day for partition in partitions), tz="UTC") if partitions else None
+    last = store.latest()["observed_at"].max()
+    return None if pd.isna(last) else last.floor("D")
 
 
 def compact_if_a_day_has_closed(
     store: SnapshotStore, day_before: pd.Timestamp | None, result: FetchResult
 ) -> None:
     """Compact a store if what was appended to it is of a later UTC day than what was there before."""
-    if day_before is not None and len(result.frame):
-        if result.frame["observed_at"].max().floor("D") > day_before:
-            store.compact()
+    if day_before is None or result.frame.empty:
+        return
+    if result.frame["observed_at"].max().floor("D") > day_before:
+        store.compact()

@@ -155,8 +155,11 @@ class _AiohttpChannel:
 
     def __init__(self, call: Call) -> None:
         self._base = call.base_url.rstrip("/")
-        self._api_key = call.api_key
-        self._options: dict[str, Any] = {"allow_redirects": False}
+        # With every request, and not as the session's own: those would go to a proxy, too, the key included.
+        self._options: dict[str, Any] = {
+            "allow_redirects": False,
+            "headers": CIMultiDict(_headers(call.api_key)),
+        }
         if (proxy := proxy_for(call.base_url)) is not None:
             self._options["proxy"] = proxy.url
             if proxy.authorization is not None:
@@ -208,7 +211,6 @@ class _AiohttpChannel:
     def _session(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             connector=connector,
-            headers=_headers(self._api_key),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(self._send_once,),
             request_class=_Request,
