@@ -1,5 +1,4 @@
-"""Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly.
-"""
+"""Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly."""
 
 from __future__ import annotations
 

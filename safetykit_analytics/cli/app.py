@@ -30,6 +30,7 @@ NAME = "safetykit-analytics"
 # typer carries a click of its own, which is private; this is its UsageError.
 _UsageError = typer.BadParameter.__bases__[0]
 
+_CTRL_C = 130
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
 
 app = typer.Typer(
@@ -116,8 +117,7 @@ def run(args: Sequence[str]) -> int:
             code = typer.main.get_command(app).main(args, prog_name=NAME, standalone_mode=False)
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
-            say(f"stopped by {stop.name}")
-            return stop.exit_code
+            code = _CTRL_C
         except SystemExit as leaving:
             # How typer reacts to a closed pipe; else it is shell completion that is done.
             return (
@@ -129,6 +129,9 @@ def run(args: Sequence[str]) -> int:
             if debug:
                 traceback.print_exc()
             return _explain(error)
+    if code == _CTRL_C:  # typer makes it of a KeyboardInterrupt
+        say(f"stopped by {stop.name}")
+        return stop.exit_code
     return int(code or 0)
 
 

@@ -104,7 +104,9 @@ def poll(
             return
     given = None if not batch_ids and ids is None else _given(batch_ids or [], ids, column)
     if given is None and not _is_there(snapshots, store):
-        raise NotAStore(f"there is no store at {shown_store}: name one with --store, or ids to begin one with")
+        raise NotAStore(
+            f"there is no store at {shown_store}: name one with --store, or ids to begin one with"
+        )
     call: dict[str, Any] = {
         "base_url": base_url,
         "concurrency": concurrency,
@@ -120,8 +122,15 @@ def poll(
         if done.failed:
             _exit(done.failures, done.asked, code=_exit_code(done), loudness=loudness, as_json=json_output)
         return
-    while_watching = _Watch(snapshots, given, call, shown_store, loudness, json_output)
-    while_watching.until_settled(every_s, again=again)
+    watched = _Watch(
+        snapshots=snapshots,
+        given=given,
+        call=call,
+        store=shown_store,
+        loudness=loudness,
+        as_json=json_output,
+    )
+    watched.until_settled(every_s, again=again)
 
 
 class _Watch:
@@ -129,12 +138,13 @@ class _Watch:
 
     def __init__(
         self,
+        *,
         snapshots: SnapshotStore,
         given: Callable[[], list[str]] | None,
         call: dict[str, Any],
         store: str,
         loudness: Loudness,
-        as_json: bool,  # noqa: FBT001
+        as_json: bool,
     ) -> None:
         self._snapshots = snapshots
         self._given = given
@@ -184,7 +194,9 @@ class _Watch:
         else:
             self._n_without_ids += 1
             if not self._loudness.quiet:
-                say(f"{_now()} note: no ids in the file of --ids; is it being written? Going on with those before")
+                say(
+                    f"{_now()} note: no ids in the file of --ids; is it being written? Going on with the last"
+                )
         return self._ids
 
     def _drop_refused(self, failures: pd.DataFrame) -> None:
@@ -282,8 +294,7 @@ def _report(done: PollResult, store: str, *, loudness: Loudness, as_json: bool, 
 def _kinds(failures: pd.DataFrame) -> str:
     codes = failures["status_code"].astype(object).where(failures["status_code"].notna(), None)
     kinds = Counter(
-        kind if code is None else f"{kind} {code}"
-        for kind, code in zip(failures["kind"], codes, strict=True)
+        kind if code is None else f"{kind} {code}" for kind, code in zip(failures["kind"], codes, strict=True)
     )
     return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
 

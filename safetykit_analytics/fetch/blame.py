@@ -35,7 +35,9 @@ _CERTIFICATE = {
 def transport_failure(error: BaseException) -> Failure:
     """Describe what a transport raised."""
     if isinstance(error, StaleConnection):
-        return Failure("transport", "a kept connection was closed before anything was answered", fault="stale")
+        return Failure(
+            "transport", "a kept connection was closed before anything was answered", fault="stale"
+        )
     if isinstance(error, BrokenFraming):
         return Failure("protocol", "expected an HTTP response, found something that breaks its rules")
     chain = [error]

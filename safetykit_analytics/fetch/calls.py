@@ -137,8 +137,8 @@ def fetch_in_pieces(
     ----------
     batch_ids : iterable of str
     keep : callable
-        Called with the observations that have arrived since the last time: every `every_s` seconds, on another
-        thread, and at the end, whatever ends the run, before anything is raised or warned of.
+        Called with the observations that have arrived since the last time: every `every_s` seconds, on
+        another thread, and at the end, whatever ends the run, before anything is raised or warned of.
     every_s : float
     api_key : str or SecretStr, optional
     **options
@@ -317,7 +317,7 @@ async def _get_one(batch_id: str, call: Call) -> BatchStatus:
 
 
 async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
-    """Ask for one batch; a refusal is returned, and what is raised for it has no other exception behind it."""
+    """Ask for one batch; a refusal is returned, so that its error has no other one behind it."""
     channel = open_channel(call)
     asker = Asker(call, channel)
     # In a task of its own: a cancellation would come out through the frames of the transport, whose variables

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import ssl
 from base64 import b64encode
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined] # not in typeshed
 
 import httpx
 from pydantic import SecretStr
 
 from safetykit_analytics.errors import InvalidEnvironment
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Proxy(NamedTuple):
@@ -42,7 +44,7 @@ def proxy_for(base_url: str) -> Proxy | None:
         return None
     proxy, problem = _parsed(given)
     if problem is not None:
-        variable = "https_proxy" if os.environ.get("https_proxy") else "HTTPS_PROXY"  # noqa: SIM112 -- curl's name
+        variable = "https_proxy" if os.environ.get("https_proxy") else "HTTPS_PROXY"
         del given, proxies  # a traceback with captured locals would show the userinfo
         raise InvalidEnvironment(
             f"the environment variable {variable} {problem}; expected an HTTP proxy such as "
@@ -107,7 +109,8 @@ def tls_context() -> ssl.SSLContext:
     ):
         if path and not is_right(path):
             raise InvalidEnvironment(
-                f"the environment variable {variable} names {path!r}, which is not there; expected {expected}",
+                f"the environment variable {variable} names {path!r}, which is not there; "
+                f"expected {expected}",
                 variable=variable,
             )
     if key_log := os.environ.get("SSLKEYLOGFILE"):

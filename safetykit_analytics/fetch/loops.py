@@ -29,8 +29,8 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner() as runner:
-        # A transport of the caller's may stay open, and what it says of that when it is collected helps nobody:
-        # its connections went with this loop.
+        # A transport of the caller's may stay open, and what it says of that when it is collected helps
+        # nobody: its connections went with this loop.
         runner.get_loop().set_exception_handler(_ignore_unclosed)
         return runner.run(work)
 

@@ -94,38 +94,46 @@ def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
 def known_base_url(base_url: str | None) -> str:
     """Return the address to ask: the argument, else the environment's, else the public one."""
     found = base_url if base_url is not None else os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
-    return found.strip() if isinstance(found, str) else found
+    return str.strip(found) if isinstance(found, str) else found  # type: ignore[redundant-expr] # a caller may err
 
 
 def _check_base_url(base_url: str, *, own_transport: bool) -> None:
     """Refuse an address that would not reach the API, or not in secret. Messages never show the address."""
     if not isinstance(base_url, str):
         raise TypeError(f"base_url is a string, not {type(base_url).__name__}")
-    problem = None
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, UnicodeError):
-        url, problem = httpx.URL(), "is not a URL"
-    if problem is None:
-        if url.scheme not in ("http", "https") or not url.host:
-            problem = "needs a scheme and a host, such as https://api.safetykit.com"
-        elif url.userinfo:
-            problem = "holds a user name or password; the key goes into api_key"
-        elif url.query or url.fragment or "?" in base_url or "#" in base_url:
-            problem = "has a query or a fragment; only scheme, host, port and a path belong there"
-        elif any(letter.isspace() for letter in base_url):
-            problem = "has a blank in it"
-        elif url.path.rstrip("/").endswith("/v1"):
-            problem = "ends in /v1, which is added to it; leave it out, as in https://api.safetykit.com"
-        elif url.host == "0.0.0.0":  # noqa: S104 -- refused
-            problem = "is 0.0.0.0, an address to listen on, not to ask; use 127.0.0.1"
-        elif url.scheme == "http" and not own_transport and not _is_loopback(url.host):
-            problem = (
-                "is http:// to another machine: the key would travel in the clear; use https://, or pass a "
-                "transport of your own, such as httpx_aiohttp.AiohttpTransport(), to ask for it"
-            )
+        problem: str | None = "is not a URL"
+    else:
+        problem = _url_problem(url, base_url) or _host_problem(url, own_transport=own_transport)
     if problem is not None:
         raise ValueError(f"base_url {problem}")
+
+
+def _url_problem(url: httpx.URL, base_url: str) -> str | None:
+    if url.scheme not in ("http", "https") or not url.host:
+        return "needs a scheme and a host, such as https://api.safetykit.com"
+    if url.userinfo:
+        return "holds a user name or password; the key goes into api_key"
+    if url.query or url.fragment or "?" in base_url or "#" in base_url:
+        return "has a query or a fragment; only scheme, host, port and a path belong there"
+    if any(letter.isspace() for letter in base_url):
+        return "has a blank in it"
+    if url.path.rstrip("/").endswith("/v1"):
+        return "ends in /v1, which is added to it; leave it out, as in https://api.safetykit.com"
+    return None
+
+
+def _host_problem(url: httpx.URL, *, own_transport: bool) -> str | None:
+    if url.host == "0.0.0.0":  # noqa: S104 -- refused
+        return "is 0.0.0.0, an address to listen on, not to ask; use 127.0.0.1"
+    if url.scheme == "http" and not own_transport and not _is_loopback(url.host):
+        return (
+            "is http:// to another machine: the key would travel in the clear; use https://, or pass a "
+            "transport of your own, such as httpx_aiohttp.AiohttpTransport(), to ask for it"
+        )
+    return None
 
 
 def _is_loopback(host: str) -> bool:

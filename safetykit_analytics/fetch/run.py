@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.fetch.ask import Asker
 from safetykit_analytics.fetch.progress import Progress
@@ -44,7 +44,7 @@ class Run:
         call: Call,
         batch_ids: Iterable[object],
         *,
-        keep: Callable[[list[Row]], None] | None = None,
+        keep: Callable[[list[Row]], object] | None = None,
         every_s: float = math.inf,
     ) -> None:
         self.call = call
@@ -95,13 +95,15 @@ class Run:
         working = asyncio.ensure_future(asyncio.gather(*workers))
         keeping = asyncio.create_task(self._keep_pieces())
         try:
-            done, _ = await asyncio.wait([working, keeping], return_when=asyncio.FIRST_COMPLETED)
+            both: list[asyncio.Future[Any]] = [working, keeping]
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
-            for task in (*workers, working, keeping):
+            running: list[asyncio.Future[Any]] = [*workers, working, keeping]
+            for task in running:
                 task.cancel()
-            await asyncio.gather(*workers, working, keeping, return_exceptions=True)
+            await asyncio.gather(*running, return_exceptions=True)
         if asker.over is not None or asker.budget.is_outage:
             await self._list_rest(asker.over or _OUTAGE)
 

@@ -256,7 +256,7 @@ def _was_used(request: aiohttp.ClientRequest) -> bool:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Connections whose number the caller limits, and host names that are looked up on threads of their own."""
+    """Connections whose number the caller limits, to hosts that are looked up on threads of their own."""
 
     def __init__(self, tls: Any, *, force_close: bool) -> None:
         super().__init__(limit=0, ssl=tls, resolver=_Resolver(), force_close=force_close)

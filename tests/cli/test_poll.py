@@ -355,8 +355,8 @@ def test_sigterm_stops_a_background_job_whose_ctrl_c_is_ignored(simulated, tmp_p
 WITHOUT_POSIX = """
 import aiohttp, httpx, matplotlib, numpy, os, pandas, pyarrow.dataset, signal, sys  # not ours
 for module, names in {
-    signal: ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pthread_kill", "pthread_sigmask", "sigwait", "alarm"],
-    os: ["O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "fork", "getuid", "geteuid", "fchmod", "uname", "register_at_fork"],
+    signal: ["SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "pthread_kill", "pthread_sigmask", "alarm"],
+    os: ["O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "fork", "getuid", "geteuid", "fchmod", "uname"],
 }.items():
     for name in names:
         if hasattr(module, name):

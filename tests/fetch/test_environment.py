@@ -59,8 +59,14 @@ class Authority:
         )
         if is_authority:
             usage = dict.fromkeys(
-                "content_commitment key_encipherment data_encipherment key_agreement encipher_only "
-                "decipher_only".split(),
+                [
+                    "content_commitment",
+                    "key_encipherment",
+                    "data_encipherment",
+                    "key_agreement",
+                    "encipher_only",
+                    "decipher_only",
+                ],
                 False,
             )
             signs = {"digital_signature": True, "key_cert_sign": True, "crl_sign": True}
@@ -241,7 +247,9 @@ def test_a_proxy_that_wants_a_password_ends_the_run_soon_and_says_so(monkeypatch
     assert "CANARY" not in result.failures.to_csv()
 
 
-@pytest.mark.parametrize("address", ["socks5://user:CANARY@proxy:1080", "ftp://CANARY:a@proxy", "http://:CANARY@"])
+@pytest.mark.parametrize(
+    "address", ["socks5://user:CANARY@proxy:1080", "ftp://CANARY:a@proxy", "http://:CANARY@"]
+)
 def test_a_proxy_that_cannot_be_used_is_an_error_that_names_the_variable(monkeypatch, address):
     monkeypatch.setenv("HTTPS_PROXY", address)
     with pytest.raises(InvalidEnvironment, match="environment variable HTTPS_PROXY") as caught:
@@ -320,7 +328,7 @@ UNCLOSED = """
 import gc, sys
 from httpx_aiohttp import AiohttpTransport
 import safetykit_analytics as ska
-result = ska.fetch_batches(["a"], api_key="k", base_url=sys.argv[1], transport=AiohttpTransport(), progress=False)
+result = ska.fetch_batches(["a"], api_key="k", base_url=sys.argv[1], transport=AiohttpTransport())
 print(len(result.failures))
 del result
 gc.collect()

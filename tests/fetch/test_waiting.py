@@ -217,7 +217,7 @@ def test_a_byte_order_mark_is_no_fault():
         assert len(fetch(ids(1), server).frame) == 1
 
 
-def test_a_header_of_16_kB_is_read():
+def test_a_header_of_16_kilobytes_is_read():
     async def long(request):
         await request.send(response(status_of(request.batch_id), headers={"X-Long": "x" * 16_384}))
 
