@@ -1,7 +1,8 @@
 """Fetching when things go wrong: ours beside the official SDK with nine retries, in one run.
 
-A server on loopback with a quota, one that closes connections without saying so, one with 10 % of faults, and one
-that is slow in 1 % of the answers. The table says how many ids were answered, in what time, with how many requests.
+A server on loopback with a quota, one that closes connections without saying so, one with 10 % of faults,
+and one that is slow in 1 % of the answers. The table says how many ids were answered, in what time, with how
+many requests.
 
     python benchmarks/fetch_faults.py
 """

@@ -60,8 +60,8 @@ def table_from_frame(frame: Any, *, exact: bool = False) -> Any:
     Parameters
     ----------
     frame : DataFrame
-        Of pandas, or of anything that has the Arrow C stream interface, such as Polars and DuckDB. All columns
-        of the schema, in any order, with any index; any string dtype; instants of any unit and zone.
+        Of pandas, or of anything that has the Arrow C stream interface, such as Polars and DuckDB. All
+        columns of the schema, in any order, with any index; any string dtype; instants of any unit and zone.
     exact : bool
         Refuse columns that the schema does not have, instead of leaving them out.
 

@@ -165,8 +165,8 @@ def retry_after_s(headers: Headers) -> float | None:
     """Return the seconds that a response asks to wait, or None.
 
     ``retry-after-ms`` wins over ``Retry-After``, which is a number of seconds or a date; of several the
-    longest counts. A date counts from the response's own Date header if it has one, so that this machine's clock
-    does not matter.
+    longest counts. A date counts from the response's own Date header if it has one, so that this machine's
+    clock does not matter.
     """
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
         values = headers.getall(name, ())
