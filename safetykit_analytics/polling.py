@@ -37,6 +37,13 @@ class PollResult:
         Batches of the store, all of them, that had not ended when they were last seen.
     failures : DataFrame
         As ``FetchResult.failures``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import safetykit_analytics as ska
+    >>> ska.poll(ska.SnapshotStore(tempfile.mkdtemp()), [], api_key="a-key")
+    PollResult(asked=0, answered=0, failed=0, settled_skipped=0, rows_appended=0, open=0)
     """
 
     asked: int

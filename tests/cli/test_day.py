@@ -24,7 +24,7 @@ FAULTS = (
 )
 
 
-STOPS = {5: signal.SIGTERM, 9: signal.SIGKILL, 13: signal.SIGTERM}
+STOPS = {3: signal.SIGTERM, 6: signal.SIGKILL, 9: signal.SIGTERM}
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_day_of_polls_faults_stops_and_a_kill_loses_nothing_and_every_number_i
     store = ska.SnapshotStore("snapshots")
     ids_in_the_morning = ids_written()
     appended = 0
-    for turn in range(20):
+    for turn in range(12):
         if stop := STOPS.get(turn):
             killed = subprocess.Popen(
                 [*COMMAND, "poll", "--ids=ids.txt", "--clock=server", "--again", "--concurrency=4"],
