@@ -144,15 +144,16 @@ def _wanted(
 
 def settled_ids(store: SnapshotStore, batch_ids: Sequence[Any]) -> set[str]:
     """Return those of some ids whose batches the store has seen end."""
-    latest = store.latest()
-    ended = set(latest.loc[latest["is_terminal"], "batch_id"])
-    return ended.intersection(one for one in batch_ids if isinstance(one, str))
+    still_open = set(store.open_batch_ids())
+    others = [one for one in batch_ids if isinstance(one, str) and one not in still_open]
+    # Only the cohorts of these ids are read, and of them only the keys.
+    return set(store.read(batch_ids=others, columns=["batch_id"])["batch_id"]) if others else set()
 
 
 def last_observed_day(store: SnapshotStore) -> pd.Timestamp | None:
-    """Return the UTC day of the store's last observation; None for an empty store."""
-    last = store.latest()["observed_at"].max()
-    return None if pd.isna(last) else last.floor("D")
+    """Return the UTC day of the store's last observation, from file names; None for an empty store."""
+    last = store.info().last_observed_at
+    return None if last is None else pd.Timestamp(last).floor("D")
 
 
 def compact_if_a_day_has_closed(

@@ -103,7 +103,7 @@ def poll(
         if not batch_ids and ids is None:
             return
     given = None if not batch_ids and ids is None else _given(batch_ids or [], ids, column)
-    if given is None and not _is_there(snapshots, store):
+    if given is None and not snapshots.exists():
         raise NotAStore(
             f"there is no store at {shown_store}: name one with --store, or ids to begin one with"
         )
@@ -221,11 +221,6 @@ def _given(batch_ids: list[str], ids: str | None, column: str | None) -> Callabl
         once = [*batch_ids, *read_ids("-", column)]
         return lambda: once
     return lambda: [*batch_ids, *read_ids(ids, column)]
-
-
-def _is_there(snapshots: SnapshotStore, store: str) -> bool:
-    # A prefix of an object store exists where objects do.
-    return len(snapshots.latest()) > 0 if "://" in store else Path(store).exists()
 
 
 def _exit_code(done: PollResult) -> int:
