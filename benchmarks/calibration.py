@@ -2,7 +2,7 @@
 
     PYTHONPATH=. nice -n 10 python benchmarks/calibration.py [--runs 1000] [--seed 1] [SECTION ...]
 
-Sections: null, sizes, ramps, looks, power, coverage, weeks, buckets, charts. Without any, all of them. Each
+Sections: null, sizes, ramps, looks, power, coverage, weeks, buckets. Without any, all of them. Each
 prints a table in percent of runs and the bars that are broken; with one, the command ends with 1. "Wrong" is
 a verdict on versions that are equal.
 
@@ -20,14 +20,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from safetykit_analytics.stats import (
+    POOL_BUCKETS,
     can_decide,
     class_sizes,
     cluster_rates,
+    cluster_sums,
     confidence_sequence,
     cut_strata,
     differences,
     evidence,
     make_strata,
+    rate_intervals,
     verdicts,
     week_over_week,
 )
@@ -413,6 +416,39 @@ def weeks(runs: int, seed: int) -> Iterator[Cell]:
             yield f"weeks {shape}, ICC {icc}: wrong", wrong, 0.065, None
 
 
+def bucket_cell(m: int, rate: float, icc: float, *, runs: int, seed: int, own: int | None = None) -> float:
+    """Share of buckets, the last of 30 with m batches each, whose interval holds the rate."""
+    rng = np.random.default_rng([seed, m, round(1e5 * rate), round(1000 * icc)])
+    sizes = np.full(POOL_BUCKETS, m)
+    sizes[-1] = m if own is None else own
+    bucket = np.repeat(np.arange(POOL_BUCKETS), sizes)
+    place = (np.arange(runs)[:, None] * POOL_BUCKETS + bucket).ravel()
+    n = draw_sizes(rng, len(place), "log-normal")
+    y = draw_errors(rng, n, icc, np.full(len(place), rate))
+    found = cluster_sums(place, y, n, n_places=runs * POOL_BUCKETS)
+    everywhere = np.arange(runs * POOL_BUCKETS)
+    low, high, _ = rate_intervals(found, everywhere // POOL_BUCKETS, everywhere % POOL_BUCKETS)
+    last = everywhere % POOL_BUCKETS == POOL_BUCKETS - 1
+    return float(((low <= rate) & (rate <= high))[last].mean())
+
+
+def buckets(runs: int, seed: int) -> Iterator[Cell]:
+    """Intervals of the rates of buckets with 30 buckets to borrow from."""
+    for rate, icc, m, own, least in (
+        (0.02, 0.03, 4, 4, 0.90),
+        (0.02, 0.03, 10, 10, 0.90),
+        (0.02, 0.03, 30, 30, 0.90),
+        (0.02, 0.005, 4, 4, 0.90),
+        (0.02, 0.005, 30, 30, 0.90),
+        (0.001, 0.03, 10, 10, 0.85),
+        (0.001, 0.03, 30, 30, 0.85),
+        (0.02, 0.03, 4, 1, 0.85),
+        (0.02, 0.005, 10, 1, 0.85),
+    ):
+        held = bucket_cell(m, rate, icc, runs=runs, seed=seed, own=own)
+        yield f"bucket of {own}, others of {m}, {100 * rate:g} %, ICC {icc}: held", held, None, least
+
+
 SECTIONS: dict[str, Callable[[int, int], Iterator[Cell]]] = {
     "null": null,
     "sizes": sizes,
@@ -421,6 +457,7 @@ SECTIONS: dict[str, Callable[[int, int], Iterator[Cell]]] = {
     "power": power,
     "coverage": coverage,
     "weeks": weeks,
+    "buckets": buckets,
 }
 
 

@@ -14,6 +14,7 @@ from safetykit_analytics.stats.anytime import (
     log_mean_exp,
     ratio_sequence,
 )
+from safetykit_analytics.stats.buckets import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, laney_limits
 from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
@@ -33,7 +34,9 @@ from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, ma
 __all__ = [
     "LEAST_DRAWS",
     "MIN_BATCHES",
+    "POOL_BUCKETS",
     "ClusterRates",
+    "ClusterSums",
     "ControlLimits",
     "Differences",
     "Evidence",
@@ -43,6 +46,7 @@ __all__ = [
     "can_decide",
     "class_sizes",
     "cluster_rates",
+    "cluster_sums",
     "confidence_sequence",
     "cut_strata",
     "detectable",
@@ -58,6 +62,7 @@ __all__ = [
     "permutation_ratio",
     "quantile_bracket",
     "quantile_interval",
+    "rate_intervals",
     "ratio_sequence",
     "score_variance",
     "survival_bounds",
