@@ -22,6 +22,7 @@ from safetykit_analytics.wording import (
 )
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
 
     import pandas as pd
@@ -70,6 +71,8 @@ class VersionComparison:
         holm, bh or none.
     looks : str
         any or once.
+    found_on : tuple of date or None
+        One per row: the last local day of the look at which a verdict of higher or lower was first reached.
 
     Examples
     --------
@@ -100,6 +103,7 @@ class VersionComparison:
     confidence: float
     correction: str
     looks: str
+    found_on: tuple[dt.date | None, ...] = ()
 
     def __repr__(self) -> str:
         return "VersionComparison:\n" + "\n".join(f"- {sentence}" for sentence in self.sentences)

@@ -22,6 +22,7 @@ from safetykit_analytics.stats import (
     detectable,
     evidence,
     find_outcomes,
+    first_look,
     make_strata,
     missing_batches,
     permutation_interval,
@@ -61,6 +62,8 @@ class Found:
     moved: Floats
     #: How many more batches of the candidate a verdict needs; NaN where that is not what is missing.
     missing: Floats
+    #: The local day, in days since 1970-01-01, at whose end the verdict was first reached; -1 for none.
+    since: Ints
 
 
 @dataclass
@@ -158,7 +161,19 @@ def judge(
     )
     verdict = _verdicts(columns, is_enough, is_apart, moved, alpha)
     note = ["difference_changed" if said is None else "" for said in verdict]
-    return Found(columns, [_design(pair.share) for pair in found], verdict, note, moved, missing)
+    since = np.full(n, -1, dtype=np.int64)
+    if looks == "any":
+        size = len(strata.total(strata.weight))
+        since[:size] = first_look(strata, alpha=own[:size])
+        since = np.where(since >= 0, _last_days(span, ended.day)[since], -1)
+    return Found(columns, [_design(pair.share) for pair in found], verdict, note, moved, missing, since)
+
+
+def _last_days(span: Ints, day: Ints) -> Ints:
+    """Return the last day of each run of days."""
+    found = np.zeros(int(span[-1]) + 1 if len(span) else 1, dtype=np.int64)
+    np.maximum.at(found, span, day)
+    return found
 
 
 def _missing(pair: _Pair, level: float, *, any_look: bool) -> float:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _LABELS = ("policy_id", "policy_version")
 _EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
-_DAY_US = 86_400_000_000
+_EPOCH = dt.date(1970, 1, 1)
 Time = dt.datetime | dt.date | str
 
 
@@ -237,6 +237,9 @@ def compare_batches(
     table = _with_verdicts(table, pairs, is_compared, found)
     moved, missing = (np.full(len(table), np.nan) for _ in range(2))
     moved[is_compared], missing[is_compared] = found.moved, found.missing
+    since = np.full(len(table), -1, dtype=np.int64)
+    since[is_compared] = found.since
+    is_found = table["verdict"].isin(["higher", "lower"]).to_numpy(dtype=bool)
     return VersionComparison(
         table=table,
         sentences=sentences(
@@ -245,6 +248,10 @@ def compare_batches(
         confidence=confidence,
         correction=correction,
         looks=looks,
+        found_on=tuple(
+            _EPOCH + dt.timedelta(days=int(day)) if known and day >= 0 else None
+            for day, known in zip(since, is_found, strict=True)
+        ),
     )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.flow import resolve_as_of
+from safetykit_analytics.flow import batch_ends, resolve_as_of
 from safetykit_analytics.rates.arguments import checked_observations
 from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.exports import as_dict, as_tables
@@ -101,7 +101,14 @@ def weekly_report(
     start, _, _, end = week_spans(monday, tz, at)
     selection = window_observations(observations, start=start, end=end, as_of=at)
     return WeeklyReport(
-        gather_facts(selection, monday=monday, tz=tz, as_of=at, store=getattr(observations, "name", None))
+        gather_facts(
+            selection,
+            batch_ends(observations, as_of=at),
+            monday=monday,
+            tz=tz,
+            as_of=at,
+            store=getattr(observations, "name", None),
+        )
     )
 
 

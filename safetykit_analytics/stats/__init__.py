@@ -11,6 +11,7 @@ from safetykit_analytics.stats.anytime import (
     confidence_sequence,
     detectable,
     evidence,
+    first_look,
     log_mean_exp,
     ratio_sequence,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "differences",
     "evidence",
     "find_outcomes",
+    "first_look",
     "laney_limits",
     "log_mean_exp",
     "make_strata",

@@ -246,6 +246,42 @@ def evidence(strata: Strata) -> Evidence:
     return make_test(strata, strata.base + strata.own, -strata.shift)(np.zeros(n_pairs))
 
 
+def first_look(strata: Strata, *, alpha: ArrayLike) -> NDArray[np.int64]:
+    """Return the first look of each comparison whose e-value exceeds 1 / alpha; -1 for none.
+
+    Parameters
+    ----------
+    strata : Strata
+    alpha : float array, shape (pairs,)
+
+    Returns
+    -------
+    int64 array, shape (pairs,)
+        As `Strata.look` numbers them.
+    """
+    limit = -np.log(np.asarray(alpha, dtype=np.float64))
+    found = np.full(len(limit), -1, dtype=np.int64)
+    if len(strata.pair):
+        path, pair, look = _path(strata)
+        beyond = np.flatnonzero(path > limit[pair])
+        # Of repeated places the last assignment stays: from the last look to the first.
+        found[pair[beyond[::-1]]] = look[beyond[::-1]]
+    return found
+
+
+def _path(strata: Strata) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the logarithm of the e-value after each look, its comparison and its look."""
+    first = np.cumsum(strata.size) - strata.size
+    noise = _NOISE * score_variance(strata, np.abs(strata.shift))
+    logs = _log_factors(strata, _Classes(strata), strata.base + strata.own, first, noise)
+    is_look = np.append((np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True])
+    along = np.cumsum(logs, axis=1)
+    starts = np.searchsorted(strata.pair, strata.pair)
+    along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
+    path = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
+    return path, strata.pair[is_look], strata.look[is_look]
+
+
 def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike) -> tuple[Floats, Floats]:
     """Interval of each difference that holds at all looks at once: every δ that no look has rejected.
 
@@ -269,7 +305,8 @@ def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike
     """
     center = np.asarray(estimate, dtype=np.float64)
     test = make_test(strata, strata.base + strata.own, -strata.shift)
-    step = np.sqrt(strata.total(score_variance(strata, _shifted(strata, center))))
+    # What is not known must not spread to other comparisons.
+    step = np.sqrt(strata.total(score_variance(strata, _shifted(strata, np.nan_to_num(center)))))
     step = 3.0 * step / np.maximum(strata.total(strata.weight), 1.0)
     step = np.maximum(step, 1e-6)
     return _invert(test, center, 0.0, step=step, bounds=(-1.0, 1.0), alpha=alpha)

@@ -218,4 +218,5 @@ def _icc(parts: NDArray[np.float64]) -> Floats:
     known &= whole > 0.0
     found = np.full(len(groups), np.nan)
     np.divide(msb - msw, whole, out=found, where=known)
-    return np.clip(found, 0.0, 1.0)
+    clipped: Floats = np.clip(found, 0.0, 1.0)
+    return clipped
