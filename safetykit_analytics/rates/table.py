@@ -49,14 +49,7 @@ from safetykit_analytics.rates.arguments import (
     parse_policies,
     parse_window,
 )
-from safetykit_analytics.stats import (
-    POOL_BUCKETS,
-    ClusterSpread,
-    borrowed_intervals,
-    cluster_rates,
-    cluster_spread,
-    pooled,
-)
+from safetykit_analytics.stats import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -76,7 +69,6 @@ _AUTO_SMEARED = 0.2
 # Below this coverage, or above this smeared share, an interval would be precise about guesses.
 _ENOUGH_COVERAGE = 0.5
 _TOO_SMEARED = 0.5
-_SPREAD = [field.name for field in fields(ClusterSpread)]
 # Sums of shares are off by rounding, some 1e-16 each: what is below this share of the work is zero.
 _ZERO_WORK = 1e-9
 
@@ -203,7 +195,6 @@ def rates(
     checked_observations(observations)
     labels = label_columns(names, policies)
     columns = (*BASE_COLUMNS, *labels)
-    fold = partial(error_rate_intervals, confidence=confidence)
 
     def run(listing: Listing) -> pd.DataFrame:
         read = partial(reduced, columns=columns, labels=labels, own=own, executor=executor)
@@ -212,7 +203,7 @@ def rates(
         reducer = partial(
             reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, keep_cells=True
         )
-        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=fold)
+        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=batch_sums)
         return _table(totals, names, listing.as_of, str(tz), lead=lead, confidence=confidence)
 
     table = with_listing(observations, columns, until, run)
@@ -288,7 +279,10 @@ def _table(
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
     coverage = _coverage(work)[place]
-    low, high, note = (values[place] for values in _with_borrowed(work, confidence))
+    # Of all places: a row may borrow from buckets before the window.
+    batches = ClusterSums(**work.folded)
+    intervals = rate_intervals(batches, work.layout.groups(), work.layout.buckets(), confidence=confidence)
+    low, high, note = (values[place] for values in intervals)
     uncovered = coverage < _ENOUGH_COVERAGE
     low[uncovered] = high[uncovered] = np.nan
     note[uncovered] = np.where(
@@ -335,49 +329,18 @@ def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], gro
     return {name: text_of([names[at] for names in groups], group) for at, name in enumerate(by)}
 
 
-def error_rate_intervals(
-    sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]], *, confidence: float
-) -> dict[str, Any]:
-    """Return the intervals of the error rates of some places, and what their batches tell of one another."""
+def batch_sums(sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]]) -> dict[str, Any]:
+    """Sum up what the batches of some places tell of their error rate and of one another."""
     told = ~(_smeared(sums) > _TOO_SMEARED)
     place, work = batches(told)
-    found = cluster_rates(
-        place,
-        work[1],
-        work[0],
-        n_groups=int(np.count_nonzero(told)),
-        confidence=confidence,
-    )
-    alike = cluster_spread(place, work[1], work[0], n_groups=int(np.count_nonzero(told)))
-    made = {"note": np.full(len(told), "mostly_smeared", dtype=object)}
-    made["note"][told] = found.note
-    for name in ("low", "high", "rate", "processed"):
-        made[name] = np.full(len(told), np.nan)
-        made[name][told] = getattr(found, name)
-    for name in _SPREAD:
-        made[name] = np.zeros(len(told))
-        made[name][told] = getattr(alike, name)
+    found = cluster_sums(place, work[1], work[0], n_places=int(np.count_nonzero(told)))
+    made: dict[str, Any] = {}
+    for field in fields(ClusterSums):
+        values = getattr(found, field.name)
+        blank = "mostly_smeared" if field.name == "note" else 0 if values.dtype.kind == "i" else np.nan
+        made[field.name] = np.full(len(told), blank, dtype=values.dtype)
+        made[field.name][told] = values
     return made
-
-
-def _with_borrowed(work: Totals, confidence: float) -> tuple[Floats, Floats, Any]:
-    """Return the intervals and notes of all places, with what buckets borrow from those before them."""
-    folded, bucket = work.folded, work.layout.buckets()
-    inside = (bucket > 0) & (bucket < len(work.edges) - 2)
-    own = ClusterSpread(*(np.where(inside, folded[name], 0.0) for name in _SPREAD))
-    first = np.repeat(work.layout.offset[:-1], np.diff(work.layout.offset))
-    low, high, borrowed = borrowed_intervals(
-        folded["rate"], folded["processed"], own, pooled(own, first), confidence=confidence
-    )
-    note = folded["note"]
-    # What took decisions back has no interval, and one batch alone tells nothing of others.
-    borrowed &= ~np.isin(note, ["reprocessed", "mostly_smeared", "no_decisions"])
-    alone = note == "one_batch"
-    return (
-        np.where(borrowed, low, np.where(alone, np.nan, folded["low"])),
-        np.where(borrowed, high, np.where(alone, np.nan, folded["high"])),
-        note,
-    )
 
 
 def _coverage(work: Totals) -> Floats:
