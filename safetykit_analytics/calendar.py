@@ -36,6 +36,8 @@ _UNITS_US = {
     "w": 7 * DAY_US, "w-mon": 7 * DAY_US,
     "ms": 0, "me": 0, "m": 0,
 }  # fmt: skip
+# Twenty years of minutes.
+_MOST_BUCKETS = 10_000_000
 _FREQ_HELP = (
     "expected a length that divides a day, such as '1min', '15min' or '1h', or '1D', 'W' (ISO weeks, from "
     "Monday) or 'MS' (months)"
@@ -204,12 +206,22 @@ def bucket_edges(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int) -> 
     int64 array, shape (buckets + 1,)
         Strictly ascending; edges[0] ≤ first_us and last_us < edges[-1].
 
+    Raises
+    ------
+    ValueError
+        More than ten million buckets.
+
     Notes
     -----
     Below a day, edges are where the local clock shows a multiple of the length after midnight, and every
     change of the UTC offset. Days begin when the local clock first shows that day, which is after 0:00 where
     the zone skips midnight; weeks on Mondays; months on the first.
     """
+    if (last_us - first_us) // freq.length_us > _MOST_BUCKETS:
+        raise ValueError(
+            f"{(last_us - first_us) // freq.length_us:,} buckets from {from_us(first_us):%Y-%m-%d} to "
+            f"{from_us(last_us):%Y-%m-%d}; expected at most {_MOST_BUCKETS:,}: use a coarser freq"
+        )
     if freq.kind == "clock":
         edges = _clock_edges(freq.length_us, tz, first_us, last_us)
     else:

@@ -118,6 +118,11 @@ class Listing:
     as_of: int
 
     @property
+    def latest(self) -> int:
+        """Return the last observation, or `as_of` if that is earlier."""
+        return min(max((cohort.last_observed for cohort in self.cohorts), default=self.as_of), self.as_of)
+
+    @property
     def earliest(self) -> int:
         """Return the earliest instant; later than `as_of` if there are no observations."""
         return min((cohort.earliest for cohort in self.cohorts), default=self.as_of + 1)

@@ -199,7 +199,9 @@ def rates(
     def run(listing: Listing) -> pd.DataFrame:
         read = partial(reduced, columns=columns, labels=labels, own=own, executor=executor)
         chosen = frequency or _finest(read(listing, _weights))
-        edges, lead = window_edges(chosen, calendar, window, listing, lead=POOL_BUCKETS - 1)
+        edges, lead = window_edges(
+            chosen, calendar, window, listing, until=listing.latest, lead=POOL_BUCKETS - 1
+        )
         reducer = partial(
             reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, keep_cells=True
         )
@@ -222,14 +224,15 @@ def window_edges(
     window: tuple[int | None, int | None],
     listing: Listing,
     *,
+    until: int,
     lead: int = 0,
 ) -> tuple[Ints, int]:
-    """Return the edges, with guards, of the buckets that overlap a window and hold a time of the listing.
+    """Return the edges, with guards, of the buckets that overlap a window and hold a time up to `until`.
 
     Up to `lead` buckets before the window come first; how many is returned too.
     """
     none = np.zeros(0, dtype=np.int64)
-    every = bucket_edges(frequency, tz, listing.earliest, listing.as_of) if listing.cohorts else none
+    every = bucket_edges(frequency, tz, listing.earliest, until) if listing.cohorts else none
     edges = overlapping(every, *window)
     first = int(np.searchsorted(every, edges[0])) if len(edges) else 0
     lead = min(lead, first)

@@ -348,7 +348,9 @@ def test_a_time_without_a_zone_is_refused_by_the_name_of_its_argument(function: 
 def test_the_first_and_the_last_year_are_times_like_any_other(function: Any, tz: str) -> None:
     for observations in (HOURLY, cohorts_of(HOURLY)):
         everything = function(observations, tz=tz)
-        late = function(observations, tz=tz, as_of="9999-12-31")
+        # A backlog lasts as long as one looks at it.
+        coarse = {"freq": "MS"} if function is ska.backlog else {}
+        late = function(observations, tz=tz, as_of="9999-12-31", **coarse)
         assert set(late.columns) == set(everything.columns)
         assert function(observations, tz=tz, as_of="0001-01-01").empty
 
@@ -365,6 +367,11 @@ def test_windows_reach_from_the_first_to_the_last_year(function: Any, tz: str) -
         pd.testing.assert_frame_equal(function(HOURLY, tz=tz, **span), everything)
     assert function(HOURLY, tz=tz, start="9999-12-31").empty
     assert function(HOURLY, tz=tz, end="0001-01-02").empty
+
+
+def test_a_backlog_of_more_buckets_than_anybody_reads_is_refused() -> None:
+    with pytest.raises(ValueError, match="use a coarser freq"):
+        ska.backlog(HOURLY, as_of="9999-12-31")
 
 
 def test_thousands_of_combinations_of_labels_are_kept_apart() -> None:
