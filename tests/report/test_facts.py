@@ -130,7 +130,7 @@ def test_a_worse_version_is_found_and_named_first(fleet):
     assert table["difference"].iloc[1] > 0
     assert (
         found.change["is_headline"].tolist()
-        == (found.change["policy_id"] == "hate-speech").fillna(False).tolist()
+        == (found.change["policy_id"] == "hate-speech").fillna(value=False).tolist()
     )
     assert headlines(found)[0][0] == "The error rate of "
 
