@@ -19,6 +19,9 @@ from .fetch import aget_batch as aget_batch
 from .fetch import fetch_batches as fetch_batches
 from .fetch import get_batch as get_batch
 from .frame import observations_from_events as observations_from_events
+from .health import CheckReport as CheckReport
+from .health import check as check
+from .health import open_metrics as open_metrics
 from .models import BatchStatus as BatchStatus
 from .plots import plot_backlog as plot_backlog
 from .plots import plot_comparison as plot_comparison

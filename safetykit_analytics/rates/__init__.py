@@ -1,9 +1,11 @@
-"""Cells of work → tidy tables: rates, backlog, stalled, completion time, control chart, data quality.
+"""Cells of work → tidy tables: rates, backlog, stalled, completion time, control chart, data quality."""
 
-Place in the flow: flow → **rates** → compare, plots, report. Opens no file: a store is anything that has
-partitions.
-"""
-
+from safetykit_analytics.rates.arguments import (
+    checked_executor,
+    checked_observations,
+    parse_as_of,
+    parse_length,
+)
 from safetykit_analytics.rates.backlog import backlog
 from safetykit_analytics.rates.completion import completion_time
 from safetykit_analytics.rates.control import control_chart
@@ -11,4 +13,15 @@ from safetykit_analytics.rates.quality import data_quality
 from safetykit_analytics.rates.stalled import stalled_batches
 from safetykit_analytics.rates.table import rates
 
-__all__ = ["backlog", "completion_time", "control_chart", "data_quality", "rates", "stalled_batches"]
+__all__ = [
+    "backlog",
+    "checked_executor",
+    "checked_observations",
+    "completion_time",
+    "control_chart",
+    "data_quality",
+    "parse_as_of",
+    "parse_length",
+    "rates",
+    "stalled_batches",
+]
