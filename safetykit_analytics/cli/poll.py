@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from safetykit_analytics.cli.key_file import read_key
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.errors import Unauthorized
@@ -117,7 +118,7 @@ def poll(
         "max_rate": max_rate,
         "timeout_s": timeout_s,
         "clock": "server" if clock == "server" else None,
-        "api_key": None if api_key_file is None else _read_key(api_key_file),
+        "api_key": None if api_key_file is None else read_key(api_key_file, quiet=loudness.quiet),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
     given = list(batch_ids or [])
@@ -288,14 +289,6 @@ def _lines(source: str) -> list[str]:
     except UnicodeDecodeError as error:
         name = "standard input" if source == "-" else source
         raise typer.BadParameter(f"{name} is not text: byte {error.start} is not UTF-8") from None
-
-
-def _read_key(path: Path) -> str:
-    # Only that the file is empty is said here: no message may ever quote it.
-    key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
-    if not key:
-        raise typer.BadParameter(f"{path} is empty; expected the API key")
-    return key
 
 
 def _seconds(text: str) -> float:

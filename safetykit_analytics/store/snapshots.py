@@ -91,6 +91,26 @@ class SnapshotStore:
         """The last part of the path: what people call the store, without saying where it is."""
         return self._files.locate().rstrip("/").rpartition("/")[2]
 
+    def exists(self) -> bool:
+        """Tell whether there is a folder, or anything under the URL. An empty folder is an empty store.
+
+        Raises
+        ------
+        StoreFailed
+        """
+        with typed_errors(f"read {self._files.locate()}"):
+            return self._files.tree(None) is not None
+
+    def last_compaction_at(self) -> dt.datetime | None:
+        """Return when a compaction last changed something; None if there is no file of a cohort yet.
+
+        Raises
+        ------
+        NotAStore, StoreFailed
+        """
+        with typed_errors(f"read {self._files.locate()}"):
+            return self._files.renewed_at() if list_store(self._files).cohorts else None
+
     def append(self, frame: pd.DataFrame) -> int:
         """Add observations, durably: when this returns they are on disk.
 

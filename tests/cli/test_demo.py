@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from safetykit_analytics import SnapshotStore, rates
+from safetykit_analytics.calendar import to_us
 from safetykit_analytics.cli import run, run_demo
 from safetykit_analytics.flow import batch_work
 from safetykit_analytics.simulator import make_fleet
@@ -34,7 +35,7 @@ def test_buckets_sum_to_the_last_counts_of_every_batch(made):
     store = SnapshotStore(made.store)
     latest = store.latest().set_index("batch_id")
     hours = pd.date_range(latest["created_at"].min().floor("h"), periods=24 * 5, freq="h")
-    work = batch_work(store, edges=[hour.to_pydatetime() for hour in hours])
+    work = batch_work(store, edges=[to_us(hour.to_pydatetime()) for hour in hours])
     summed = work.groupby("batch_id")[["success", "error", "cancelled"]].sum()
     summed = summed.reindex(latest.index, fill_value=0.0)
     assert latest["created_at"].notna().all()
