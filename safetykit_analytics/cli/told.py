@@ -14,18 +14,20 @@ if TYPE_CHECKING:
 _FORMAT = 1
 # A finding that has been absent for so long is new when it comes back.
 _FORGOTTEN_AFTER = dt.timedelta(hours=24)
-#: Of a finding: what it is about, never how large it is.
-IDENTITY = ("kind", "policy_id", "policy_version", "batch_id")
+# What a finding is about, never how large it is.
+_IDENTITY = ("kind", "policy_id", "policy_version", "batch_id")
 
 Key = tuple[str | None, ...]
+#: Since when each finding that was told has been absent; None while it is there.
+Told = dict[Key, dt.datetime | None]
 
 
-def read_told(path: Path) -> tuple[dict[Key, dt.datetime], str, bool]:
-    """Read when each finding was last there.
+def read_told(path: Path) -> tuple[Told, str, bool]:
+    """Read what was told.
 
     Returns
     -------
-    dict
+    Told
         Empty if there is no file yet, or none that can be used.
     str
         Why it cannot be used; empty if it can.
@@ -38,7 +40,8 @@ def read_told(path: Path) -> tuple[dict[Key, dt.datetime], str, bool]:
         state = json.loads(path.read_text(encoding="utf-8"))
         if state["format"] > _FORMAT:
             return {}, f"{path} is of a newer release, so all findings are told; it is left as it is", False
-        told = {tuple(one[name] for name in IDENTITY): from_us(one["last_us"]) for one in state["told"]}
+        absent = {tuple(one[name] for name in _IDENTITY): one["absent_since_us"] for one in state["told"]}
+        told: Told = {key: None if at is None else from_us(at) for key, at in absent.items()}
     except FileNotFoundError:
         return {}, "", True
     except (ValueError, TypeError, KeyError, OverflowError):
@@ -48,21 +51,29 @@ def read_told(path: Path) -> tuple[dict[Key, dt.datetime], str, bool]:
 
 def keys_of(findings: list[dict[str, Any]]) -> list[Key]:
     """Return the identity of each finding."""
-    return [tuple(one[name] for name in IDENTITY) for one in findings]
+    return [tuple(one[name] for name in _IDENTITY) for one in findings]
 
 
-def is_known(told: dict[Key, dt.datetime], key: Key, now: dt.datetime) -> bool:
-    """Tell whether a finding was there within the last 24 hours."""
-    return key in told and now - told[key] < _FORGOTTEN_AFTER
+def is_known(told: Told, key: Key, now: dt.datetime) -> bool:
+    """Tell whether a finding was told and has not been absent for a day since."""
+    return key in told and not _is_forgotten(told[key], now)
 
 
-def write_told(path: Path, told: dict[Key, dt.datetime], present: list[Key], now: dt.datetime) -> None:
-    """Replace the file: what is present was last there now, and what is long absent is forgotten."""
+def write_told(path: Path, told: Told, present: list[Key], now: dt.datetime) -> None:
+    """Replace the file: what is present is there, and what is long absent is forgotten."""
     from safetykit_analytics.calendar import to_us  # noqa: PLC0415
 
-    kept = {key: at for key, at in told.items() if now - at < _FORGOTTEN_AFTER} | dict.fromkeys(present, now)
-    rows = [dict(zip(IDENTITY, key, strict=True)) | {"last_us": to_us(at)} for key, at in kept.items()]
+    kept = {key: at or now for key, at in told.items() if not _is_forgotten(at, now)}
+    kept |= dict.fromkeys(present)
+    rows = [
+        dict(zip(_IDENTITY, key, strict=True)) | {"absent_since_us": None if at is None else to_us(at)}
+        for key, at in kept.items()
+    ]
     with replacing(path) as temporary:
         temporary.write_text(
             json.dumps({"format": _FORMAT, "told": rows}, ensure_ascii=False, indent=1), encoding="utf-8"
         )
+
+
+def _is_forgotten(absent_since: dt.datetime | None, now: dt.datetime) -> bool:
+    return absent_since is not None and now - absent_since >= _FORGOTTEN_AFTER

@@ -376,7 +376,7 @@ def test_compact_says_what_it_did_and_loses_nothing(snapshots, capsys, tmp_path)
     for _, part in whole.groupby(whole.index % 3):
         store.append(part)
     assert run(["compact", "--store", "parts"]) == 0
-    assert capsys.readouterr().out.startswith("compacted 8 days: 24 files → 8")
+    assert capsys.readouterr().out.startswith("compacted 7 cohorts: 3 files → 7")
     pd.testing.assert_frame_equal(store.read(), whole)
     assert run(["compact", "--store", "parts"]) == 0
     assert capsys.readouterr().out.startswith("nothing to compact")
