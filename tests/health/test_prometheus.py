@@ -43,7 +43,7 @@ def test_promtool_finds_nothing_to_say_about_hostile_names():
 
 @pytest.fixture
 def scraped(tmp_path):
-    """Start Prometheus on a folder that an HTTP server serves; yield the folder and a function that queries."""
+    """Start Prometheus on a folder that an HTTP server serves; yield it and a function that queries."""
     metrics = tmp_path / "metrics"
     metrics.mkdir()
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(metrics))
