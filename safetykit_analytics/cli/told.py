@@ -63,10 +63,10 @@ def write_told(path: Path, told: Told, present: list[Key], now: dt.datetime) -> 
     """Replace the file: what is present is there, and what is long absent is forgotten."""
     from safetykit_analytics.calendar import to_us  # noqa: PLC0415
 
-    kept = {key: at or now for key, at in told.items() if not _is_forgotten(at, now)}
+    kept: Told = {key: now if at is None else at for key, at in told.items() if not _is_forgotten(at, now)}
     kept |= dict.fromkeys(present)
     rows = [
-        dict(zip(_IDENTITY, key, strict=True)) | {"absent_since_us": None if at is None else to_us(at)}
+        {**dict(zip(_IDENTITY, key, strict=True)), "absent_since_us": None if at is None else to_us(at)}
         for key, at in kept.items()
     ]
     with replacing(path) as temporary:

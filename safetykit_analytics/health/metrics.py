@@ -147,15 +147,18 @@ def _reduce(rows: flow.Rows) -> _Sums:
     own, is_open = group[last], ~rows.terminal[last]
     # Labels are filled, so that only a batch that never had one lacks it at its last row.
     is_known = np.array([None not in names for names in labels], dtype=np.bool_)[own]
-    counted = (is_known | ~is_open)[rows.batch]
-    found, n = flow.increments_of(rows, np.where(counted, group, -1)), len(groups)
+    runs, n = np.flatnonzero(run_starts(rows.batch, group)), len(groups)
+    grown = flow.growth(rows.counts, rows)
+    grown[:, first[rows.begin == NEVER]] = 0
+    runs_done = np.add.reduceat(np.maximum(grown, 0, out=grown), runs, axis=1, dtype=np.int64) if n else grown
+    counted = (is_known | ~is_open)[rows.batch[runs]]
     values: Counter[tuple[str, ...]] = Counter()
-    present = np.unique(group[counted]).tolist()
-    for outcome, delta in zip(_OUTCOMES, found.delta, strict=True):
-        done = np.bincount(found.group, weights=np.maximum(delta, 0), minlength=n)
+    present = np.unique(group[runs[counted]]).tolist()
+    for outcome, work in zip(_OUTCOMES, runs_done[:, counted], strict=True):
+        done = np.bincount(group[runs[counted]], weights=work, minlength=n)
         values.update({(_DECISIONS, *groups[code], outcome): int(done[code]) for code in present})
     begin = np.where(rows.begin == NEVER, rows.t[first], rows.begin)
-    begun, runs = np.full(n, BEYOND), np.flatnonzero(run_starts(rows.batch, group))
+    begun = np.full(n, BEYOND)
     np.minimum.at(begun, group[runs], begin[rows.batch[runs]])
     status = rows.take("batch_status", last).dictionary_encode()
     names = status.dictionary.to_pylist()

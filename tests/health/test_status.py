@@ -45,4 +45,5 @@ def test_an_empty_store_has_no_last_observation(tmp_path):
     store = ska.SnapshotStore(tmp_path / "snapshots")
     nothing = {"last_observed_at": None, "age_s": None, "open": 0, "stalled": 0, "unanswered": 0}
     assert stand(store) == nothing
-    assert stand(ended("a", 1, 1), as_of=pd.Timestamp("2020-01-01T00:00Z")) == nothing
+    store.append(ended("a", 1, 1))
+    assert stand(store, as_of=pd.Timestamp("2020-01-01T00:00Z")) == nothing
