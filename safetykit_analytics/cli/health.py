@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -199,6 +198,8 @@ def _limits(path: Path | None, given: dict[str, Any]) -> Any:
 
 def _read_limits(path: Path) -> dict[str, Any]:
     """Read a TOML file of limits, strictly: what is misspelt would guard nothing."""
+    import tomllib  # noqa: PLC0415 -- rarely needed, and --help must be quick
+
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
@@ -89,6 +88,8 @@ def _permissions(mode: str, output: str | None) -> int:
 
 def _content(made: WeeklyReport, name: str) -> bytes:
     """Return what `save` writes into a file of that name."""
+    import tempfile  # noqa: PLC0415 -- rarely needed, and --help must be quick
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / name
         made.save(path)
