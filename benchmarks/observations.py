@@ -14,7 +14,7 @@ import argparse
 import datetime as dt
 import pathlib
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -63,9 +63,13 @@ def write_store(
     every_min: int = 60,
     seed: int = 0,
     stuck: float = STUCK,
+    roll_outs: int = 5,
 ) -> SnapshotStore:
-    """Write a store as it is after a compaction at the end of each day, in one go."""
-    batches, rows = _fleet(n_rows, days, every_min, seed, stuck)
+    """Write a store as it is after a compaction at the end of each day, in one go.
+
+    Each policy gets so many new versions over the year.
+    """
+    batches, rows = _fleet(n_rows, days, every_min, seed, stuck, roll_outs)
     created = (batches["created_at"] - START_US) // DAY_US
     moved_until = _moved_until(created[rows["batch"]], rows, days)
     edges = np.searchsorted(created[rows["batch"]], np.arange(days + 1))
@@ -113,18 +117,20 @@ def _moved_until(cohort: np.ndarray, rows: dict[str, np.ndarray], days: int) -> 
     return until
 
 
-def _fleet(
-    n_rows: int, days: int, every_min: int, seed: int, stuck: float
+def _fleet(  # noqa: PLR0917 -- all that is there
+    n_rows: int, days: int, every_min: int, seed: int, stuck: float, roll_outs: int = 5
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Draw batches and their observations, which lie in the order of their keys."""
     random = np.random.default_rng(seed)
     # A batch that is stuck for ever is polled until the year is over: half a year, on average.
     hours = HOURS_PER_BATCH if stuck == STUCK else HOURS_PER_BATCH + stuck * days * 12
-    batches = _batches(max(1, round(n_rows * every_min / 60 / hours)), days, random, stuck)
+    batches = _batches(max(1, round(n_rows * every_min / 60 / hours)), days, random, stuck, roll_outs)
     return batches, _polls(batches, days, every_min * MINUTE_US, random)
 
 
-def _batches(n: int, days: int, random: np.random.Generator, stuck: float) -> dict[str, np.ndarray]:
+def _batches(
+    n: int, days: int, random: np.random.Generator, stuck: float, n_roll_outs: int
+) -> dict[str, Any]:
     """Draw the batches, sorted by id, which is by creation."""
     day = random.integers(0, days, 2 * n)
     weekend = (START.weekday() + day) % 7 >= 5
@@ -138,7 +144,10 @@ def _batches(n: int, days: int, random: np.random.Generator, stuck: float) -> di
     ids[:, 16:] = ALPHABET[random.integers(0, 32, (n, 16))]
     count = np.clip(np.exp(random.normal(6.5, 1.2, n)), 1, 10_000).astype(np.int64)
     policy = random.choice(len(POLICIES) + 1, n, p=[0.3, 0.25, 0.15, 0.1, 0.07, 0.05, 0.08])
-    roll_outs = np.sort(random.random((len(POLICIES) + 1, 5)), axis=1) * days * 86_400_000 + START_US // 1000
+    roll_outs = (
+        np.sort(random.random((len(POLICIES) + 1, n_roll_outs)), axis=1) * days * 86_400_000
+        + START_US // 1000
+    )
     version = (created_ms[:, None] >= roll_outs[policy]).sum(axis=1)
     end = random.choice(3, n, p=[0.96, 0.02, 0.02])  # SUCCESS, ERROR, CANCELLED
     hours = np.exp(random.normal(1.75, 0.85, n))
@@ -151,6 +160,7 @@ def _batches(n: int, days: int, random: np.random.Generator, stuck: float) -> di
         "count": count,
         "policy": policy,
         "version": version,
+        "roll_outs": n_roll_outs,
         "end": end,
         "us": (hours * HOUR_US).astype(np.int64),
         "bend": random.uniform(0.7, 1.4, n),
@@ -215,7 +225,7 @@ def _table(b: dict[str, np.ndarray], rows: dict[str, np.ndarray], chosen: np.nda
         "batch_status": _dictionary(rows["status"][chosen], statuses),
         "batch_count": pa.array(b["count"][batch]),
         "policy_id": _dictionary(policy, POLICIES, none),
-        "policy_version": _dictionary(version, [f"v{i}" for i in range(5, 11)], none),
+        "policy_version": _dictionary(version, [f"v{i}" for i in range(5, 6 + b["roll_outs"])], none),
         "has_download": pa.array(rows["is_terminal"][chosen] & (b["end"][batch] == 0)),
         "is_terminal": pa.array(rows["is_terminal"][chosen]),
     }

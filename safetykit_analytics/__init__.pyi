@@ -20,6 +20,9 @@ from .fetch import aget_batch as aget_batch
 from .fetch import fetch_batches as fetch_batches
 from .fetch import get_batch as get_batch
 from .frame import observations_from_events as observations_from_events
+from .health import CheckReport as CheckReport
+from .health import check as check
+from .health import open_metrics as open_metrics
 from .models import BatchStatus as BatchStatus
 from .plots import alt_text as alt_text
 from .plots import plot_backlog as plot_backlog

@@ -1,14 +1,10 @@
-"""A file of results takes its place whole, or not at all.
-
-Place in the flow: below whoever writes a table, a picture or a page for somebody. Standard library only.
-"""
+"""A file of results takes its place whole, or not at all."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import secrets
-import tempfile
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +23,8 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         # A pipe or a device, such as /dev/stdout, gets the bytes; root could replace it. Not directly: some
         # writers need to go back in a file, and remove what they fail to write.
+        import tempfile  # noqa: PLC0415 -- rarely needed, and --help must be quick
+
         with tempfile.TemporaryDirectory() as folder:
             temporary = Path(folder) / path.name
             yield temporary
@@ -34,7 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         return
     # Not the link, which /dev/stdout is too where it leads to a file.
     place = path.resolve()
-    temporary = place.with_name(f".tmp-{secrets.token_hex(8)}-{path.name[-_KEPT:]}")
+    temporary = place.with_name(f".tmp-{os.urandom(8).hex()}-{path.name[-_KEPT:]}")
     try:
         yield temporary
         temporary.replace(place)

@@ -7,6 +7,7 @@ succeeded; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import traceback
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import safetykit_analytics
-from safetykit_analytics.cli import demo, maintain, poll, simulate, tables, weekly
+from safetykit_analytics.cli import compare, demo, health, maintain, poll, simulate, tables, weekly
 from safetykit_analytics.cli.stopping import stoppable
 from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.errors import SafetyKitAnalyticsError
@@ -31,18 +32,34 @@ NAME = "safetykit-analytics"
 _UsageError = typer.BadParameter.__bases__[0]
 
 _CTRL_C = 130
+# What writing to a full or closed stdout fails with; where a file fails, the error has its name.
+_OF_STDOUT = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG)
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
+
+# \b keeps the lines as they are.
+_EPILOG = """Start with: safetykit-analytics demo
+
+\b
+Exit codes:
+  0    well; also if there was nothing to do
+  1    an error: no key, no or a damaged store, an unknown name, an output that cannot be written
+  2    a mistake in the arguments
+  3    some ids failed
+  4    no id succeeded
+  5    check found something
+  130  stopped by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
+Whatever is not 0 says why in one line on stderr."""
 
 app = typer.Typer(
     name=NAME,
     help="See how SafetyKit batches are doing: throughput and error rates over time, by policy and version.",
-    epilog="Start with: safetykit-analytics demo",
+    epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _module in (demo, poll, tables, weekly, maintain, simulate):
+for _module in (demo, poll, health, tables, compare, weekly, maintain, simulate):
     _module.register(app)
 
 
@@ -88,7 +105,8 @@ def _open_closed_streams() -> None:
     """
     for name, flags, mode in (
         ("stdin", os.O_RDONLY, "r"),
-        ("stdout", os.O_WRONLY, "w"),
+        # What is printed there is lost, which must not go unnoticed: writing fails.
+        ("stdout", os.O_RDONLY, "w"),
         ("stderr", os.O_WRONLY, "w"),
     ):
         if getattr(sys, name) is None:
@@ -128,6 +146,7 @@ def run(args: Sequence[str]) -> int:
         except Exception as error:  # noqa: BLE001 -- the last line of defence: nothing reaches a user as a traceback
             if debug:
                 traceback.print_exc()
+            _settle_output()
             return _explain(error)
     if code == _CTRL_C:  # typer makes it of a KeyboardInterrupt
         say(f"stopped by {stop.name}")
@@ -136,9 +155,17 @@ def run(args: Sequence[str]) -> int:
 
 
 def _end_of_pipe() -> int:
-    """Leave well: our reader, such as `head`, has seen enough. Without this Python complains at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Leave well: our reader, such as `head`, has seen enough."""
+    _settle_output()
     return 0
+
+
+def _settle_output() -> None:
+    """Flush stdout; where that fails, discard what is left, as Python would complain of it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _explain(error: Exception) -> int:
@@ -167,6 +194,8 @@ def _in_words(error: SafetyKitAnalyticsError | OSError) -> str:
     """Write what an error says; of the operating system's, the file and the reason without the number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
+    if error.filename is None and type(error) is OSError and error.errno in _OF_STDOUT:
+        return f"cannot write to stdout: {error.strerror}"
     ours = isinstance(error, SafetyKitAnalyticsError) or error.filename is None
     return error.strerror if ours else f"{error.filename}: {error.strerror}"
 

@@ -1,60 +1,132 @@
-"""Tables and plots → files: complete or not there.
+"""Tables and plots → files: complete or not there; ``-`` is stdout.
 
 What is written is what the library returned, to the last digit: no rounding, instants in ISO 8601, missing as
 null or as an empty cell. Only a name that a spreadsheet would run as a formula is changed in a CSV file.
-
-Place in the flow: below the commands. Imports none of them, and no stage.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from safetykit_analytics.cli.terminal import say
+from safetykit_analytics.cli.terminal import say, table_lines
 from safetykit_analytics.records import records
 from safetykit_analytics.replacing import replacing
+from safetykit_analytics.spreadsheet import workbook
 from safetykit_analytics.wording import csv_cell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import pandas as pd
 
-Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the table as CSV.")]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the table as JSON records.")]
+    from safetykit_analytics.cli.terminal import Loudness
+
+Csv = Annotated[
+    Path | None, typer.Option("--csv", metavar="FILE|-", help="Write the table as CSV; - to stdout.")
+]
+Json = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE|-", help="Write the table as JSON records.")
+]
 Parquet = Annotated[
-    Path | None, typer.Option("--parquet", metavar="FILE", help="Write the table as Parquet.")
+    Path | None, typer.Option("--parquet", metavar="FILE|-", help="Write the table as Parquet.")
+]
+Xlsx = Annotated[
+    Path | None, typer.Option("--xlsx", metavar="FILE|-", help="Write the table for Excel; times are UTC.")
 ]
 Plot = Annotated[
     Path | None,
     typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf, by the file's name."),
 ]
+_ON_A_TERMINAL = 40
 
 
-def write_table(
-    table: pd.DataFrame, *, csv: Path | None, json_file: Path | None, parquet: Path | None, quiet: bool
-) -> bool:
-    """Write a table to the files that were asked for; say whether there was any."""
-    for path, write in ((csv, _write_csv), (json_file, _write_json), (parquet, _write_parquet)):
-        if path is not None:
-            with replacing(path) as temporary:
-                write(table, temporary)
-            if not quiet:
-                say(f"wrote {path} ({len(table):,} rows)")
-    return not csv is json_file is parquet is None
+class Outputs(NamedTuple):
+    """The files that a table goes to."""
+
+    csv: Path | None
+    json: Path | None
+    parquet: Path | None
+    xlsx: Path | None
 
 
-def _write_csv(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, outputs: Outputs, loudness: Loudness) -> bool:
+    """Write a table to the files that were asked for; return whether there was any."""
+    given = {kind: path for kind, path in outputs._asdict().items() if path is not None}
+    if sum(is_stdout(path) for path in given.values()) > 1:
+        raise typer.BadParameter("only one of --csv, --json, --parquet and --xlsx can go to stdout")
+    for kind, path in given.items():
+        write_bytes(_WRITERS[kind](table), path)
+        if not loudness.quiet and not is_stdout(path):
+            say(f"wrote {path} ({len(table):,} rows)")
+    return bool(given)
+
+
+def show_table(rows: list[dict[str, str]], *, right: tuple[str, ...], loudness: Loudness) -> None:
+    """Print a table for people; a terminal shows its last rows."""
+    hidden = len(rows) - _ON_A_TERMINAL if sys.stdout.isatty() else 0
+    for line in table_lines(rows[max(hidden, 0) :], right=right):
+        typer.echo(line)
+    if hidden > 0 and not loudness.quiet:
+        say(f"note: these are the last {_ON_A_TERMINAL} of {len(rows):,} rows; --csv FILE writes all of them")
+
+
+def is_stdout(path: Path) -> bool:
+    """Tell whether a path means stdout."""
+    return str(path) == "-"
+
+
+def write_bytes(data: bytes, path: Path) -> None:
+    """Write a file whole or not at all, or to stdout."""
+    if is_stdout(path):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        return
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def save_plot(figure: Any, path: Path, loudness: Loudness) -> None:
+    """Write a picture in the format that the name of the file asks for."""
+    known = figure.canvas.get_supported_filetypes()
+    if path.suffix.lstrip(".").lower() not in known:
+        raise typer.BadParameter(
+            f"--plot {path}: expected a name that ends in one of .{', .'.join(sorted(known))}"
+        )
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=150)
+    if not loudness.quiet:
+        say(f"wrote {path}")
+
+
+def _csv(table: pd.DataFrame) -> bytes:
     safe = {name: table[name].map(csv_cell, na_action="ignore") for name in table.select_dtypes("string")}
-    table.assign(**safe).to_csv(path, index=False)
+    return table.assign(**safe).to_csv(None, index=False).encode()  # type: ignore[no-any-return] # pandas
 
 
-def _write_json(table: pd.DataFrame, path: Path) -> None:
-    path.write_text(json.dumps(records(table), ensure_ascii=False, indent=1) + os.linesep, encoding="utf-8")
+def _json(table: pd.DataFrame) -> bytes:
+    return (json.dumps(records(table), ensure_ascii=False, indent=1) + os.linesep).encode()
 
 
-def _write_parquet(table: pd.DataFrame, path: Path) -> None:
-    table.to_parquet(path, index=False)
+def _parquet(table: pd.DataFrame) -> bytes:
+    written = io.BytesIO()
+    table.to_parquet(written, index=False)
+    return written.getvalue()
+
+
+def _xlsx(table: pd.DataFrame) -> bytes:
+    return workbook({"table": table})
+
+
+_WRITERS: dict[str, Callable[[pd.DataFrame], bytes]] = {
+    "csv": _csv,
+    "json": _json,
+    "parquet": _parquet,
+    "xlsx": _xlsx,
+}

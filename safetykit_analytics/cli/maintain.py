@@ -1,15 +1,14 @@
-"""``compact`` and ``verify``: keeping a store small, and knowing that it is whole.
-
-Place in the flow: the store → **maintain** → the terminal. Imports no other command.
-"""
+"""``compact`` and ``verify``: keeping a store small, and knowing that it is whole."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safetykit_analytics.cli import options
 from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.wording import visible
 
 if TYPE_CHECKING:
@@ -22,10 +21,24 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: safetykit-analytics verify --store snapshots")(verify)
 
 
-def compact(ctx: typer.Context, store: Store = "snapshots") -> None:
-    """Rewrite each closed day of the store into one file. Safe while others append and read."""
+def compact(
+    ctx: typer.Context,
+    *,
+    store: Store = "snapshots",
+    thin_before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Also drop repeated observations from before then; no table as of then or later changes.",
+        ),
+    ] = None,
+) -> None:
+    """Move recent observations into one file per day of creation. Safe while others append and read."""
     loudness: Loudness = ctx.obj
-    typer.echo(str(open_store(store, quiet=loudness.quiet).compact()))
+    source = open_store(store, quiet=loudness.quiet)
+    done = source.compact(thin_before=options.instant(thin_before, "UTC"))
+    if not loudness.quiet:
+        typer.echo(str(done))
 
 
 def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
@@ -35,6 +48,8 @@ def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
     damaged = [finding for finding in found if finding.is_damage]
     for path, reason in found if not loudness.quiet else damaged:
         typer.echo(f"{visible(path)}: {visible(reason)}")
-    typer.echo(f"{len(damaged):,} damaged" if damaged else "all is well: nothing is damaged")
     if damaged:
+        say(f"error: {len(damaged):,} damaged")
         raise typer.Exit(1)
+    if not loudness.quiet:
+        typer.echo("all is well: nothing is damaged")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from safetykit_analytics.cli.ids import read_ids, read_lines
+from safetykit_analytics.cli.key_file import read_key
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.errors import NotAStore
@@ -113,7 +114,7 @@ def poll(
         "max_rate": max_rate,
         "timeout_s": timeout_s,
         "clock": "server" if clock == "server" else None,
-        "api_key": None if api_key_file is None else _read_key(api_key_file),
+        "api_key": None if api_key_file is None else read_key(api_key_file, quiet=loudness.quiet),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
     if every_s is None:
@@ -304,14 +305,6 @@ def _print(summary: dict[str, Any], line: str, *, as_json: bool, quiet: bool) ->
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _read_key(path: Path) -> str:
-    # Only that the file is empty is said here: no message may ever quote it.
-    key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
-    if not key:
-        raise typer.BadParameter(f"{path} is empty; expected the API key")
-    return key
 
 
 def _seconds(text: str) -> float:

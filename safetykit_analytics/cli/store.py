@@ -1,7 +1,4 @@
-"""The option that every command with a store shares, and opening it.
-
-Place in the flow: below the commands. Imports none of them.
-"""
+"""The option that every command with a store shares, and opening it."""
 
 from __future__ import annotations
 
@@ -10,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetykit_analytics.cli.terminal import say
+from safetykit_analytics.errors import NotAStore
 from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
@@ -22,10 +20,21 @@ Store = Annotated[
 
 
 def open_store(path: str, *, quiet: bool) -> SnapshotStore:
-    """Open a store to read it; say so if there is nothing in it, which a mistyped path looks like."""
+    """Open a store to read it.
+
+    Raises
+    ------
+    NotAStore
+        There is no such folder, or nothing under such a URL: a mistyped path is not an empty store.
+    """
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     store = ska.SnapshotStore(path)
+    if not store.exists():
+        raise NotAStore(
+            f"there is no store at {place_name(path)}; name one with --store, or begin one with: "
+            "safetykit-analytics poll --ids FILE"
+        )
     if not quiet and not store.info().files:
         say(f"note: there are no observations in {place_name(path)}")
     return store

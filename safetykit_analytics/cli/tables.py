@@ -1,175 +1,100 @@
-"""``rates`` and ``compare``: options are the parameters of the function of that name; out comes its table.
-
-Place in the flow: rates, compare, plots → **tables** → the terminal, files. Imports no other command.
-"""
+"""``rates``, ``backlog``, ``completion``, ``stalled``, ``quality``: options are the function's parameters."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from safetykit_analytics.cli.files import Csv, Json, Parquet, Plot, write_table
+from safetykit_analytics.cli import options
+from safetykit_analytics.cli.files import (
+    Csv,
+    Json,
+    Outputs,
+    Parquet,
+    Plot,
+    Xlsx,
+    save_plot,
+    show_table,
+    write_table,
+)
 from safetykit_analytics.cli.store import Store, open_store
-from safetykit_analytics.cli.terminal import instant, say, table_lines
-from safetykit_analytics.replacing import replacing
+from safetykit_analytics.cli.terminal import instant, say
 from safetykit_analytics.wording import (
+    hours,
+    hours_between,
     is_missing,
     number,
-    p_value,
     percent,
     percent_interval,
-    points,
-    points_interval,
     visible,
     visible_name,
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
-    from safetykit_analytics import VersionComparison
+    import pandas as pd
+
     from safetykit_analytics.cli.terminal import Loudness
 
-AsOf = Annotated[
-    str | None,
-    typer.Option(metavar="TIME", help="Ignore what was observed later.  [default: the last observation]"),
-]
-Confidence = Annotated[float, typer.Option(metavar="SHARE", help="Of the intervals.")]
-TimeZone = Annotated[
-    str, typer.Option("--tz", metavar="ZONE", help="Whose midnights and weeks, such as Europe/Berlin.")
-]
+Frequency = Annotated[str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS, auto.")]
+_Cells = dict[str, str]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    app.command(epilog="Example: safetykit-analytics rates --freq 1D --tz Europe/Berlin --csv rates.csv")(
-        rates
-    )
-    app.command(
-        epilog="Example: safetykit-analytics compare --policy-id hate-speech --baseline v7 --candidate v8"
-    )(compare)
+    for command, example in (
+        (rates, "rates --freq 1D --tz Europe/Berlin --start 7d --csv rates.csv"),
+        (backlog, "backlog --freq 1D --by policy_id --start 7d"),
+        (completion, "completion --by market --batches batches.csv"),
+        (stalled, "stalled --idle 6h"),
+        (quality, "quality --policy-id spam --csv quality.csv"),
+    ):
+        app.command(epilog=f"Example: safetykit-analytics {example}")(command)
 
 
 def rates(
     ctx: typer.Context,
     *,
     store: Store = "snapshots",
-    freq: Annotated[
-        str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS, auto.")
-    ] = "1h",
-    by: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="policy_id|policy_version|none",
-            help="Group by; may be repeated.  [default: policy_id and policy_version]",
-        ),
-    ] = None,
-    tz: TimeZone = "UTC",
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="First bucket.")] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="End of the last bucket.")] = None,
-    as_of: AsOf = None,
-    confidence: Confidence = 0.95,
+    freq: Frequency = "1h",
+    by: options.By = None,
+    policy_id: options.PolicyId = None,
+    batches: options.Batches = None,
+    tz: options.TimeZone = "UTC",
+    start: options.Start = None,
+    end: options.End = None,
+    as_of: options.AsOf = None,
+    confidence: options.Confidence = 0.95,
     csv: Csv = None,
     json_file: Json = None,
     parquet: Parquet = None,
+    xlsx: Xlsx = None,
     plot: Plot = None,
 ) -> None:
     """Show throughput and error rate per calendar bucket, policy and version."""
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
-    groups = ("policy_id", "policy_version") if not by else () if by == ["none"] else tuple(by)
     source = open_store(store, quiet=loudness.quiet)
+    names = options.groups(by)
     table = ska.rates(
         source,
         freq=freq,
-        by=groups,
-        tz=tz,
-        start=start,
-        end=end,
-        as_of=as_of,
+        by=names,
+        policy_id=policy_id,
+        batches=options.read_batches(batches),
         confidence=confidence,
+        **options.window(source, start=start, end=end, as_of=as_of, tz=tz),
     )
-    written = write_table(table, csv=csv, json_file=json_file, parquet=parquet, quiet=loudness.quiet)
-    if plot is not None:
-        _save_plot(_rates_figure(table), plot, quiet=loudness.quiet)
     if not loudness.quiet and table.empty and source.info().files:
         say("note: no batch was at work in the time that was asked for")
-    if not written and plot is None:
-        _print_table(_rates_rows(table, groups), right=_RATES_RIGHT)
 
-
-def compare(
-    ctx: typer.Context,
-    *,
-    store: Store = "snapshots",
-    policy_id: Annotated[
-        str | None, typer.Option(metavar="POLICY", help='"(none)" for none.  [default: scan all policies]')
-    ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare with it.  [default: the one before]")
-    ] = None,
-    candidate: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare it.  [default: every other version]")
-    ] = None,
-    start: Annotated[str | None, typer.Option(metavar="TIME", help="Batches that ended since.")] = None,
-    end: Annotated[str | None, typer.Option(metavar="TIME", help="Batches that ended before.")] = None,
-    tz: TimeZone = "UTC",
-    as_of: AsOf = None,
-    looks: Annotated[
-        Literal["any", "once"], typer.Option(help="How often this comparison is looked at.")
-    ] = "any",
-    confidence: Confidence = 0.95,
-    correction: Annotated[
-        Literal["none", "holm", "bh"] | None,
-        typer.Option(help="Of p-values.  [default: holm, or bh in a scan]"),
-    ] = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    plot: Plot = None,
-) -> None:
-    """Say whether a version's error rate differs from another's, and how sure that is."""
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
-
-    loudness: Loudness = ctx.obj
-    comparison = ska.compare_versions(
-        open_store(store, quiet=loudness.quiet),
-        policy_id=policy_id,
-        baseline=baseline,
-        candidate=candidate,
-        start=start,
-        end=end,
-        tz=tz,
-        as_of=as_of,
-        looks=looks,
-        confidence=confidence,
-        correction=correction,
-    )
-    written = write_table(
-        comparison.table, csv=csv, json_file=json_file, parquet=parquet, quiet=loudness.quiet
-    )
-    if plot is not None:
-        _save_plot(ska.plot_comparison(comparison).figure, plot, quiet=loudness.quiet)
-    if written or plot is not None:
-        return
-    _print_table(_compare_rows(comparison), right=_COMPARE_RIGHT)
-    typer.echo()
-    for sentence in comparison.sentences:
-        typer.echo(visible(sentence))
-
-
-_RATES_RIGHT = ("processed", "per hour", "error rate", "interval", "batches", "coverage")
-
-
-def _rates_rows(table: pd.DataFrame, groups: tuple[str, ...]) -> list[dict[str, str]]:
-    return [
-        {
-            "bucket": instant(row["bucket_start"]) + (" (partial)" if row["partial"] else ""),
-            **{name: visible_name(row[name]) for name in groups},
+    def cells(row: Any) -> _Cells:
+        return {
+            **_bucket(row, names),
             "processed": number(row["processed"]),
             "per hour": number(row["throughput_per_hour"]),
             "error rate": percent(row["error_rate"]),
@@ -178,57 +103,249 @@ def _rates_rows(table: pd.DataFrame, groups: tuple[str, ...]) -> list[dict[str, 
             "coverage": percent(row["coverage"]),
             "note": row["note"],
         }
-        for row in table.to_dict("records")
-    ]
+
+    right = ("processed", "per hour", "error rate", "interval", "batches", "coverage")
+    outputs = Outputs(csv, json_file, parquet, xlsx)
+    draw = _rates_figure if plot is not None else None
+    _present(table, outputs, loudness, cells, right, plot, draw)
 
 
-_COMPARE_RIGHT = ("batches", "processed", "error rate", "interval", "difference", "its interval", "p")
-
-
-def _compare_rows(comparison: VersionComparison) -> list[dict[str, str]]:
-    return [
-        {
-            "policy": visible_name(row["policy_id"]),
-            "version": visible_name(row["policy_version"]),
-            "role": row["role"],
-            "batches": number(row["n_batches"]),
-            "processed": number(row["processed"]),
-            "error rate": percent(row["error_rate"]),
-            "interval": percent_interval(row["error_rate_low"], row["error_rate_high"]),
-            "difference": points(row["difference"]),
-            "its interval": points_interval(row["difference_low"], row["difference_high"]),
-            "p": p_value(row["p_adjusted"], alpha=1 - comparison.confidence),
-            "verdict": "" if is_missing(row["verdict"]) else row["verdict"],
-        }
-        for row in comparison.table.to_dict("records")
-    ]
-
-
-def _print_table(rows: list[dict[str, str]], *, right: tuple[str, ...]) -> None:
-    for line in table_lines(rows, right=right):
-        typer.echo(line)
-
-
-def _rates_figure(table: pd.DataFrame) -> Figure:
-    """Draw throughput above, error rate below."""
-    from matplotlib.figure import Figure  # noqa: PLC0415 -- a second, and only who draws needs it
-
+def backlog(
+    ctx: typer.Context,
+    *,
+    store: Store = "snapshots",
+    freq: Annotated[str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS.")] = "1h",
+    by: options.By = None,
+    policy_id: options.PolicyId = None,
+    batches: options.Batches = None,
+    tz: options.TimeZone = "UTC",
+    start: options.Start = None,
+    end: options.End = None,
+    as_of: options.AsOf = None,
+    csv: Csv = None,
+    json_file: Json = None,
+    parquet: Parquet = None,
+    xlsx: Xlsx = None,
+    plot: Plot = None,
+) -> None:
+    """Show pending decisions and open batches over time, and how long they will take."""
     import safetykit_analytics as ska  # noqa: PLC0415
+
+    loudness: Loudness = ctx.obj
+    source = open_store(store, quiet=loudness.quiet)
+    names = options.groups(by)
+    table = ska.backlog(
+        source,
+        freq=freq,
+        by=names,
+        policy_id=policy_id,
+        batches=options.read_batches(batches),
+        **options.window(source, start=start, end=end, as_of=as_of, tz=tz),
+    )
+
+    def cells(row: Any) -> _Cells:
+        return {
+            **_bucket(row, names),
+            "pending": number(row["pending"]),
+            "open": number(row["n_open"]),
+            "per hour": number(row["throughput_per_hour"]),
+            "takes": _between(row, "eta"),
+        }
+
+    outputs = Outputs(csv, json_file, parquet, xlsx)
+    draw = _by_policy(ska.plot_backlog) if plot is not None else None
+    _present(table, outputs, loudness, cells, ("pending", "open", "per hour"), plot, draw)
+
+
+def completion(
+    ctx: typer.Context,
+    *,
+    store: Store = "snapshots",
+    by: options.By = None,
+    policy_id: options.PolicyId = None,
+    batches: options.Batches = None,
+    tz: options.TimeZone = "UTC",
+    as_of: options.AsOf = None,
+    confidence: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Add intervals at this confidence.")
+    ] = None,
+    csv: Csv = None,
+    json_file: Json = None,
+    parquet: Parquet = None,
+    xlsx: Xlsx = None,
+) -> None:
+    """Show how long batches take from creation to completion: the median and the 90th percentile."""
+    import safetykit_analytics as ska  # noqa: PLC0415
+
+    loudness: Loudness = ctx.obj
+    names = options.groups(by)
+    table = ska.completion_time(
+        open_store(store, quiet=loudness.quiet),
+        by=names,
+        tz=tz,
+        as_of=options.instant(as_of, tz),
+        policy_id=policy_id,
+        batches=options.read_batches(batches),
+        confidence=confidence,
+    )
+
+    def cells(row: Any) -> _Cells:
+        kinds = {"median": "median", "90 %": "p90"}
+        if confidence is not None:
+            kinds |= {"median interval": "median_ci", "90 % interval": "p90_ci"}
+        return {
+            **_labels(row, names),
+            "batches": number(row["n_batches"]),
+            "running": number(row["n_running"]),
+            **{title: _between(row, kind) for title, kind in kinds.items()},
+        }
+
+    _present(table, Outputs(csv, json_file, parquet, xlsx), loudness, cells, ("batches", "running"))
+
+
+def stalled(
+    ctx: typer.Context,
+    *,
+    store: Store = "snapshots",
+    idle: Annotated[
+        str, typer.Option(metavar="LENGTH", help="How long counts stood still: 30min, 6h, 2d.")
+    ] = "30min",
+    policy_id: options.PolicyId = None,
+    batches: options.Batches = None,
+    tz: options.TimeZone = "UTC",
+    as_of: options.AsOf = None,
+    csv: Csv = None,
+    json_file: Json = None,
+    parquet: Parquet = None,
+    xlsx: Xlsx = None,
+) -> None:
+    """List open batches with decisions pending whose counts certainly stood still."""
+    import safetykit_analytics as ska  # noqa: PLC0415
+
+    loudness: Loudness = ctx.obj
+    table = ska.stalled_batches(
+        open_store(store, quiet=loudness.quiet),
+        idle=idle,
+        tz=tz,
+        as_of=options.instant(as_of, tz),
+        policy_id=policy_id,
+        batches=options.read_batches(batches),
+    )
+
+    def cells(row: Any) -> _Cells:
+        return {
+            "batch": visible_name(row["batch_id"]),
+            **_labels(row, ("policy_id", "policy_version")),
+            "pending": number(row["pending_count"]),
+            "idle": _between(row, "idle", ("at_least", "at_most")),
+            "last observed": instant(row["last_observed_at"].tz_convert(tz)),
+            "state": row["state"].replace("_", " "),
+        }
+
+    _present(table, Outputs(csv, json_file, parquet, xlsx), loudness, cells, ("pending",))
+
+
+def quality(
+    ctx: typer.Context,
+    *,
+    store: Store = "snapshots",
+    policy_id: options.PolicyId = None,
+    batches: options.Batches = None,
+    tz: options.TimeZone = "UTC",
+    as_of: options.AsOf = None,
+    csv: Csv = None,
+    json_file: Json = None,
+    parquet: Parquet = None,
+    xlsx: Xlsx = None,
+) -> None:
+    """List what is odd in the data: nothing of it is repaired or dropped."""
+    import safetykit_analytics as ska  # noqa: PLC0415
+
+    loudness: Loudness = ctx.obj
+    table = ska.data_quality(
+        open_store(store, quiet=loudness.quiet),
+        tz=tz,
+        as_of=options.instant(as_of, tz),
+        policy_id=policy_id,
+        batches=options.read_batches(batches),
+    )
+
+    def cells(row: Any) -> _Cells:
+        return {
+            "batch": visible_name(row["batch_id"]),
+            "kind": row["kind"],
+            "value": number(row["value"]),
+            "detail": visible(row["detail"]),
+        }
+
+    _present(table, Outputs(csv, json_file, parquet, xlsx), loudness, cells, ("value",))
+
+
+def _present(  # noqa: PLR0917 -- all that is there
+    table: pd.DataFrame,
+    outputs: Outputs,
+    loudness: Loudness,
+    cells: Callable[[Any], _Cells],
+    right: tuple[str, ...],
+    plot: Path | None = None,
+    draw: Callable[[pd.DataFrame], Any] | None = None,
+) -> None:
+    """Write the files that were asked for; print the table where none was."""
+    written = write_table(table, outputs, loudness)
+    if plot is not None and draw is not None:
+        save_plot(draw(table), plot, loudness)
+    if not written and plot is None:
+        show_table([cells(row) for row in table.to_dict("records")], right=right, loudness=loudness)
+
+
+def _labels(row: Any, names: Iterable[str]) -> _Cells:
+    return {name: visible_name(row[name]) for name in names}
+
+
+def _bucket(row: Any, names: Iterable[str]) -> _Cells:
+    partial = " (partial)" if row["partial"] else ""
+    return {"bucket": instant(row["bucket_start"]) + partial, **_labels(row, names)}
+
+
+def _between(row: Any, name: str, ends: tuple[str, str] = ("low", "high")) -> str:
+    low, high = (
+        None if is_missing(value) else value.total_seconds() / 3600
+        for value in (row[f"{name}_{end}"] for end in ends)
+    )
+    return hours(low) if low == high else hours_between(low, high)
+
+
+def _has_policies(table: pd.DataFrame) -> bool:
+    return "policy_id" in table and len(table["policy_id"].unique()) > 1
+
+
+def _by_policy(plot: Callable[..., Any]) -> Callable[[pd.DataFrame], Any]:
+    """Return a function that draws a table in one panel for each of several policies."""
+
+    def draw(table: pd.DataFrame) -> Any:
+        import safetykit_analytics as ska  # noqa: PLC0415
+
+        if _has_policies(table):
+            return ska.plot_grid(plot, table, by="policy_id")
+        from matplotlib.figure import Figure  # noqa: PLC0415 -- a second, and only who draws needs it
+
+        figure = Figure(figsize=(10, 5), layout="constrained")
+        plot(table, ax=figure.subplots())
+        return figure
+
+    return draw
+
+
+def _rates_figure(table: pd.DataFrame) -> Any:
+    """Draw the error rates of several policies side by side; of one, its throughput above."""
+    import safetykit_analytics as ska  # noqa: PLC0415
+
+    if _has_policies(table):
+        return _by_policy(ska.plot_error_rate)(table)
+    from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(10, 9), layout="constrained")
     above, below = figure.subplots(2, 1)
     ska.plot_throughput(table, ax=above)
     ska.plot_error_rate(table, ax=below)
     return figure
-
-
-def _save_plot(figure: Any, path: Path, *, quiet: bool) -> None:
-    known = figure.canvas.get_supported_filetypes()
-    if path.suffix.lstrip(".").lower() not in known:
-        raise typer.BadParameter(
-            f"--plot {path}: expected a name that ends in one of .{', .'.join(sorted(known))}"
-        )
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=150)
-    if not quiet:
-        say(f"wrote {path}")

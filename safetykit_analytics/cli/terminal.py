@@ -1,11 +1,8 @@
-"""What is printed: notes on stderr, tables that a person reads on stdout.
-
-Place in the flow: below the commands, beside `wording`, which writes names and numbers. Text in, text out;
-imports no command and no stage.
-"""
+"""What is printed: notes on stderr, tables that a person reads on stdout."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import unicodedata
@@ -27,8 +24,9 @@ class Loudness(NamedTuple):
 
 
 def say(line: str) -> None:
-    """Print a line on stderr: stdout is for results."""
-    typer.echo(line, err=True)
+    """Print a line on stderr, unless that is closed or full: stdout is for results."""
+    with contextlib.suppress(OSError):
+        typer.echo(line, err=True)
 
 
 def bold(text: str) -> str:

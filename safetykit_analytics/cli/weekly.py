@@ -1,20 +1,21 @@
-"""``report``: the weekly report into a file.
-
-Place in the flow: report → **weekly** → a file. Imports no other command but the options of `tables`.
-"""
+"""``report``: the weekly report into a file, an object store, stdout or a folder of CSV files."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import re
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from safetykit_analytics.cli import options
+from safetykit_analytics.cli.files import write_bytes
 from safetykit_analytics.cli.store import Store, open_store
-from safetykit_analytics.cli.tables import AsOf, TimeZone
 from safetykit_analytics.cli.terminal import say
+from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
+    from safetykit_analytics import WeeklyReport
     from safetykit_analytics.cli.terminal import Loudness
 
 
@@ -30,19 +31,66 @@ def report(
     week: Annotated[
         str | None, typer.Option(metavar="YYYY-Www", help="ISO week.  [default: the last whole one]")
     ] = None,
-    tz: TimeZone = "UTC",
-    as_of: AsOf = None,
+    tz: options.TimeZone = "UTC",
+    as_of: options.AsOf = None,
     output: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help=".html, .md or .json.  [default: report-WEEK.html]"),
+        str | None,
+        typer.Option(
+            metavar="FILE|URL|-",
+            help="By its name .html, .md or .json; - prints the page.  [default: report-WEEK.html]",
+        ),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", metavar="FOLDER", help="Write every table as a CSV file.")
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(metavar="OCTAL", help="Permissions of the file, such as 0644.  [default: yours alone]"),
     ] = None,
 ) -> None:
     """Write the weekly report."""
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
-    made = ska.weekly_report(open_store(store, quiet=loudness.quiet), week=week, tz=tz, as_of=as_of)
-    path = output or Path(f"report-{made.to_dict()['week']}.html")
-    made.save(path)
+    permissions = None if mode is None else _permissions(mode, output)
+    made = ska.weekly_report(
+        open_store(store, quiet=loudness.quiet), week=week, tz=tz, as_of=options.instant(as_of, tz)
+    )
+    if csv is not None:
+        made.to_csv(csv)
+        if not loudness.quiet:
+            say(f"wrote {csv}")
+        if output is None:
+            return
+    place = output or f"report-{made.to_dict()['week']}.html"
+    if place == "-":
+        write_bytes(made.to_html().encode(), Path(place))
+        return
+    if "://" in place:
+        from safetykit_analytics.store import put_object  # noqa: PLC0415
+
+        put_object(place, _content(made, PurePosixPath(place).name))
+    else:
+        made.save(place)
+        if permissions is not None:
+            Path(place).chmod(permissions)
     if not loudness.quiet:
-        say(f"wrote {path}")
+        say(f"wrote {place_name(place)}")
+
+
+def _permissions(mode: str, output: str | None) -> int:
+    if re.fullmatch(r"0?[0-7]{3}", mode) is None:
+        raise typer.BadParameter(f"--mode {mode}: expected an octal number such as 0644")
+    if output is not None and (output == "-" or "://" in output):
+        raise typer.BadParameter("--mode is about files of this machine; --output names none")
+    return int(mode, 8)
+
+
+def _content(made: WeeklyReport, name: str) -> bytes:
+    """Return what `save` writes into a file of that name."""
+    import tempfile  # noqa: PLC0415 -- rarely needed, and --help must be quick
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / name
+        made.save(path)
+        return path.read_bytes()

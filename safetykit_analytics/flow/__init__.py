@@ -15,7 +15,7 @@ from safetykit_analytics.flow.accumulate import Fold, Totals, accumulate
 from safetykit_analytics.flow.batch_summary import batch_summary, batch_work, known_policies, text_of
 from safetykit_analytics.flow.cohorts import Cohort, HasCohorts, Listing, last_observed, reduced, with_listing
 from safetykit_analytics.flow.findings import KINDS, findings
-from safetykit_analytics.flow.increments import increments_of
+from safetykit_analytics.flow.increments import growth, increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
 from safetykit_analytics.flow.reduce import reduce_work
@@ -43,6 +43,7 @@ __all__ = [
     "batch_summary",
     "batch_work",
     "findings",
+    "growth",
     "increments_of",
     "known_policies",
     "last_observed",

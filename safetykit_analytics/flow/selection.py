@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from safetykit_analytics.arrays import NEVER
 from safetykit_analytics.flow.cohorts import TableCohort, reduced, table_cohorts, with_listing
 from safetykit_analytics.flow.observations import instants
 from safetykit_analytics.keys import inside_of_runs, same_as_before
@@ -35,10 +36,13 @@ class Selection:
         Columns of `OBSERVATION_SCHEMA`, sorted by key and unique.
     as_of : int
         Microseconds since 1970 UTC: nothing later was chosen.
+    last_observed : int or None
+        The last observation of all, chosen or not, that is not later than `as_of`.
     """
 
     table: Any
     as_of: int
+    last_observed: int | None = None
 
     def cohorts(self, columns: Sequence[str] | None = None) -> list[TableCohort]:
         """Return everything as one cohort."""
@@ -49,7 +53,12 @@ class Selection:
         """Return the observations of some batches."""
         ids = pa.array(batch_ids, type=pa.string(), from_pandas=True)
         column = self.table.column("batch_id").cast(pa.string())
-        return Selection(self.table.filter(pc.is_in(column, value_set=ids)), self.as_of)
+        return replace(self, table=self.table.filter(pc.is_in(column, value_set=ids)))
+
+    def observed_since(self, start: int) -> Selection:
+        """Return the observations made at `start` or later."""
+        t = instants(self.table.column("observed_at"))
+        return replace(self, table=self.table.filter(pa.array(t >= start)))
 
     def seen_within(self, start: int, end: int) -> Any:
         """Return the batch of each observation made in [start, end), as an Arrow array of strings."""
@@ -91,20 +100,26 @@ def select(
             columns=OBSERVATION_SCHEMA.names,
             executor=executor,
         )
-        tables = [OBSERVATION_SCHEMA.empty_table(), *(table for _, table in results)]
-        return Selection(pa.concat_tables(tables).combine_chunks(), listing.as_of)
+        tables = [OBSERVATION_SCHEMA.empty_table()]
+        # What is not read was last observed before the window, and so before `as_of`.
+        lasts = [cohort.last_observed for cohort in listing.cohorts if not matters(cohort)]
+        for _, (table, last) in results:
+            tables.append(table)
+            lasts.append(last)
+        last_observed = max((last for last in lasts if last != NEVER), default=None)
+        return Selection(pa.concat_tables(tables).combine_chunks(), listing.as_of, last_observed)
 
     return with_listing(observations, OBSERVATION_SCHEMA.names, as_of, run)
 
 
-def _chosen(rows: Rows, *, start: int, end: int) -> Any:
-    """Return the observations of the batches that matter, in the types of the schema."""
+def _chosen(rows: Rows, *, start: int, end: int) -> tuple[Any, int]:
+    """Return the observations of the batches that matter, in the types of the schema, and the last of all."""
     first, last = rows.first[:-1], rows.first[1:] - 1
     begun = np.minimum(rows.t[first], np.where(rows.created < 0, rows.t[first], rows.created))
     matters = (begun < end) & ((rows.t[last] >= start) | ~rows.terminal[last])
     # A batch without an end is still open, and one that was seen again after it is not: its last row tells.
     kept = rows.table.filter(pa.array(matters[rows.batch])).cast(OBSERVATION_SCHEMA)
-    return _thinned(kept.combine_chunks(), start, end)
+    return _thinned(kept.combine_chunks(), start, end), int(rows.t.max(initial=NEVER))
 
 
 def _thinned(table: Any, start: int, end: int) -> Any:

@@ -3,6 +3,12 @@
 Opens no file: a store is anything that lists cohorts.
 """
 
+from safetykit_analytics.rates.arguments import (
+    checked_executor,
+    checked_observations,
+    parse_as_of,
+    parse_length,
+)
 from safetykit_analytics.rates.backlog import backlog
 from safetykit_analytics.rates.completion import completion_time
 from safetykit_analytics.rates.control import control_chart
@@ -10,4 +16,15 @@ from safetykit_analytics.rates.quality import data_quality
 from safetykit_analytics.rates.stalled import stalled_batches
 from safetykit_analytics.rates.table import rates
 
-__all__ = ["backlog", "completion_time", "control_chart", "data_quality", "rates", "stalled_batches"]
+__all__ = [
+    "backlog",
+    "checked_executor",
+    "checked_observations",
+    "completion_time",
+    "control_chart",
+    "data_quality",
+    "parse_as_of",
+    "parse_length",
+    "rates",
+    "stalled_batches",
+]

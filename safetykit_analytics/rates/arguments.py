@@ -6,6 +6,7 @@ Place in the flow: below every table of this package; compare and the report use
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -119,6 +120,30 @@ def parse_window(start: object, end: object, tz: ZoneInfo) -> tuple[int | None, 
 def parse_as_of(as_of: object, tz: ZoneInfo) -> int | None:
     """Read `as_of`, which may be missing, as microseconds since 1970 UTC; a date is midnight in `tz`."""
     return None if as_of is None else parse_instant(as_of, "as_of", tz)
+
+
+def parse_length(value: object, name: str) -> pd.Timedelta:
+    """Read a length of time, such as ``"30min"``.
+
+    Raises
+    ------
+    ValueError
+        No length of time, one without a unit, or not above zero.
+    """
+    if isinstance(value, (int, float)):
+        raise ValueError(  # noqa: TRY004 -- what a length may be is one kind of mistake
+            f"{name}={value!r} has no unit; expected a length of time such as '30min' or '2h'"
+        )
+    try:
+        # pandas writes a day "D" and warns of "d"; "1d" is what people write.
+        found = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", value) if isinstance(value, str) else value)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name}={value!r} is not a length of time; expected one such as '30min' or '2h'"
+        ) from error
+    if not found > pd.Timedelta(0):
+        raise ValueError(f"{name}={value!r}: expected a length of time above zero")
+    return found
 
 
 def parse_policies(policy_id: object) -> tuple[str, ...] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -15,6 +14,7 @@ from safetykit_analytics.rates.arguments import (
     checked_observations,
     parse_as_of,
     parse_batches,
+    parse_length,
     parse_policies,
 )
 
@@ -91,19 +91,7 @@ def stalled_batches(
       batch_id   idle_at_least    idle_at_most    state
     0  batch_1 0 days 01:00:00 0 days 02:00:00  stalled
     """
-    if isinstance(idle, (int, float)):
-        raise ValueError(  # noqa: TRY004 -- what `idle` may be is one kind of mistake
-            f"idle={idle!r} has no unit; expected a length of time such as '30min' or '2h'"
-        )
-    try:
-        # pandas writes a day "D" and warns of "d"; "1d" is what people write.
-        least = pd.Timedelta(re.sub(r"(?<=[\d\s])d\b", "D", idle) if isinstance(idle, str) else idle)
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"idle={idle!r} is not a length of time; expected one such as '30min' or '2h'"
-        ) from error
-    if not least > pd.Timedelta(0):
-        raise ValueError(f"idle={idle!r}: expected a length of time above zero")
+    least = parse_length(idle, "idle")
     until, own, policies = parse_as_of(as_of, zone(tz)), parse_batches(batches), parse_policies(policy_id)
     checked_executor(executor)
     checked_observations(observations)

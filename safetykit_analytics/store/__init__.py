@@ -6,6 +6,7 @@ The modules, from the outside in: `snapshots` (the public class); `compaction`, 
 """
 
 from safetykit_analytics.store.cohort import Cohort
+from safetykit_analytics.store.objects import put_object
 from safetykit_analytics.store.snapshots import SnapshotStore
 
-__all__ = ["Cohort", "SnapshotStore"]
+__all__ = ["Cohort", "SnapshotStore", "put_object"]

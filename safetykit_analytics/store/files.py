@@ -15,6 +15,7 @@ from safetykit_analytics.store.local import local_files
 from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 
@@ -35,6 +36,9 @@ class Files(Protocol):
 
     def renew_generation(self) -> None:
         """Tell readers that files which they may have listed are about to be removed."""
+
+    def renewed_at(self) -> dt.datetime | None:
+        """Return when `renew_generation` was last called; None without a marker."""
 
     def read(self, path: str) -> bytes:
         """Read a whole file; FileNotFoundError if it is not there."""

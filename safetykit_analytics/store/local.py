@@ -8,6 +8,7 @@ through ``os``, so that tests can fail each of them; what some systems lack has 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import os
 import stat
@@ -66,6 +67,14 @@ class LocalFiles:
         """Names in the markers: a few at most, so that the kernel lists them in one atomic step."""
         found = [_names(self.locate(marker)) for marker in (MARKER, OLD_MARKER)]
         return None if found == [None, None] else found
+
+    def renewed_at(self) -> dt.datetime | None:
+        """Return when the folder of the marker was last written to."""
+        try:
+            changed = os.stat(self.locate(MARKER)).st_mtime
+        except FileNotFoundError:
+            return None
+        return dt.datetime.fromtimestamp(changed, dt.UTC)
 
     def renew_generation(self) -> None:
         """Make a new name in each marker, and remove the old ones."""

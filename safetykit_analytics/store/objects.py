@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
 _GENERATION, _OLD_GENERATION = (f"{marker}/generation" for marker in (MARKER, OLD_MARKER))
+
+
+def put_object(url: str, data: bytes) -> None:
+    """Write one object, whole or not at all; one that is there is replaced."""
+    fs, path = fsspec.core.url_to_fs(url)
+    with _os_errors(place_name(url)):
+        fs.pipe_file(path, data)
 
 
 def check_protocols(scheme: str) -> None:
@@ -87,6 +95,15 @@ class ObjectFiles:
             if path == _GENERATION or self._content(path) is not None:
                 with _os_errors(self.locate()):
                     fs.pipe_file(f"{root}/{path}", new_token().encode())
+
+    def renewed_at(self) -> dt.datetime | None:
+        """Return when the object of the marker was last written; None if the object store does not tell."""
+        fs, root = self._open()
+        with _os_errors(self.locate()):
+            try:
+                return fs.modified(f"{root}/{_GENERATION}").astimezone(dt.UTC)  # type: ignore[no-any-return]
+            except (FileNotFoundError, NotImplementedError):
+                return None
 
     def _content(self, path: str) -> bytes | None:
         try:

@@ -97,10 +97,19 @@ class SnapshotStore:
         Raises
         ------
         StoreFailed
-            The place cannot be listed.
         """
-        with typed_errors(f"list {self._files.locate()}"):
+        with typed_errors(f"read {self._files.locate()}"):
             return self._files.tree(None) is not None
+
+    def last_compaction_at(self) -> dt.datetime | None:
+        """Return when a compaction last changed something; None if there is no file of a cohort yet.
+
+        Raises
+        ------
+        NotAStore, StoreFailed
+        """
+        with typed_errors(f"read {self._files.locate()}"):
+            return self._files.renewed_at() if list_store(self._files).cohorts else None
 
     def append(self, frame: pd.DataFrame) -> int:
         """Add observations, durably: when this returns they are on disk.

@@ -163,11 +163,11 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(capsys, monkeypatch
     with open("r.csv", "w", encoding="ascii") as file:
         file.write("old")
 
-    def full(table, path):
+    def full(path, data):
         path.write_text("half")
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr("safetykit_analytics.cli.files._write_csv", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     assert run(["rates", "--csv", "r.csv"]) == 1
     assert "No space left" in capsys.readouterr().err
     assert os.listdir() == ["r.csv"]
@@ -241,11 +241,38 @@ def test_what_the_terminal_cannot_write_is_shown_as_an_escape(tmp_path):
 
 
 def test_an_empty_store_gives_an_empty_table_and_says_so(capsys):
-    assert run(["rates", "--store", "nowhere", "--json", "r.json"]) == 0
-    assert "note: there are no observations in nowhere" in capsys.readouterr().err
+    os.mkdir("empty")
+    assert run(["rates", "--store", "empty", "--json", "r.json"]) == 0
+    assert "note: there are no observations in empty" in capsys.readouterr().err
     with open("r.json", encoding="utf-8") as file:
         assert json.load(file) == []
-    assert not os.path.exists("nowhere")
+    assert os.listdir("empty") == []
+
+
+READING = [
+    "status", "check", "rates", "backlog", "completion", "stalled", "quality", "compare", "report", "metrics",
+    "compact", "verify",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", READING)
+@pytest.mark.parametrize("store", ["typo", "memory://typo/snapshots"])
+def test_a_store_that_is_not_there_is_an_error_and_not_an_empty_one(command, store, capsys):
+    assert run([command, "--store", store, "--quiet"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: there is no store at {store}; name one with --store")
+    assert err.count("\n") == 1
+    assert not os.path.exists("typo")
+
+
+@pytest.mark.parametrize("command", READING)
+def test_quiet_is_silent_on_success_but_for_what_was_asked_for(command, capsys):
+    asked = {"rates", "backlog", "completion", "compare", "status", "metrics"}
+    assert run([command, "--quiet", *(["--as-of", "2025-08-01"] if command == "check" else [])]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert bool(out) is (command in asked)
 
 
 def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
@@ -260,14 +287,15 @@ def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
     "arguments",
     [
         ["rates", "--start", "2030-01-01"],
-        ["rates", "--store", "nowhere"],
-        ["compare", "--store", "nowhere"],
-        ["compact", "--store", "nowhere"],
-        ["verify", "--store", "nowhere"],
-        ["report", "--store", "nowhere", "--week", "2026-W47"],
+        ["rates", "--store", "empty"],
+        ["compare", "--store", "empty"],
+        ["compact", "--store", "empty"],
+        ["verify", "--store", "empty"],
+        ["report", "--store", "empty", "--week", "2026-W47"],
     ],
 )
 def test_notes_are_for_people_and_quiet_leaves_them_out(capsys, arguments):
+    os.mkdir("empty")
     assert run(arguments) == 0
     assert "note: " in capsys.readouterr().err
     assert run([*arguments, "--quiet"]) == 0
@@ -348,7 +376,7 @@ def test_compact_says_what_it_did_and_loses_nothing(snapshots, capsys, tmp_path)
     for _, part in whole.groupby(whole.index % 3):
         store.append(part)
     assert run(["compact", "--store", "parts"]) == 0
-    assert capsys.readouterr().out.startswith("compacted 8 days: 24 files → 8")
+    assert capsys.readouterr().out.startswith("compacted 7 cohorts: 3 files → 7")
     pd.testing.assert_frame_equal(store.read(), whole)
     assert run(["compact", "--store", "parts"]) == 0
     assert capsys.readouterr().out.startswith("nothing to compact")
@@ -365,9 +393,9 @@ def test_verify_names_each_damaged_file_and_fails_and_only_mentions_foreign_ones
     damaged = next((tmp_path / "mine").glob("*/*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert run(["verify", "--store", "mine", "--quiet"]) == 1
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "notes.txt" not in out
     assert damaged.name in out
-    assert out.splitlines()[-1] == "1 damaged"
+    assert err == "error: 1 damaged\n"
     assert run(["rates", "--store", "mine"]) == 1
     assert damaged.name in capsys.readouterr().err

@@ -12,7 +12,10 @@ from safetykit_analytics.cli import run
 from tests.cli.conftest import KEY
 from tests.cli.helpers import COMMAND, environment, on_pipe, on_terminal
 
-COMMANDS = ("demo", "poll", "rates", "compare", "report", "compact", "verify", "simulate")
+COMMANDS = (
+    "demo", "poll", "status", "check", "rates", "backlog", "completion", "stalled", "quality", "compare",
+    "report", "metrics", "compact", "verify", "simulate",
+)  # fmt: skip
 ESCAPE = "\x1b["
 
 
@@ -133,10 +136,40 @@ def test_a_closed_stream_keeps_nothing_from_being_polled(closed, simulated, tmp_
         timeout=60,
         check=False,
     )
-    assert (shown.returncode, shown.stderr) == (0, "")
-    assert shown.stdout.startswith("asked 20") is (closed in {"<&-", "2>&-"})
+    # What was to be printed is lost, and that is said where it can be.
+    lost = ">&-" in closed.split()
+    said = "error: cannot write to stdout: Bad file descriptor\n" if closed == ">&-" else ""
+    assert (shown.returncode, shown.stderr) == (int(lost), said)
+    assert shown.stdout.startswith("asked 20") is not lost
     assert on_pipe("verify", cwd=tmp_path).stdout == "all is well: nothing is damaged\n"
     assert len(safetykit_analytics.SnapshotStore(tmp_path / "snapshots").read()) == 20
+
+
+@pytest.mark.parametrize("command", ["rates", "status", "rates --csv -", "metrics"])
+def test_a_full_stdout_is_an_error_in_one_line(command, simulated, tmp_path):
+    assert on_pipe("poll", *simulated.created()[:20], cwd=tmp_path, **env(simulated)).returncode == 0
+    with open("/dev/full", "w") as full:
+        shown = subprocess.run(
+            [*COMMAND, *command.split()],
+            cwd=tmp_path,
+            env=environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert (shown.returncode, shown.stderr) == (
+        1,
+        "error: cannot write to stdout: No space left on device\n",
+    )
+
+
+def test_help_tells_every_exit_code(capsys):
+    assert run(["--help"]) == 0
+    out = capsys.readouterr().out
+    for code in (0, 1, 2, 3, 4, 5, 130):
+        assert re.search(rf"^\s+{code}\s+\w", out, re.MULTILINE)
 
 
 def test_a_closed_stdin_holds_no_ids(tmp_path):
@@ -159,7 +192,7 @@ def test_shells_complete_commands(tmp_path):
         COMP_WORDS="safetykit-analytics co",
         COMP_CWORD="1",
     )
-    assert shown.stdout.split() == ["compare", "compact"]
+    assert shown.stdout.split() == ["completion", "compare", "compact"]
 
 
 def test_warnings_are_one_line_each(capsys, monkeypatch):

@@ -1,0 +1,120 @@
+"""``compare``: whether a version's error rate differs from another's, and how sure that is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from safetykit_analytics.cli import options
+from safetykit_analytics.cli.files import (
+    Csv,
+    Json,
+    Outputs,
+    Parquet,
+    Plot,
+    Xlsx,
+    save_plot,
+    show_table,
+    write_table,
+)
+from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.wording import (
+    is_missing,
+    number,
+    p_value,
+    percent,
+    percent_interval,
+    points,
+    points_interval,
+    visible,
+    visible_name,
+)
+
+if TYPE_CHECKING:
+    from safetykit_analytics import VersionComparison
+    from safetykit_analytics.cli.terminal import Loudness
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(
+        epilog="Example: safetykit-analytics compare --policy-id hate-speech --baseline v7 --candidate v8"
+    )(compare)
+
+
+def compare(
+    ctx: typer.Context,
+    *,
+    store: Store = "snapshots",
+    policy_id: Annotated[
+        str | None, typer.Option(metavar="POLICY", help='"(none)" for none.  [default: scan all policies]')
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Compare with it.  [default: chosen by the data]")
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Compare it.  [default: every other version]")
+    ] = None,
+    start: options.Start = None,
+    end: options.End = None,
+    tz: options.TimeZone = "UTC",
+    as_of: options.AsOf = None,
+    looks: Annotated[
+        Literal["any", "once"], typer.Option(help="Whether you look again and again, or once as planned.")
+    ] = "any",
+    confidence: options.Confidence = 0.95,
+    correction: Annotated[
+        Literal["none", "holm", "bh"] | None,
+        typer.Option(help="Of p-values.  [default: holm, or bh in a scan]"),
+    ] = None,
+    csv: Csv = None,
+    json_file: Json = None,
+    parquet: Parquet = None,
+    xlsx: Xlsx = None,
+    plot: Plot = None,
+) -> None:
+    """Say whether a version's error rate differs from another's, and how sure that is."""
+    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
+
+    loudness: Loudness = ctx.obj
+    source = open_store(store, quiet=loudness.quiet)
+    comparison = ska.compare_versions(
+        source,
+        policy_id=policy_id,
+        baseline=baseline,
+        candidate=candidate,
+        confidence=confidence,
+        correction=correction,
+        looks=looks,
+        **options.window(source, start=start, end=end, as_of=as_of, tz=tz),
+    )
+    written = write_table(comparison.table, Outputs(csv, json_file, parquet, xlsx), loudness)
+    if plot is not None:
+        save_plot(ska.plot_comparison(comparison).figure, plot, loudness)
+    if written or plot is not None:
+        return
+    right = ("batches", "processed", "error rate", "interval", "difference", "its interval", "p")
+    show_table(_rows(comparison), right=right, loudness=loudness)
+    typer.echo()
+    for sentence in comparison.sentences:
+        typer.echo(visible(sentence))
+
+
+def _rows(comparison: VersionComparison) -> list[dict[str, str]]:
+    return [
+        {
+            "policy": visible_name(row["policy_id"]),
+            "version": visible_name(row["policy_version"]),
+            "role": row["role"],
+            "batches": number(row["n_batches"]),
+            "processed": number(row["processed"]),
+            "error rate": percent(row["error_rate"]),
+            "interval": percent_interval(row["error_rate_low"], row["error_rate_high"]),
+            "difference": points(row["difference"]),
+            "its interval": points_interval(row["difference_low"], row["difference_high"]),
+            "p": p_value(row["p_adjusted"], alpha=1 - comparison.confidence),
+            "verdict": "" if is_missing(row["verdict"]) else row["verdict"],
+        }
+        for row in comparison.table.to_dict("records")
+    ]
