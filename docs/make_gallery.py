@@ -82,6 +82,7 @@ def pictures() -> dict[str, Callable[[], Figure]]:
                 ska.compare_versions(observations, policy_id="hate-speech", baseline="v7")
             ).figure
         ),
+        "readme": lambda: ska.plot_grid(ska.plot_error_rate, daily(observations), sharey=False),
         "comparison_all": lambda: (
             ska.plot_comparison(ska.compare_versions(observations, policy_id=None, baseline=None)).figure
         ),

@@ -20,6 +20,7 @@ from .fetch import fetch_batches as fetch_batches
 from .fetch import get_batch as get_batch
 from .frame import observations_from_events as observations_from_events
 from .models import BatchStatus as BatchStatus
+from .plots import alt_text as alt_text
 from .plots import plot_backlog as plot_backlog
 from .plots import plot_comparison as plot_comparison
 from .plots import plot_completion_time as plot_completion_time

@@ -2,6 +2,8 @@
 
 import json
 import pathlib
+import sys
+from collections.abc import Iterator
 
 import matplotlib as mpl
 import pandas as pd
@@ -32,3 +34,11 @@ def reference_cases() -> dict:
 def documented_example() -> bytes:
     """The body that the API's documentation shows, byte for byte."""
     return (HERE / "documented_example.json").read_bytes()
+
+
+@pytest.fixture(autouse=True)
+def no_figure_stays_open() -> Iterator[None]:
+    """Close the figures that plots opened: pyplot keeps them, and warns of more than twenty."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")

@@ -1,14 +1,13 @@
 """Tables → pictures that go on slides as they are.
 
-Each ``plot_`` function takes a table and returns the matplotlib Axes it drew into; `plot_grid` draws any of
-them as small multiples. matplotlib's object interface only: no pyplot, no rcParams, nothing shown.
-
-Place in the flow: rates, compare → **plots** → report, command. Of the other stages it imports only the order
-of names; it computes nothing but what "other" adds up to.
+Each ``plot_`` function takes a table and returns the matplotlib Axes that it drew into; `plot_grid` draws
+any of them as small multiples, and `alt_text` puts a picture into words. No rcParams are changed. Without
+``ax`` a plot is on a new pyplot figure.
 """
 
 from __future__ import annotations
 
+from safetykit_analytics.plots.alt_text import alt_text
 from safetykit_analytics.plots.backlog import plot_backlog
 from safetykit_analytics.plots.comparison import plot_comparison
 from safetykit_analytics.plots.completion_time import plot_completion_time
@@ -18,6 +17,7 @@ from safetykit_analytics.plots.grid import plot_grid
 from safetykit_analytics.plots.throughput import plot_throughput
 
 __all__ = [
+    "alt_text",
     "plot_backlog",
     "plot_comparison",
     "plot_completion_time",

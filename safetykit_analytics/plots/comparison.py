@@ -1,8 +1,4 @@
-"""Forest plot: how much each candidate's error rate differs from the baseline's, and how sure that is.
-
-Place in the flow: compare → **plots** → a slide, or the report. Differences, intervals and verdicts come
-with the comparison.
-"""
+"""Forest plot: how much each candidate's error rate differs from the baseline's, and how sure that is."""
 
 from __future__ import annotations
 
@@ -11,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from safetykit_analytics.plots.axes import GREY, plain, width_inches
+from safetykit_analytics.plots.axes import GREY, number_axis, plain, room, text_size
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
-from safetykit_analytics.plots.rows import number, rows_height, rows_of, write_rows
-from safetykit_analytics.plots.series import POLICY, names_in, shown_name
-from safetykit_analytics.wording import percent, percent_interval, plural, points, points_interval
+from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
+from safetykit_analytics.plots.series import POLICY, VERSION, keys_of, name_of
+from safetykit_analytics.plots.text import literal
+from safetykit_analytics.wording import NONE, percent, percent_interval, plural, points, points_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,8 +26,10 @@ _COLUMNS = (
     "policy_id", "policy_version", "role", "n_batches", "processed", "error_rate", "error_rate_low",
     "error_rate_high", "difference", "difference_low", "difference_high", "mde", "verdict",
 )  # fmt: skip
-_FOUND = ("higher", "lower")
-_ROOM_FOR_DIRECTIONS = 5.0  # inches
+# By the strength of a verdict: how a marker is filled; an interval without a verdict is dashed.
+_FILLS = ("full", "bottom", "none")
+_LINES: dict[str, Any] = {"full": "-", "bottom": "-", "none": (0, (1.2, 0.8))}
+_ROOM_FOR_DIRECTIONS = 8.0  # inches
 # An interval from three batches may be 40 points wide: it must not flatten all others.
 _REACH = 3.0
 
@@ -44,13 +42,15 @@ def plot_comparison(comparison: Any, *, ax: Axes | None = None) -> Axes:
     comparison : VersionComparison or DataFrame
         What ``compare_versions`` returns, or its ``.table``.
     ax : matplotlib Axes, optional
-        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+        Where to draw; without it, on a new pyplot figure.
 
     Returns
     -------
     matplotlib Axes
-        One row per candidate, the ten with most decisions, in percentage points. A filled marker stands for a
-        verdict of higher or lower, a hollow one for none. An interval that leaves the picture has an arrow.
+        One row per candidate, in percentage points: first those with a verdict, then those with most
+        decisions, as many as there is room for. A filled marker stands for a verdict of higher or lower, a
+        half filled one for higher or lower since (before and after: of the period, without an interval), a
+        hollow one for none. An interval that leaves the picture ends in a chevron.
 
     Raises
     ------
@@ -81,12 +81,10 @@ def plot_comparison(comparison: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
-    candidates = table[table["role"] == "candidate"]
-    rows, shared, left_out = rows_of(candidates, names, volume="processed")
-    baselines = table[table["role"] == "baseline"]
-    against = (
-        shown_name(_name(baselines.iloc[0]["policy_version"])) if len(baselines) == 1 else "the baseline"
-    )
+    is_candidate = table["role"] == "candidate"
+    candidates, baselines = table[is_candidate], table[table["role"] == "baseline"]
+    rows, shared, left_out = rows_of(candidates, names, ax, rank=_rank)
+    against = _shown_version(baselines.iloc[0], names) if len(baselines) == 1 else "the baseline"
     about = f": {shared}" if shared else ""
     panel = Panel(
         title=f"Error rate against {against}{about}",
@@ -96,52 +94,79 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     ax.set_xlabel("difference, percentage points")
     if not rows:
         plain(ax, grid="x")
-        panel.is_empty = True
         return panel
-    write_rows(ax, _with_baselines(rows, baselines), [_words(row.data) for row in rows])
+    write_rows(ax, _with_baselines(rows, baselines, names), [_words(row.data) for row in rows])
     low, high = _span(rows)
     ax.axvline(0.0, color="0.25", linewidth=1.2, zorder=1)
     for place, row in enumerate(rows):
         _draw_row(ax, place, row, low, high)
-    ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-    if width_inches(ax) > _ROOM_FOR_DIRECTIONS:
+    number_axis(ax.xaxis, _tick)
+    if room(ax)[0] > _ROOM_FOR_DIRECTIONS * text_size(ax) / 10:
         # No-break spaces: a browser makes one of several others in an SVG.
-        gap = "\u00a0" * 6
-        ax.set_xlabel(f"← fewer errors{gap}difference from the baseline, percentage points{gap}more errors →")
+        gap = "\u00a0" * 4
+        ax.set_xlabel(f"← fewer errors{gap}difference, percentage points{gap}more errors →")
     panel.span = (low, high)
-    panel.detail = _detail(baselines, len(names_in(candidates).policies), left_out)
+    panel.detail = _detail(baselines, candidates, names, left_out)
     panel.words_right = True
-    panel.key = _key(rows)
+    panel.entries = _key(rows)
     return panel
 
 
+def _strength(data: dict[str, Any]) -> int:
+    """Return what a verdict claims: 0 a difference, 1 one since a hand-over, 2 none."""
+    verdict = "" if pd.isna(data["verdict"]) else str(data["verdict"])
+    if not verdict.startswith(("higher", "lower")):
+        return 2
+    return int(verdict.endswith("since"))
+
+
+def _rank(data: dict[str, Any]) -> tuple[float, ...]:
+    return _strength(data), -np.nan_to_num(number(data["processed"]))
+
+
+def _middle(data: dict[str, Any]) -> float:
+    """Return the difference; of versions that were there one after the other, that of the pooled rates."""
+    found = number(data["difference"])
+    return found if np.isfinite(found) else number(data.get("difference_raw"))
+
+
 def _tick(fraction: float) -> str:
-    """Write percentage points where an axis names the unit; ticks are round, so all of their digits."""
+    """Return percentage points where an axis names the unit; ticks are round, so all of their digits."""
     size = round(100 * fraction, 9)
     return f"{size:+.6g}".replace("-", "−") if size else "0"
 
 
 def _draw_row(ax: Axes, place: int, row: Row, left: float, right: float) -> None:
-    middle, low, high = (
-        number(row.data[name]) for name in ("difference", "difference_low", "difference_high")
-    )
-    found = row.data["verdict"] in _FOUND
-    look: dict[str, Any] = {"color": row.style.color, "zorder": 3}
+    low, high = (number(row.data[name]) for name in ("difference_low", "difference_high"))
+    middle, fill = _middle(row.data), _FILLS[_strength(row.data)]
+    look: dict[str, Any] = {"color": row.color, "zorder": 3}
     if np.isfinite(low) and np.isfinite(high):
         shown = max(low, left), min(high, right)
-        ax.plot(shown, [place, place], linewidth=2.6, linestyle="-" if found else (0, (1.2, 0.8)), **look)
-        for end, cut, marker in ((shown[0], low < left, "<"), (shown[1], high > right, ">")):
-            ax.plot([end], [place], marker=marker if cut else "|", markersize=8, markeredgewidth=1.6, **look)
+        ax.plot(shown, [place, place], linewidth=2.6, linestyle=_LINES[fill], **look)
+        for end, is_cut, side in ((shown[0], low < left, "left"), (shown[1], high > right, "right")):
+            if is_cut:
+                mark_open_end(ax, end, place, side, row.color)
+            else:
+                ax.plot([end], [place], marker="|", markersize=8, markeredgewidth=1.6, **look)
     if np.isfinite(middle) and left <= middle <= right:
-        face = row.style.color if found else "white"
-        look |= {"marker": row.style.marker, "markersize": 9, "markerfacecolor": face, "zorder": 4}
-        ax.plot([middle], [place], markeredgewidth=1.6, **look)
+        ax.plot([middle], [place], **look | {"zorder": 4}, **_marker(row.color, fill))
+
+
+def _marker(color: str, fill: str) -> dict[str, Any]:
+    return {
+        "marker": "o",
+        "markersize": 9,
+        "markeredgewidth": 1.6,
+        "markeredgecolor": color,
+        "markerfacecolor": "white" if fill == "none" else color,
+        "markerfacecoloralt": "white",
+        "fillstyle": "full" if fill == "none" else fill,
+    }
 
 
 def _span(rows: list[Row]) -> tuple[float, float]:
     """Return what the x axis shows: zero, all differences, and intervals up to three times as far."""
-    middles = np.array([number(row.data["difference"]) for row in rows])
+    middles = np.array([_middle(row.data) for row in rows])
     ends = np.array(
         [number(row.data[name]) for row in rows for name in ("difference_low", "difference_high")]
     )
@@ -158,7 +183,7 @@ def _span(rows: list[Row]) -> tuple[float, float]:
 
 def _words(data: dict[str, Any]) -> str:
     verdict = "no verdict" if pd.isna(data["verdict"]) else str(data["verdict"])
-    middle, low, high = (number(data[name]) for name in ("difference", "difference_low", "difference_high"))
+    middle, low, high = _middle(data), number(data["difference_low"]), number(data["difference_high"])
     if np.isnan(middle):
         said = verdict
     elif np.isnan(low) or np.isnan(high):
@@ -171,16 +196,22 @@ def _words(data: dict[str, Any]) -> str:
     return f"{said}\n{_counts(data)}"
 
 
-def _detail(baselines: pd.DataFrame, n_compared: int, left_out: int) -> str:
-    """Say what the baseline is, or how many there are."""
-    smaller = f"; not drawn: {left_out:,} with fewer decisions" if left_out else ""
+def _detail(
+    baselines: pd.DataFrame, candidates: pd.DataFrame, names: Names, left_out: list[dict[str, Any]]
+) -> str:
+    """Return what the baseline is, or how many there are, and what is not drawn."""
+    n_found = sum(_strength(data) < 2 for data in left_out)
+    parts = [f"{n_found:,} with a verdict"] * (n_found > 0)
+    parts += [f"{len(left_out) - n_found:,} without a verdict"] * (len(left_out) > n_found)
+    rest = f"; not drawn: {', '.join(parts)}" if left_out else ""
     if len(baselines) != 1:
-        return f"{plural(n_compared, 'policy', 'policies')}, each against its own baseline{smaller}"
+        n_compared = len(set(keys_of(candidates, [POLICY] if POLICY in candidates else [])))
+        return f"{plural(n_compared, 'policy', 'policies')}, each against its own baseline{rest}"
     base = baselines.iloc[0]
     rate, low, high = (number(base[name]) for name in ("error_rate", "error_rate_low", "error_rate_high"))
     between = f" ({percent_interval(low, high)})" if np.isfinite(low + high) else ""
     said = f"{percent(rate)}{between}" if np.isfinite(rate) else "no error rate"
-    return f"baseline {shown_name(_name(base['policy_version']))}: {said}, {_counts(base)}{smaller}"
+    return f"baseline {_shown_version(base, names)}: {said}, {_counts(base)}{rest}"
 
 
 def _counts(data: Any) -> str:
@@ -189,29 +220,38 @@ def _counts(data: Any) -> str:
 
 
 def _key(rows: list[Row]) -> list[Entry]:
-    """Explain filled and hollow markers, as far as they are there."""
-    look: dict[str, Any] = {"color": GREY, "marker": "o", "markersize": 8, "markeredgewidth": 1.6}
-    found = {row.data["verdict"] in _FOUND for row in rows}
-    solid = Line2D([], [], linewidth=2.6, **look)
-    hollow = Line2D([], [], linewidth=2.6, linestyle=(0, (1.2, 0.8)), markerfacecolor="white", **look)
-    return [Entry(solid, "verdict: higher or lower")] * (True in found) + [
-        Entry(hollow, "no difference found,", "or not enough batches")
-    ] * (False in found)
+    """Return what explains the markers that are there."""
+    found = {_strength(row.data) for row in rows}
+    said = ("verdict: higher or lower", "higher or lower since (before and after)", "no verdict")
+    return [
+        Entry(
+            Line2D([], [], color=GREY, linewidth=2.6, linestyle=_LINES[fill], **_marker(GREY, fill)),
+            said[strength],
+            is_key=True,
+        )
+        for strength, fill in enumerate(_FILLS)
+        if strength in found
+    ]
 
 
-def _with_baselines(rows: list[Row], baselines: pd.DataFrame) -> list[str]:
-    """Name each row; where policies have baselines of their own, say which."""
+def _with_baselines(rows: list[Row], baselines: pd.DataFrame, names: Names) -> list[str]:
+    """Return the name of each row; where policies have baselines of their own, with the baseline."""
     if len(baselines) < 2 or POLICY not in baselines:
         return [row.label for row in rows]
-    of = {
-        _name(policy): shown_name(_name(version))
-        for policy, version in zip(baselines[POLICY], baselines["policy_version"], strict=True)
-    }
-    return [f"{row.label}\nagainst {of.get(_name(row.data[POLICY]), 'the baseline')}" for row in rows]
+    of = {name_of(base[POLICY]): _shown_version(base, names) for _, base in baselines.iterrows()}
+    return [f"{row.label}\nagainst {of.get(name_of(row.data[POLICY]), 'the baseline')}" for row in rows]
 
 
-def _name(value: Any) -> str | None:
-    return None if pd.isna(value) else str(value)
+def _shown_version(base: pd.Series[Any], names: Names) -> str:
+    name = name_of(base[VERSION])
+    return names[VERSION][name] if VERSION in names else NONE if name is None else literal(name)
+
+
+def _height(table: pd.DataFrame) -> float:
+    """Return the height that holds ten rows, or up to twenty that have a verdict."""
+    records = table[table["role"] == "candidate"].to_dict("records")
+    n_found = sum(_strength(data) < 2 for data in records)
+    return rows_height(len(records), most=min(20, max(10, n_found)))
 
 
 COMPARISON = Plot(
@@ -220,5 +260,5 @@ COMPARISON = Plot(
     _draw,
     share_y=False,
     most_columns=2,
-    height=lambda table: rows_height(int((table["role"] == "candidate").sum())),
+    height=_height,
 )

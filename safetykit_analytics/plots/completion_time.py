@@ -1,7 +1,4 @@
-"""How long batches take: brackets for the median and for nine in ten, per policy, version or both.
-
-Place in the flow: completion_time → **plots** → a slide, or the report.
-"""
+"""How long batches take: brackets for the median and for nine in ten, per policy, version or both."""
 
 from __future__ import annotations
 
@@ -11,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from safetykit_analytics.plots.axes import GREY, plain
+from safetykit_analytics.plots.axes import GREY, number_axis, plain
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
-from safetykit_analytics.plots.rows import rows_height, rows_of, write_rows
+from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
 from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
@@ -36,13 +33,13 @@ def plot_completion_time(completion: pd.DataFrame, *, ax: Axes | None = None) ->
     completion : DataFrame
         What ``completion_time`` returns, or rows of it.
     ax : matplotlib Axes, optional
-        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+        Where to draw; without it, on a new pyplot figure.
 
     Returns
     -------
     matplotlib Axes
-        One row per policy, version or both: the ten with most batches. A bracket that is open, as so many
-        batches are still running, ends in an arrow.
+        One row per policy, version or both: those with most batches, as many as there is room for. A bracket
+        that is open, because too many batches are still running, ends in a chevron.
 
     Raises
     ------
@@ -61,13 +58,12 @@ def plot_completion_time(completion: pd.DataFrame, *, ax: Axes | None = None) ->
 
 def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     completion = completion.assign(**{name: _hours(completion[name]) for name in _BRACKETS})
-    rows, shared, left_out = rows_of(completion, names, volume="n_batches")
+    rows, shared, left_out = rows_of(completion, names, ax, rank=lambda data: (-number(data["n_batches"]),))
     panel = Panel(title=f"Time to completion: {shared}" if shared else "Time to completion")
     known = completion[list(_BRACKETS)].to_numpy(dtype="float64")
     ax.set_xlabel("hours from creation to the first SUCCESS or ERROR")
     if not np.isfinite(known).any():
         plain(ax)
-        panel.is_empty = True
         return panel
     longest = float(np.nanmax(known))
     unit, hours = next((unit for unit in _UNITS if longest >= 2 * unit[1]), _UNITS[-1])
@@ -77,18 +73,16 @@ def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     for place, row in enumerate(rows):
         for quantile, offset, width in (("median", -0.12, 5.0), ("p90", 0.12, 2.2)):
             low, high = (row.data[f"{quantile}_{side}"] / hours for side in ("low", "high"))
-            _bracket(ax, place + offset, low, high, reach, color=row.style.color, width=width)
+            _bracket(ax, place + offset, low, high, reach, color=row.color, width=width)
     panel.span = (0.0, reach * 1.12)
     panel.detail = _detail(completion, left_out)
     panel.words_right = True
-    panel.key = [
-        Entry(
-            Line2D([], [], color=GREY, linewidth=5, solid_capstyle="butt"),
-            "half of the batches",
-            "done within",
-        ),
-        Entry(Line2D([], [], color=GREY, linewidth=2.2), "nine in ten", "done within"),
+    thick = Line2D([], [], color=GREY, linewidth=5, solid_capstyle="butt")
+    panel.entries = [
+        Entry(thick, "half done within", is_key=True),
+        Entry(Line2D([], [], color=GREY, linewidth=2.2), "nine in ten done within", is_key=True),
     ]
+    number_axis(ax.xaxis, lambda value: f"{value:,.6g}")
     return panel
 
 
@@ -99,7 +93,7 @@ def _bracket(ax: Axes, y: float, low: float, high: float, reach: float, *, color
     look: dict[str, Any] = {"color": color, "linewidth": width, "solid_capstyle": "butt"}
     if np.isnan(high):
         ax.plot([low, reach * 1.07], [y, y], **look | {"alpha": 0.45})
-        ax.plot([reach * 1.07], [y], marker=">", color=color, markersize=7, linestyle="none", alpha=0.6)
+        mark_open_end(ax, reach * 1.07, y, "right", color)
     else:
         # Both ends at one time are still to be seen.
         ax.plot([low, max(high, low + reach * 0.004)], [y, y], **look)
@@ -131,9 +125,9 @@ def _short(value: float) -> str:
     return f"{value:.1g}" if value < 0.1 else f"{value:.2g}" if value < 10 else f"{value:,.0f}"
 
 
-def _detail(completion: pd.DataFrame, left_out: int) -> str:
+def _detail(completion: pd.DataFrame, left_out: list[dict[str, Any]]) -> str:
     batches, running = completion["n_batches"].sum(), completion["n_running"].sum()
-    smaller = f"; not drawn: {left_out:,} with fewer batches" if left_out else ""
+    smaller = f"; not drawn: {len(left_out):,} with fewer batches" if left_out else ""
     return f"{plural(batches, 'batch')}, {running:,} of them still running{smaller}"
 
 

@@ -1,7 +1,4 @@
-"""Control chart of error rates: which buckets differ from the rest by more than chance and habit explain.
-
-Place in the flow: rates → control_chart → **plots** → a slide, or the report. The limits come with the table.
-"""
+"""Control chart of error rates: which buckets differ from the rest by more than chance and habit explain."""
 
 from __future__ import annotations
 
@@ -15,7 +12,8 @@ from safetykit_analytics.plots.axes import GREY, percent_axis
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.lines import draw_line, flags, line_handle, track, values, with_gaps
 from safetykit_analytics.plots.over_time import Quantity, decisions, mark_partial, set_scene
-from safetykit_analytics.plots.panel import Plot, draw_alone
+from safetykit_analytics.plots.panel import Band, Plot, draw_alone
+from safetykit_analytics.plots.style import ALARM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +26,6 @@ _COLUMNS = (
     "bucket_start", "bucket_end", "error", "processed", "error_rate", "n_batches", "coverage",
     "smeared_share", "partial", "center", "lower_limit", "upper_limit", "out_of_control",
 )  # fmt: skip
-_ALARM = "#D0021B"
 # With more series than this, limits and lines lie on top of each other: alarms and centre lines stay.
 _MOST_WITH_LIMITS = 4
 
@@ -41,14 +38,14 @@ def plot_control_chart(chart: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     chart : DataFrame
         What ``control_chart`` returns, or rows of it.
     ax : matplotlib Axes, optional
-        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+        Where to draw; without it, on a new pyplot figure.
 
     Returns
     -------
     matplotlib Axes
         One chart per policy, version or both. Beyond four, only centre lines and points out of control;
         beyond ten, the smaller ones are left out, and the legend says so (limits do not add up).
-        ``plot_grid`` gives each its own axes.
+        ``plot_grid(plot_control_chart, chart, by=("policy_id", "policy_version"))`` gives each its own axes.
 
     Raises
     ------
@@ -73,22 +70,27 @@ def _draw(chart: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     highest = 0.0
     for one, line in zip(scene.series, scene.tracks, strict=True):
         if one.is_other:
-            panel.key.append(Entry(Line2D([], [], linestyle="none"), f"not drawn: {one.label}"))
+            panel.entries.append(
+                Entry(Line2D([], [], linestyle="none"), f"not drawn: {one.label}", is_key=True)
+            )
             continue
         if not crowded:
-            draw_line(ax, line, one.style, points=scene.points)
+            draw_line(ax, line, one.style, points=scene.points, label=one.label)
             highest = max(highest, float(np.nanmax(line.value, initial=0.0)))
+            limits = track(one.rows, values(one.rows, "center"), high=values(one.rows, "upper_limit"))
+            panel.bands.append(Band(limits.x, limits.high, one.style.color))
         highest = max(highest, _draw_limits(ax, one, band=not crowded), _draw_alarms(ax, one))
         panel.entries.append(Entry(line_handle(one.style), one.label, _about(one.rows, scene.bucket)))
     if scene.series:
         _explain(panel, chart, crowded=crowded)
-        panel.extent = (0.0, highest)
+        # The ring around the highest point is larger than the point.
+        panel.extent = (0.0, 1.05 * highest or _QUANTITY.least)
     mark_partial(ax, scene)
     return panel
 
 
 def _draw_limits(ax: Axes, one: Series, *, band: bool) -> float:
-    """Draw a series' centre and limits, each bucket over its whole length; return the highest to show."""
+    """Draw centre and limits of a series, each bucket over its whole length; return the highest to show."""
     rows = one.rows
     line = with_gaps(
         track(rows, values(rows, "center"), values(rows, "lower_limit"), values(rows, "upper_limit"))
@@ -105,11 +107,11 @@ def _draw_limits(ax: Axes, one: Series, *, band: bool) -> float:
     ax.plot(x, low, linewidth=0.7, alpha=0.8, **look)
     ax.plot(x, high, linewidth=0.7, alpha=0.8, **look)
     # A bucket of three decisions has limits up to 100 %: it must not flatten all others.
-    return float(min(np.nanmax(high), 4 * np.nanmax(center)))
+    return float(min(np.nanmax(high), 1.1 * np.nanquantile(high, 0.8)))
 
 
 def _draw_alarms(ax: Axes, one: Series) -> float:
-    """Ring the points that are out of control; return the highest of them."""
+    """Draw a ring around each point that is out of control; return the highest of them."""
     rate = values(one.rows, "error_rate")
     found = flags(one.rows, "out_of_control") & np.isfinite(rate)
     if not found.any():
@@ -117,25 +119,24 @@ def _draw_alarms(ax: Axes, one: Series) -> float:
     x = track(one.rows, rate).x[found]
     look: dict[str, Any] = {"linestyle": "none", "zorder": 5}
     ax.plot(x, rate[found], marker=one.style.marker, color=one.style.color, markersize=5, **look)
-    ax.plot(x, rate[found], label="out of control", **look, **_RING)
+    ax.plot(x, rate[found], label="out of control", clip_on=False, **look, **_RING)
     return float(rate[found].max())
 
 
 def _explain(panel: Panel, chart: pd.DataFrame, *, crowded: bool) -> None:
     if np.isfinite(values(chart, "upper_limit")).any() and not crowded:
-        panel.key.append(Entry(Patch(facecolor=GREY, alpha=0.25), "within control limits"))
+        panel.entries.append(Entry(Patch(facecolor=GREY, alpha=0.25), "within control limits", is_key=True))
     found = int(flags(chart, "out_of_control").sum())
     if found:
-        panel.key.append(Entry(Line2D([], [], linestyle="none", **_RING), "out of control"))
+        panel.entries.append(Entry(Line2D([], [], linestyle="none", **_RING), "out of control", is_key=True))
     if crowded:
-        panel.key.append(
-            Entry(Line2D([], [], color=GREY), "centre lines only: too many", "charts in one picture")
-        )
+        said = ("centre lines only: too many", "charts in one picture")
+        panel.entries.append(Entry(Line2D([], [], color=GREY), *said, is_key=True))
     panel.detail += f", {found:,} of {len(chart):,} points out of control"
 
 
 def _about(rows: pd.DataFrame, bucket: str) -> str:
-    """Say what a chart rests on, or why it has no limits."""
+    """Return what a chart rests on, or why it has no limits."""
     if not np.isfinite(values(rows, "upper_limit")).any():
         return (
             f"{decisions(rows, bucket)},\nno limits: too few {bucket}s"
@@ -149,7 +150,7 @@ _RING: dict[str, Any] = {
     "marker": "o",
     "markersize": 11,
     "markerfacecolor": "none",
-    "markeredgecolor": _ALARM,
+    "markeredgecolor": ALARM,
     "markeredgewidth": 1.8,
 }
 _QUANTITY = Quantity(
@@ -159,6 +160,7 @@ _QUANTITY = Quantity(
     sums=("error", "processed", "n_batches"),
     track=lambda rows: track(rows, values(rows, "error_rate")),
     axis=percent_axis,
+    least=0.01,
     about=decisions,
     pools=False,
 )

@@ -1,7 +1,4 @@
-"""Error rate over time, with its interval.
-
-Place in the flow: rates → **plots** → a slide, or the report.
-"""
+"""Error rate over time, with its interval."""
 
 from __future__ import annotations
 
@@ -10,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from safetykit_analytics.plots.axes import percent_axis
 from safetykit_analytics.plots.lines import track, values
-from safetykit_analytics.plots.over_time import Quantity, decisions, draw_over_time
+from safetykit_analytics.plots.over_time import INTERVAL, Quantity, decisions, draw_over_time
 from safetykit_analytics.plots.panel import Plot, draw_alone
 
 if TYPE_CHECKING:
@@ -33,14 +30,15 @@ def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     rates : DataFrame
         What ``rates`` returns, or rows of it.
     ax : matplotlib Axes, optional
-        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+        Where to draw; without it, on a new pyplot figure.
 
     Returns
     -------
     matplotlib Axes
         The y axis begins at zero, in percent. Buckets in which nothing was processed are gaps. "other" has
-        no band. An interval that reaches beyond 1.8 times the highest rate is cut at the top. Where buckets
-        are too many to be told apart, several make one point without a band (the axis says so).
+        no band. An interval that reaches beyond 1.8 times the highest rate is cut, and marked, at the top;
+        where all rates are zero, the axis shows how high they may be. Where buckets are too many to be told
+        apart, several make one point without a band (the axis says so).
 
     Raises
     ------
@@ -70,8 +68,7 @@ _QUANTITY = Quantity(
     track=_track,
     axis=percent_axis,
     about=decisions,
-    band="confidence interval",
-    # The rates of single hours with a handful of decisions range from 0 to 100 %, which says nothing.
-    has_range=False,
+    band=INTERVAL,
+    least=0.01,
 )
 ERROR_RATE = Plot("rates()", _COLUMNS, partial(draw_over_time, quantity=_QUANTITY))

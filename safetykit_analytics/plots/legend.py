@@ -1,15 +1,14 @@
-"""Legends beside the data: names drawn literally, and as many words as there is room for.
-
-Place in the flow: below `panel` and `grid`. Knows entries, not tables.
-"""
+"""Legends beside or below the data: names drawn literally, as many words as there is room for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from matplotlib.lines import Line2D
 from matplotlib.transforms import ScaledTranslation
 
+from safetykit_analytics.plots.axes import text_size
 from safetykit_analytics.plots.text import put, wrap
 
 if TYPE_CHECKING:
@@ -19,9 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BELOW_AXIS = 0.55  # inches that tick labels and an axis label take
+_GAP = 0.08  # inches between a legend and what is above or left of it
 _AROUND_AXES = 1.3  # inches above and below the data of a figure of ours
 _TALLEST = 14.0
+# Beside the data only where that leaves most of the width.
+_WIDE = 7.5
+_BESIDE, _BELOW, _DETAILED = 0.36, 0.34, 0.2
+# A legend in a lower place would leave no room for data.
+_LOWEST = 1.6
+# Letters in a line, size of text, whether details are written.
+_FORMS = ((30, 1.0, True), (30, 1.0, False), (24, 0.85, False), (18, 0.7, False), (12, 0.6, False))
 
 
 @dataclass(frozen=True)
@@ -32,74 +38,128 @@ class Entry:
     label: str
     detail: str = ""
     is_other: bool = False
+    is_key: bool = False
 
 
-# Characters per line, letters: what does not fit says less, then says it in smaller letters.
-_FORMS: tuple[tuple[int, str | float], ...] = ((30, "small"), (24, "small"), (18, "small"), (18, 5.5))
-
-
-def draw_legend(ax: Axes, entries: Sequence[Entry], *, below: bool = False, may_grow: bool = False) -> None:
-    """Put a legend to the right of the data, or below it where words stand on the right; never on it.
+def draw_legend(
+    ax: Axes,
+    entries: Sequence[Entry],
+    *,
+    slot: tuple[float, float],
+    below: bool = False,
+    may_grow: bool = False,
+) -> float:
+    """Draw a legend to the right of the data, or below it where that is too narrow or holds words.
 
     Parameters
     ----------
     ax : Axes
     entries : sequence of Entry
+    slot : tuple of float
+        Width and height of the place of the Axes and its words, in inches.
     below : bool
-        Below the x axis, in two columns.
+        Never to the right.
     may_grow : bool
         The figure is ours and becomes taller if the legend needs it.
+
+    Returns
+    -------
+    float
+        How many inches to the right of the data it takes.
     """
-    if not entries:
-        return
-    figure: Any = ax.get_figure()
-    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
-    if below:
-        lower = ax.transAxes + ScaledTranslation(0.0, -_BELOW_AXIS, figure.dpi_scale_trans)
-        place |= {"bbox_to_anchor": (0.0, 0.0), "bbox_transform": lower, "ncols": 2}
-    spec = ax.get_subplotspec()
-    slot = ax.get_position() if spec is None else spec.get_position(figure)
-    made = None
-    for characters, size in _FORMS:
-        # Details only in the first form, which has room for them.
-        made = _make(ax, entries if made is None else _brief(entries), characters, size, place)
-        extent = made.get_window_extent()
+    if not entries or slot[1] < _LOWEST:
+        return 0.0
+    if not below and slot[0] >= _WIDE:
+        for form in _FORMS[:3]:
+            wide, high = _size(_make(ax, entries, form, _beside()))
+            if may_grow:
+                _grow(ax, high)
+            if may_grow or (wide <= _BESIDE * slot[0] and high <= slot[1] - 0.4):
+                return wide
+    shown = list(entries)
+    while not _fits_below(ax, shown, slot=slot, may_grow=may_grow) and len(shown) > 2:
+        # A last resort in a place that is small: fewer names, and how many there are.
+        kept = list(entries)[: len(shown) - 2]
+        shown = [*kept, Entry(Line2D([], [], linestyle="none"), f"{len(entries) - len(kept):,} more")]
+    return 0.0
+
+
+def _fits_below(ax: Axes, entries: Sequence[Entry], *, slot: tuple[float, float], may_grow: bool) -> bool:
+    """Draw a legend under the words of the x axis; return whether some form of it fits there."""
+    for form in _FORMS:
+        wide, high = _size(_make(ax, entries, form, _below(ax, 1)))
+        for columns in range(min(len(entries), max(1, int(slot[0] / (wide + 0.1)))), 0, -1):
+            wide, high = _size(_make(ax, entries, form, _below(ax, columns)))
+            if wide <= slot[0]:
+                break
         if may_grow:
-            needed = extent.height / figure.dpi + _AROUND_AXES
-            figure.set_figheight(min(_TALLEST, max(figure.get_figheight(), needed)))
-        wide, high = slot.width * figure.bbox.width, slot.height * figure.bbox.height
-        if extent.width <= wide * (1.1 if below else 0.5) and extent.height <= high * (
-            0.4 if below else 1.15
-        ):
-            return
-    # Nothing helped. A layout engine would give the legend all the room and warn that none is left for data.
-    if made is not None:
-        made.set_in_layout(False)
+            _grow(ax, high)
+        if wide <= slot[0] and (may_grow or high <= (_DETAILED if form[2] else _BELOW) * slot[1]):
+            return True
+    return False
 
 
 def draw_shared_legend(figure: Figure, entries: Sequence[Entry]) -> None:
-    """Put one legend to the right of all panels; the figure, ours, becomes taller if the legend needs it."""
+    """Draw one legend to the right of all panels; the figure, ours, becomes taller if the legend needs it."""
     if not entries:
         return
-    made = _make(figure, entries, *_FORMS[0], {"loc": "outside right upper"})
-    figure.set_figheight(max(figure.get_figheight(), made.get_window_extent().height / figure.dpi + 0.2))
+    made = _made(figure, entries, _FORMS[0], {"loc": "outside right upper"}, points="small")
+    figure.set_figheight(max(figure.get_figheight(), _size(made)[1] + 0.2))
 
 
-def _brief(entries: Sequence[Entry]) -> list[Entry]:
-    return [replace(entry, detail="") for entry in entries]
+def _grow(ax: Axes, inches: float) -> None:
+    figure: Any = ax.get_figure()
+    figure.set_figheight(min(_TALLEST, max(figure.get_figheight(), inches + _AROUND_AXES)))
 
 
-def _make(
-    owner: Any, entries: Sequence[Entry], characters: int, size: str | float, place: dict[str, Any]
+def _beside() -> dict[str, Any]:
+    return {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
+
+
+def _below(ax: Axes, columns: int) -> dict[str, Any]:
+    """Return where words of the x axis end: their height depends on the ticks, not on the width."""
+    figure: Any = ax.get_figure()
+    words = ax.xaxis.get_tightbbox()
+    depth = _GAP if words is None else _GAP + max(0.0, float(ax.bbox.y0 - words.y0)) / figure.dpi
+    under = ax.transAxes + ScaledTranslation(0.0, -depth, figure.dpi_scale_trans)
+    return {
+        "loc": "upper left",
+        "bbox_to_anchor": (0.0, 0.0),
+        "bbox_transform": under,
+        "borderaxespad": 0.0,
+        "ncols": columns,
+    }
+
+
+def _size(made: Any) -> tuple[float, float]:
+    extent, dpi = made.get_window_extent(), made.get_figure(root=True).dpi
+    return float(extent.width / dpi), float(extent.height / dpi)
+
+
+def _make(ax: Axes, entries: Sequence[Entry], form: tuple[int, float, bool], place: dict[str, Any]) -> Any:
+    return _made(ax, entries, form, place, points=text_size(ax, small=True) * form[1])
+
+
+def _made(
+    owner: Any,
+    entries: Sequence[Entry],
+    form: tuple[int, float, bool],
+    place: dict[str, Any],
+    *,
+    points: float | str,
 ) -> Any:
+    characters, _, with_details = form
+    if not with_details:
+        entries = [replace(entry, detail="") for entry in entries]
     # matplotlib leaves labels that begin with "_" out, so the words come afterwards.
     made = owner.legend(
         [entry.handle for entry in entries],
         [" "] * len(entries),
         **place,
         frameon=False,
-        fontsize=size,
+        fontsize=points,
         handlelength=3.2,
+        columnspacing=1.2,
         labelspacing=0.8 if any(entry.detail for entry in entries) else 0.5,
     )
     for text, entry in zip(made.get_texts(), entries, strict=True):

@@ -1,7 +1,4 @@
-"""Lines over time: gaps stay gaps, doubt is drawn as doubt, long series are pooled until they can be read.
-
-Place in the flow: between the series of a table and the plots of one quantity each.
-"""
+"""Lines over time: gaps stay gaps, doubt is drawn as doubt, long series are pooled until they can be read."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.plots.axes import numbers
+from safetykit_analytics.plots.series import VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
+    from safetykit_analytics.plots.series import Series
     from safetykit_analytics.plots.style import Style
 
 # More points than this in one Axes, and a marker on each would hide the line.
@@ -60,7 +59,7 @@ class Track:
 
     @property
     def x(self) -> Any:
-        """Where a bucket's value is drawn."""
+        """Return where the value of each bucket is drawn."""
         return self.end if self.at_end else (self.start + self.end) / 2
 
 
@@ -74,6 +73,28 @@ def flags(rows: pd.DataFrame, column: str) -> Any:
     return rows[column].to_numpy(dtype=bool, na_value=False)
 
 
+def until_superseded(series: Sequence[Series], column: str, *, spare: int = 0) -> list[pd.DataFrame]:
+    """Return the rows of each series; those of a version that another one took over from end with its work.
+
+    A version without work while no other version of its group has any is a standstill, and stays.
+    """
+    last = [np.flatnonzero(values(one.rows, column) != 0) for one in series]
+    ends = [
+        one.rows["bucket_start"].iloc[some[-1]] if len(some) else None
+        for one, some in zip(series, last, strict=True)
+    ]
+    kept = []
+    for one, some, end in zip(series, last, ends, strict=True):
+        later = any(
+            end is not None and after is not None and after > end and other.key[:-1] == one.key[:-1]
+            for other, after in zip(series, ends, strict=True)
+            if not other.is_other
+        )
+        superseded = later and not one.is_other and VERSION in one.rows
+        kept.append(one.rows.iloc[: some[-1] + 1 + spare] if superseded else one.rows)
+    return kept
+
+
 def track(
     rows: pd.DataFrame,
     value: Any,
@@ -83,7 +104,7 @@ def track(
     weight: Any = None,
     at_end: bool = False,
 ) -> Track:
-    """Put one series' rows (in time order) on the time axis."""
+    """Return one series (rows in time order) on the time axis."""
     none = np.full(len(rows), np.nan)
     doubtful = np.zeros(len(rows), dtype=bool)
     if "coverage" in rows:
@@ -115,7 +136,7 @@ def pooled_hours(tracks: Sequence[Track], *, bucket_hours: float, inches: float)
 
 
 def pool(line: Track, *, days: float, anchor: float) -> Track:
-    """Pool the buckets of each span of `days` days from `anchor` on.
+    """Return a series with the buckets of each span of `days` days from `anchor` on pooled.
 
     The value is the weighted mean, as one larger bucket would have it; low and high become the lowest and the
     highest of the pooled values.
@@ -142,7 +163,7 @@ def pool(line: Track, *, days: float, anchor: float) -> Track:
 
 
 def with_gaps(line: Track) -> Track:
-    """Insert a row of NaN wherever buckets do not touch, so that no line crosses the gap."""
+    """Return a series with a row of NaN wherever buckets do not touch, so that no line crosses the gap."""
     # A microsecond is 1.2e-11 days, a float64 of days since 1970 has 3.6e-12 of them.
     breaks = np.flatnonzero(line.start[1:] - line.end[:-1] > 1e-9) + 1
     gapped = {
@@ -153,7 +174,7 @@ def with_gaps(line: Track) -> Track:
     return Track(**gapped, **marks, at_end=line.at_end)
 
 
-def draw_line(ax: Axes, line: Track, style: Style, *, points: int) -> None:
+def draw_line(ax: Axes, line: Track, style: Style, *, points: int, label: str) -> None:
     """Draw one series: solid where the data is good, dotted and hollow where it is doubtful or unfinished."""
     x, y = line.x, line.value
     unsure = line.doubtful | line.partial
@@ -163,7 +184,7 @@ def draw_line(ax: Axes, line: Track, style: Style, *, points: int) -> None:
     width = 1.8 if points <= _MARKED_POINTS else 1.4
     look: dict[str, Any] = {"color": style.color, "zorder": 3}
     ax.plot(x, np.where(beside, y, np.nan), linestyle=":", linewidth=width * 0.9, **look)
-    ax.plot(x, np.where(unsure, np.nan, y), linestyle=style.linestyle, linewidth=width, **look)
+    ax.plot(x, np.where(unsure, np.nan, y), linestyle=style.linestyle, linewidth=width, label=label, **look)
     filled, hollow = _marked(y, unsure, points=points)
     look |= {"linestyle": "none", "marker": style.marker, "zorder": 4}
     size = 5.5
@@ -172,7 +193,7 @@ def draw_line(ax: Axes, line: Track, style: Style, *, points: int) -> None:
 
 
 def draw_band(ax: Axes, line: Track, style: Style, *, alpha: float) -> None:
-    """Fill between the bounds of a series."""
+    """Draw an area between the bounds of a series."""
     known = np.isfinite(line.low) & np.isfinite(line.high)
     if not known.any():
         return
@@ -184,14 +205,14 @@ def draw_band(ax: Axes, line: Track, style: Style, *, alpha: float) -> None:
 
 
 def alone(there: Any) -> Any:
-    """Say which of the points that are there have no neighbour: a line or a band does not show them."""
+    """Return which of the points that are there have no neighbour: lines and bands do not show them."""
     before, after = np.roll(there, 1), np.roll(there, -1)
     before[:1], after[-1:] = False, False
     return there & ~before & ~after
 
 
 def line_handle(style: Style) -> Line2D:
-    """Return what a series looks like in a legend."""
+    """Return the look of a series in a legend."""
     return Line2D(
         [],
         [],
@@ -204,7 +225,7 @@ def line_handle(style: Style) -> Line2D:
 
 
 def _marked(y: Any, unsure: Any, *, points: int) -> tuple[Any, Any]:
-    """Choose what gets a marker: all of a short series; few of a long one, and those that stand alone."""
+    """Return what has a marker: all of a short series; few of a long one, and those that stand alone."""
     there = np.isfinite(y)
     if points > _MARKED_POINTS:
         step = max(1, len(y) // _MARKERS_ON_LONG_LINES)

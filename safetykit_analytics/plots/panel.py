@@ -1,7 +1,6 @@
 """What a plot says around its data: limits, title, roll-out labels, legend; alone or as part of a grid.
 
-Place in the flow: between `axes` and the plots. A plot draws its data and returns a `Panel`; whoever holds
-the whole picture decides where the words go.
+A plot draws its data and returns a `Panel`; whoever holds the whole picture decides where the words go.
 """
 
 from __future__ import annotations
@@ -9,9 +8,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.plots.axes import GREY, axes_or_new, height_inches, no_data, width_inches
+import numpy as np
+from matplotlib.lines import Line2D
+
+from safetykit_analytics.plots.axes import (
+    GREY,
+    check_axes,
+    letters_in,
+    make_room,
+    new_axes,
+    room,
+    set_text_size,
+    text_size,
+    wrap_label,
+)
 from safetykit_analytics.plots.legend import Entry, draw_legend
-from safetykit_analytics.plots.series import Names, check_columns, names_in
+from safetykit_analytics.plots.series import check_columns, names_in
 from safetykit_analytics.plots.text import literal, put, wrap
 
 if TYPE_CHECKING:
@@ -19,12 +31,14 @@ if TYPE_CHECKING:
 
     import pandas as pd
     from matplotlib.axes import Axes
-    from matplotlib.text import Text
 
-_ROW = 11.0  # points between rows of roll-out labels
+    from safetykit_analytics.plots.series import Names
+
 _LONGEST_MARK = 16
-_ROOM_FOR_DETAIL = 1.5  # inches
+_ROOM_FOR_DETAIL = 2.4  # inches
 _LINE_INCHES = 0.2
+# Open, as a filled triangle is a marker of nothing and points all the same.
+_CHEVRON_UP = [(-1.0, -1.0), (0.0, 0.0), (1.0, -1.0)]
 
 
 @dataclass(frozen=True)
@@ -36,12 +50,21 @@ class Mark:
     color: str
 
 
+@dataclass(frozen=True)
+class Band:
+    """The upper bounds of a series: they may reach beyond what the axis shows."""
+
+    x: Any
+    high: Any
+    color: str
+
+
 @dataclass
 class Panel:
     """What one plot has to say about one Axes.
 
     Where `title` may differ between the panels of a grid, `shared_title` is what holds for all of them, and
-    `own_title` what each then adds to its name.
+    `own_title` what each then adds to its name. Without a `span` on the x axis there is no data.
     """
 
     title: str
@@ -49,12 +72,16 @@ class Panel:
     own_title: str = ""
     detail: str = ""
     entries: list[Entry] = field(default_factory=list)
-    key: list[Entry] = field(default_factory=list)
     marks: list[Mark] = field(default_factory=list)
+    bands: list[Band] = field(default_factory=list)
     span: tuple[float, float] | None = None
     extent: tuple[float, float] | None = None
     words_right: bool = False
-    is_empty: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to draw."""
+        return self.span is None
 
 
 @dataclass(frozen=True)
@@ -71,32 +98,77 @@ class Plot:
 
 def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
     """Draw a table into the caller's Axes or a new one."""
+    check_axes(ax)
     check_columns(table, plot.columns, what=plot.what)
     is_ours = ax is None
-    ax = axes_or_new(ax, height=plot.height(table))
+    if ax is None:
+        ax = new_axes(plot.height(table))
+    set_text_size(ax, is_ours=is_ours)
+    slot = room(ax)
     panel = plot.draw(table, ax, names_in(table))
     if panel.is_empty:
-        no_data(ax)
+        say_no_data(ax)
         ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     set_limits(ax, [panel])
-    beyond = write_title(ax, panel.title, panel.detail, rows_above=draw_marks(ax, panel.marks))
+    left = _left_of(ax)
+    wrap_label(ax.xaxis, slot[0] - left)
+    mark_cuts(ax, panel)
+    beside = draw_legend(ax, panel.entries, slot=slot, below=panel.words_right, may_grow=is_ours)
+    if beside:
+        wrap_label(ax.xaxis, slot[0] - left - beside)
+    beyond = write_title(ax, panel.title, panel.detail, slot=slot, rows_above=draw_marks(ax, panel.marks))
+    wrap_label(ax.yaxis, slot[1] - 1.2 if is_ours else 0.55 * slot[1])
     if is_ours:
         grow(ax.get_figure(), beyond)
-    draw_legend(ax, [*panel.entries, *panel.key], below=panel.words_right, may_grow=is_ours)
     make_room(ax)
     return ax
 
 
+def say_no_data(ax: Axes) -> None:
+    """Write that there is nothing to draw."""
+    ax.text(
+        0.5, 0.5, "no data", transform=ax.transAxes, ha="center", va="center", color=GREY,
+        size=1.2 * text_size(ax),
+    )  # fmt: skip
+
+
 def set_limits(ax: Axes, panels: Sequence[Panel]) -> None:
-    """Show all that the panels that share these axes hold, zero included."""
+    """Show all that the panels that share these axes hold, zero included; mark what is cut."""
     spans = [panel.span for panel in panels if panel.span is not None]
     if spans:
         start, end = min(start for start, _ in spans), max(end for _, end in spans)
-        ax.set_xlim(start - (end - start) * 0.01, end + (end - start) * 0.01)
+        room = (end - start) * 0.01
+        ax.set_xlim(max(start - room, start / 2) if ax.get_xscale() == "log" else start - room, end + room)
     extents = [panel.extent for panel in panels if panel.extent is not None]
-    if extents:
-        low, high = min(low for low, _ in extents), max(high for _, high in extents)
-        ax.set_ylim(low * 1.06, high * 1.06 if high > low else 1.0)
+    if not extents:
+        return
+    low, high = min(low for low, _ in extents), max(high for _, high in extents)
+    if ax.get_yscale() == "log":
+        # A log axis has no zero: it begins below the smallest value that it can show.
+        low, high = ax.dataLim.minposy / 1.2, high * 1.2
+        if 0 < low < high < np.inf:
+            ax.set_ylim(low, high)
+        return
+    # `auto=None`: a log axis that is set later finds limits of its own.
+    ax.set_ylim(low * 1.06, high * 1.06 if high > low else 1.0, auto=None)
+
+
+def mark_cuts(ax: Axes, panel: Panel) -> None:
+    """Mark on the upper edge where an interval goes on beyond it."""
+    look: dict[str, Any] = {
+        "linestyle": "none", "marker": _CHEVRON_UP, "markersize": 6, "markerfacecolor": "none",
+        "markeredgewidth": 1.2,
+    }  # fmt: skip
+    cut = [(band, band.high > ax.get_ylim()[1] * (1 + 1e-9)) for band in panel.bands]
+    for band, beyond in cut:
+        if beyond.any():
+            # In a fraction of the axes: a marker on the edge would be clipped, or stretch the limits.
+            ax.plot(
+                band.x[beyond], np.ones(int(beyond.sum())), transform=ax.get_xaxis_transform(),
+                color=band.color, clip_on=False, zorder=5, scalex=False, scaley=False, **look,
+            )  # fmt: skip
+    if any(beyond.any() for _, beyond in cut):
+        panel.entries.append(Entry(Line2D([], [], color=GREY, **look), "goes on above", is_key=True))
 
 
 def draw_marks(ax: Axes, marks: Sequence[Mark]) -> int:
@@ -108,101 +180,63 @@ def draw_marks(ax: Axes, marks: Sequence[Mark]) -> int:
         How many rows of labels there are.
     """
     left, right = ax.get_xlim()
-    width = width_inches(ax) * 72
+    points, figure = text_size(ax, small=True), ax.get_figure()
+    width = ax.get_position().width * figure.bbox.width / figure.dpi * 72  # type: ignore[union-attr]
     ends: list[float] = []
     for mark in marks:
         shown = literal(mark.name, longest=_LONGEST_MARK)
         at = (mark.when - left) / (right - left) * width
-        half = 2.8 * len(shown) + 3
+        half = 0.36 * points * len(shown) + 3
         row = next((row for row, end in enumerate(ends) if end < at - half), len(ends))
         ends[row : row + 1] = [at + half]
         ax.axvline(mark.when, color=mark.color, linewidth=1.0, linestyle=(0, (2, 2)), zorder=1.5)
         text = ax.annotate(
-            "",
-            (mark.when, 1),
-            (0, 2 + _ROW * row),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            color=mark.color,
-            size="small",
-        )
+            "", (mark.when, 1), (0, 4 + _row(points) * row), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="center", va="bottom", color=mark.color, size=points,
+        )  # fmt: skip
         put(text, shown)
     return len(ends)
 
 
-def write_title(ax: Axes, title: str, detail: str, *, rows_above: int = 0, size: str | None = None) -> int:
-    """Put a title and, smaller, what the picture rests on above whatever else stands above the Axes.
+def write_title(
+    ax: Axes, title: str, detail: str, *, slot: tuple[float, float], rows_above: int = 0, size: float = 1.2
+) -> int:
+    """Write a title and, smaller, what the picture rests on above whatever else stands above the Axes.
 
     Returns
     -------
     int
         How many lines that takes beyond one each.
     """
-    above = _ROW * rows_above + 5
-    beyond = 0
-    if detail and height_inches(ax) > _ROOM_FOR_DETAIL:
+    points = text_size(ax, small=True)
+    above = _row(points) * rows_above + 5
+    beyond, width = 0, slot[0] - _left_of(ax)
+    if detail and slot[1] > _ROOM_FOR_DETAIL:
         note = ax.annotate(
-            "",
-            (0, 1),
-            (0, above),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            color=GREY,
-            size="small",
-        )
-        lines = wrap(detail, width=letters_in(_room_above(ax), note))
+            "", (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", color=GREY,
+            size=points,
+        )  # fmt: skip
+        lines = wrap(detail, width=letters_in(width, note))
         put(note, lines)
         beyond = lines.count("\n")
-        above += 12 * (1 + beyond) + 1
-    name = ax.set_title("", loc="left", pad=above, size=size, weight="bold")
-    lines = wrap(title, width=letters_in(_room_above(ax), name))
+        above += 1.25 * points * (1 + beyond) + 3
+    name = ax.set_title("", loc="left", pad=above, size=text_size(ax) * size, weight="bold")
+    lines = wrap(title, width=letters_in(width, name))
     put(name, lines)
     return beyond + lines.count("\n")
 
 
 def grow(figure: Any, lines: int) -> None:
-    """Make a figure of ours taller by lines that no plan foresaw, so that they cost the data no room."""
+    """Make a figure of ours taller by lines that no plan foresaw, which then cost the data no room."""
     figure.set_figheight(figure.get_figheight() + _LINE_INCHES * lines)
 
 
-def _room_above(ax: Axes) -> float:
-    """Return how many inches a text may take that begins over the left end of an Axes.
+def _row(points: float) -> float:
+    return 1.32 * points
 
-    A layout engine takes the room for long names on the left from the Axes later.
-    """
+
+def _left_of(ax: Axes) -> float:
+    """Return how many inches the words to the left of an Axes take, from which a layout engine takes them."""
     figure: Any = ax.get_figure()
     names = ax.yaxis.get_tightbbox()
-    return width_inches(ax) - (0.0 if names is None else names.width / figure.dpi)
-
-
-def letters_in(inches: float, text: Text) -> int:
-    """Return how many letters of a text go beside each other in so many inches."""
-    per_letter = 0.7 if text.get_fontweight() == "bold" else 0.6
-    return max(12, int(inches * 72 / (per_letter * float(text.get_fontsize()))))
-
-
-def make_room(ax: Axes) -> None:
-    """Keep what stands beside the data within the place of an Axes, if no layout engine sees to it."""
-    figure: Any = ax.get_figure()
-    if figure.get_layout_engine() is not None:
-        return
-    spec = ax.get_subplotspec()
-    place = ax.get_position() if spec is None else spec.get_position(figure)
-    ax.set_position(place)
-    whole = ax.get_tightbbox()
-    if whole is None:
-        return
-    whole = whole.transformed(figure.transFigure.inverted())
-    # The slot's own margins hold tick labels and titles of ordinary size; only what exceeds them costs room.
-    left, right = max(0.0, 0.01 - whole.x0), max(0.0, whole.x1 - place.x1 - 0.01)
-    bottom, top = max(0.0, 0.01 - whole.y0), max(0.0, whole.y1 - 0.99)
-    ax.set_position(
-        (
-            place.x0 + left,
-            place.y0 + bottom,
-            max(0.3 * place.width, place.width - left - right),
-            max(0.3 * place.height, place.height - bottom - top),
-        )
-    )
+    return 0.0 if names is None else float(max(0.0, ax.bbox.x0 - names.x0) / figure.dpi)

@@ -1,7 +1,4 @@
-"""Rows: one line of a picture per version, its name on the left, its numbers in words on the right.
-
-Place in the flow: between `series` and the plots that compare versions instead of following time.
-"""
+"""Rows: one line of a picture per group, its name on the left, its numbers in words on the right."""
 
 from __future__ import annotations
 
@@ -10,71 +7,106 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.labels import natural_key
-from safetykit_analytics.plots.axes import plain, width_inches
-from safetykit_analytics.plots.series import MOST_SERIES, POLICY, VERSION, styles_of
+from safetykit_analytics.plots.axes import plain, room, text_size
+from safetykit_analytics.plots.series import MOST_SERIES, in_order, keys_of, styles_of
+from safetykit_analytics.plots.style import NONE_STYLE, Style, wanted
 from safetykit_analytics.plots.text import LITERAL, put, wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from matplotlib.axes import Axes
 
-    from safetykit_analytics.plots.series import Names
-    from safetykit_analytics.plots.style import Style
+    from safetykit_analytics.plots.series import Key, Names
 
 _NAME_CHARACTERS = 26
-_ROW_INCHES = 0.52
-_ROOM_FOR_A_LINE, _ROOM_FOR_WORDS = 3.6, 5.2  # inches
+_ROW_INCHES, _LOWEST_ROW = 0.52, 0.34
+_AROUND_ROWS = 1.7  # inches of title, axis and legend
+_LEAST_FOR_DATA = 0.28
+# Open, as a filled triangle is a marker of nothing and points all the same.
+_CHEVRONS = {"left": [(1.0, 1.0), (0.0, 0.0), (1.0, -1.0)], "right": [(-1.0, 1.0), (0.0, 0.0), (-1.0, -1.0)]}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One version's line in a picture."""
+    """One line of a picture."""
 
     label: str
-    style: Style
+    key: Key
+    color: str
     data: dict[str, Any]
 
 
 def rows_of(
-    table: pd.DataFrame, names: Names, *, volume: str, most: int = MOST_SERIES
-) -> tuple[list[Row], str, int]:
-    """Return the rows to draw, what they all share, and how many smaller ones are left out."""
-    by = [name for name in (POLICY, VERSION) if name in table]
+    table: pd.DataFrame, names: Names, ax: Axes, *, rank: Callable[[dict[str, Any]], tuple[float, ...]]
+) -> tuple[list[Row], str, list[dict[str, Any]]]:
+    """Return the rows to draw, what they all share, and the records for which there is no room.
+
+    Those of the lowest rank are drawn, as many as the place of the Axes holds, in natural order. A row has
+    the colour of its version in every other picture, as its name stands beside it.
+    """
     records: list[dict[str, Any]] = table.to_dict("records")
-    keys = [tuple(None if pd.isna(record[name]) else str(record[name]) for name in by) for record in records]
-    largest = sorted(range(len(records)), key=lambda i: -_size(records[i][volume]))[:most]
-    drawn = sorted(largest, key=lambda i: (tuple(map(natural_key, keys[i])), i))
-    labels, shared, styles = styles_of(by, [keys[i] for i in drawn], names)
+    keys = keys_of(table, names)
+    height = (room(ax)[1] + 0.2) * 10.0 / text_size(ax)
+    fit = max(1, int((height - _AROUND_ROWS) / _LOWEST_ROW))
+    order = sorted(range(len(records)), key=lambda i: rank(records[i]))
+    places = {key: place for place, key in enumerate(in_order(keys))}
+    drawn = sorted(order[:fit], key=lambda i: (places[keys[i]], i))
+    labels, shared, styles = _looks([keys[i] for i in drawn], names)
     return (
-        [Row(labels[keys[i]], styles[keys[i]], records[i]) for i in drawn],
+        [Row(labels[keys[i]], keys[i], styles[keys[i]].color, records[i]) for i in drawn],
         shared,
-        len(records) - len(drawn),
+        [records[i] for i in order[fit:]],
     )
 
 
-def rows_height(count: int) -> float:
+def rows_height(count: int, *, most: int = MOST_SERIES + 1) -> float:
     """Return the height in inches of a picture of so many rows."""
-    return 1.7 + _ROW_INCHES * max(1, min(count, MOST_SERIES + 1))
+    return _AROUND_ROWS + _ROW_INCHES * max(1, min(count, most))
 
 
 def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
-    """Write names to the left of the rows, from the top down, and words to their right if there is room."""
+    """Write names to the left of the rows, from the top down, and words to their right.
+
+    Words that have no room are there but invisible, for those who cannot see the picture.
+    """
     plain(ax, grid="x")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    names = [wrap(label, width=_NAME_CHARACTERS) for label in labels]
-    ax.set_yticks(range(len(labels)), names, **LITERAL)
+    width, height = room(ax)
+    points = text_size(ax, small=True)
+    # What title, axis and legend leave to each row, in lines.
+    lines = max(1, int((height - _AROUND_ROWS + 0.3) / len(labels) * 72 / (1.25 * points)))
+    ax.set_yticks(
+        range(len(labels)),
+        [_first_lines(wrap(label, width=_NAME_CHARACTERS), lines) for label in labels],
+        **LITERAL,
+    )
+    for text in ax.get_yticklabels():
+        put(text, text.get_text())
     ax.tick_params(axis="y", length=0)
-    inches = width_inches(ax)
-    if inches < _ROOM_FOR_A_LINE:
-        return
+    notes = []
     for place, said in enumerate(words):
         note = ax.text(
-            1.02, place, "", transform=ax.get_yaxis_transform(), va="center", color="0.25", size="small"
+            1.02, place, "", transform=ax.get_yaxis_transform(), va="center", color="0.25", size=points
         )
-        put(note, said if inches >= _ROOM_FOR_WORDS else said.split("\n", maxsplit=1)[0])
+        put(note, _first_lines(said, lines))
+        notes.append(note)
+    figure: Any = ax.get_figure(root=True)
+    widest = [
+        max((text.get_window_extent().width / figure.dpi for text in texts), default=0.0)
+        for texts in (notes, ax.get_yticklabels())
+    ]
+    for note in notes:
+        note.set_visible(width - sum(widest) > _LEAST_FOR_DATA * width)
+
+
+def mark_open_end(ax: Axes, x: float, y: float, side: str, color: str) -> None:
+    """Draw the end of an interval that goes on beyond the picture."""
+    ax.plot(
+        [x], [y], marker=_CHEVRONS[side], markersize=8, markeredgewidth=1.6, markerfacecolor="none",
+        linestyle="none", color=color, zorder=3,
+    )  # fmt: skip
 
 
 def number(value: Any) -> float:
@@ -82,5 +114,14 @@ def number(value: Any) -> float:
     return float("nan") if pd.isna(value) else float(value)
 
 
-def _size(value: Any) -> float:
-    return 0.0 if pd.isna(value) else abs(float(value))
+def _first_lines(text: str, most: int) -> str:
+    """Return a text in as many lines as a row has."""
+    lines = text.split("\n")
+    return text if len(lines) <= most else "\n".join(lines[:most])
+
+
+def _looks(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:
+    labels, shared, _ = styles_of(keys[:MOST_SERIES], names)
+    for start in range(MOST_SERIES, len(keys), MOST_SERIES):
+        labels |= styles_of(keys[start : start + MOST_SERIES], names)[0]
+    return labels, shared, {key: wanted(key[-1]) if key else NONE_STYLE for key in keys}

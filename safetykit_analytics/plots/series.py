@@ -1,10 +1,8 @@
-"""One table → the series to draw: names, styles, rows; beyond ten, the largest and "other".
-
-Place in the flow: below every plot over time. Knows tables, draws nothing.
-"""
+"""One table → the series to draw: names, styles, rows; beyond ten, the largest and "other"."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,41 +11,29 @@ import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame, UnknownName
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.plots.style import (
-    OTHER_STYLE,
-    STYLES,
-    Style,
-    assign,
-    crossed,
-)
+from safetykit_analytics.plots.style import OTHER_STYLE, STYLES, Style, assign, crossed
 from safetykit_analytics.plots.text import literal
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 POLICY, VERSION = "policy_id", "policy_version"
 MOST_SERIES = len(STYLES)
-
+_TIMES = ("bucket_start", "bucket_end")
+_KINDS = {(POLICY,): "policies", (VERSION,): "versions", (POLICY, VERSION): "policy versions"}
 
 Key = tuple[str | None, ...]
-
-
-@dataclass(frozen=True)
-class Names:
-    """The policies and versions that a picture holds: they decide who looks how."""
-
-    policies: tuple[str | None, ...]
-    versions: tuple[str | None, ...]
+# For each column that splits the table: each of its names, and how it is drawn.
+Names = dict[str, dict[str | None, str]]
 
 
 @dataclass(frozen=True)
 class Series:
-    """The rows of one policy, version or both, in time order."""
+    """The rows of one group, in time order."""
 
     label: str
-    policy: str | None
-    version: str | None
+    key: Key
     style: Style
     rows: pd.DataFrame
     is_other: bool = False
@@ -66,24 +52,68 @@ def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFr
         A time column is not tz-aware.
     """
     if not isinstance(table, pd.DataFrame):
-        raise TypeError(f"expected what {what} gives, found {type(table).__name__}")
+        raise TypeError(f"expected the table that {what} returns, found {type(table).__name__}")
     for name in columns:
         if name not in table.columns:
             known = [str(column) for column in table.columns]
-            raise UnknownName("column", name, known, where=f"what should be the table that {what} gives")
-        if name in {"bucket_start", "bucket_end"} and not isinstance(table[name].dtype, pd.DatetimeTZDtype):
+            raise UnknownName("column", name, known, where=f"the table, which should come from {what}")
+        if name in _TIMES and not isinstance(table[name].dtype, pd.DatetimeTZDtype):
             mend = f"pd.to_datetime(table[{name!r}], utc=True)"
             if pd.api.types.is_datetime64_dtype(table[name].dtype):
                 mend = f"table[{name!r}].dt.tz_localize('UTC')"
             raise InvalidFrame(
-                f"column {name!r} holds {table[name].dtype}; expected tz-aware times, such as {mend} gives"
+                f"column {name!r} holds {table[name].dtype}; expected tz-aware times: use {mend}"
             )
     return table
 
 
 def names_in(table: pd.DataFrame) -> Names:
-    """Return the distinct policies and versions of a table, in natural order."""
-    return Names(*(_distinct(table[name]) if name in table else () for name in (POLICY, VERSION)))
+    """Return the columns that split a table, and their distinct names in natural order, none last.
+
+    These are ``policy_id``, ``policy_version`` and the text columns that stand before all numbers, as ``by``
+    puts them there. Names that would be drawn alike are numbered.
+    """
+    own = []
+    for column in table.columns:
+        if column in {*_TIMES, POLICY, VERSION, "role"}:
+            continue
+        kind = table[column].dtype
+        if pd.api.types.is_bool_dtype(kind) or not (
+            pd.api.types.is_string_dtype(kind)
+            or isinstance(kind, pd.CategoricalDtype)
+            or pd.api.types.is_object_dtype(kind)
+        ):
+            break
+        own.append(column)
+    columns = [name for name in (POLICY, *own, VERSION) if name in table]
+    return {column: _shown(map(name_of, table[column].unique())) for column in columns}
+
+
+def name_of(value: Any) -> str | None:
+    """Return the name in a cell; None for a missing one and for "(none)"."""
+    return None if pd.isna(value) or value == NONE else str(value)
+
+
+def keys_of(table: pd.DataFrame, columns: Iterable[str]) -> list[Key]:
+    """Return the names of each row."""
+    cells = [[name_of(value) for value in table[column]] for column in columns]
+    return list(zip(*cells, strict=True)) if cells else [()] * len(table)
+
+
+def in_order(keys: Iterable[Key]) -> list[Key]:
+    """Return distinct keys in natural order, none last."""
+    return sorted(set(keys), key=lambda key: tuple(map(natural_key, key)))
+
+
+def groups_of(table: pd.DataFrame, columns: Iterable[str]) -> dict[Key, pd.DataFrame]:
+    """Return the rows of each key, keys in natural order."""
+    columns = list(columns)
+    if not columns:
+        return {(): table} if len(table) else {}
+    found: dict[Key, list[pd.DataFrame]] = {}
+    for cells, rows in table.groupby(columns, dropna=False, sort=False, observed=True):
+        found.setdefault(tuple(map(name_of, cells)), []).append(rows)
+    return {key: found[key][0] if len(found[key]) == 1 else pd.concat(found[key]) for key in in_order(found)}
 
 
 def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]) -> tuple[list[Series], str]:
@@ -105,93 +135,88 @@ def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]
     series : list of Series
         In natural order, "other" last.
     shared : str
-        What all series have in common and their labels leave out: a policy's name, or "".
+        What all series have in common and their labels leave out, such as a policy's name, or "".
     """
-    by = [name for name in (POLICY, VERSION) if name in table]
     table = table.sort_values("bucket_start", kind="stable")
-    if not by:
-        return (
-            [Series("all decisions", None, None, STYLES[1], table.reset_index(drop=True))]
-            if len(table)
-            else []
-        ), ""
-    grouped = {
-        tuple(None if pd.isna(part) else str(part) for part in key): rows.reset_index(drop=True)
-        for key, rows in table.groupby(by, dropna=False, sort=False, observed=True)
-    }
-    keys = sorted(grouped, key=lambda key: tuple(map(natural_key, key)))
-    shown, rest = keys, []
-    if len(keys) > MOST_SERIES:
-        volumes = {key: float(grouped[key][volume].abs().sum()) for key in keys}
-        largest = set(sorted(keys, key=lambda key: -volumes[key])[:MOST_SERIES])
-        shown, rest = [key for key in keys if key in largest], [key for key in keys if key not in largest]
-    labels, shared, styles = styles_of(by, shown, names)
-    series = [Series(labels[key], *_both(by, key), style=styles[key], rows=grouped[key]) for key in shown]
+    groups = {key: rows.reset_index(drop=True) for key, rows in groups_of(table, names).items()}
+    shown, rest = list(groups), []
+    if len(groups) > MOST_SERIES:
+        sizes = {key: float(rows[volume].abs().sum()) for key, rows in groups.items()}
+        largest = set(sorted(groups, key=lambda key: -sizes[key])[:MOST_SERIES])
+        shown, rest = [key for key in groups if key in largest], [key for key in groups if key not in largest]
+    labels, shared, styles = styles_of(shown, names)
+    series = [Series(labels[key], key, styles[key], groups[key]) for key in shown]
     if rest:
-        kind = (
-            "policies" if by == [POLICY] else "versions" if by == [VERSION] or shared else "policy versions"
-        )
-        rows = _added_up(pd.concat([grouped[key] for key in rest]), sums)
-        series.append(Series(f"other ({len(rest):,} {kind})", None, None, OTHER_STYLE, rows, is_other=True))
+        rows = _added_up(pd.concat([groups[key] for key in rest]), sums)
+        label = f"other ({len(rest):,} {_KINDS.get(_varying(names), 'groups')})"
+        series.append(Series(label, (), OTHER_STYLE, rows, is_other=True))
     return series, shared
 
 
-def _distinct(column: pd.Series[Any]) -> tuple[str | None, ...]:
-    return tuple(sorted({None if pd.isna(name) else str(name) for name in column.unique()}, key=natural_key))
-
-
-def _both(by: list[str], key: Key) -> tuple[str | None, str | None]:
-    parts = dict(zip(by, key, strict=True))
-    return parts.get(POLICY), parts.get(VERSION)
-
-
-def styles_of(by: list[str], keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:
-    """Name and dress up to ten keys: policies, versions, or pairs of both as `by` says.
+def styles_of(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:
+    """Return labels and styles of up to ten keys.
 
     Returns
     -------
     labels : dict
         What tells each apart from the others.
     shared : str
-        The policy that all have in common, if labels leave it out; else "".
+        What all have in common and labels leave out: columns with one name, but the last.
     styles : dict
-        The same in all panels while the picture has at most ten names. Of several policies, each has a
-        colour, and each version a marker and line style.
+        The same in all panels while a column has at most ten names. Where several columns tell series apart,
+        the first decides on the colour and the others on marker and line style.
     """
-    drawn = [_both(by, key) for key in keys]
-    policies = assign(_few(names.policies, [policy for policy, _ in drawn]))
-    versions = assign(_few(names.versions, [version for _, version in drawn]))
-    if by == [POLICY]:
-        return {key: shown_name(key[0]) for key in keys}, "", {key: policies[key[0]] for key in keys}
-    if by == [VERSION]:
-        return {key: shown_name(key[0]) for key in keys}, "", {key: versions[key[0]] for key in keys}
-    if not by:
+    if not names:
         return dict.fromkeys(keys, "all decisions"), "", dict.fromkeys(keys, STYLES[1])
-    if len(names.policies) == 1:
-        return (
-            {key: shown_name(key[1]) for key in keys},
-            shown_name(names.policies[0]),
-            {key: versions[key[1]] for key in keys},
-        )
-    return (
-        {key: f"{shown_name(key[0])} · {shown_name(key[1])}" for key in keys},
-        "",
-        {key: crossed(policies[key[0]], versions[key[1]]) for key in keys},
-    )
+    varying = _varying(names)
+    places = [place for place, column in enumerate(names) if column in varying]
+    shared = [shown for column in names if column not in varying for shown in names[column].values()]
+    labels = {key: label_of(key, names, places) for key in keys}
+    looks: list[dict[Any, Style]] = []
+    for part in [places[:1], places[1:]] if len(places) > 1 else [places]:
+        here = {key: _joined(key, part) for key in keys}
+        everywhere = set(list(names.values())[part[0]]) if len(part) == 1 else set(here.values())
+        looks.append(_assigned(here, everywhere))
+    styles = {key: crossed(looks[0][key], looks[1][key]) if len(looks) > 1 else looks[0][key] for key in keys}
+    return labels, " · ".join(shared), styles
 
 
-def _few(everywhere: tuple[str | None, ...], here: list[str | None]) -> set[str | None]:
-    names = set(everywhere) | set(here)
-    return names if len(names - {None}) <= MOST_SERIES else set(here)
+def label_of(key: Key, names: Names, places: Sequence[int]) -> str:
+    """Return some names of a key as people read them."""
+    columns = list(names.values())
+    return " · ".join(columns[place][key[place]] for place in places)
 
 
-def shown_name(name: str | None) -> str:
-    """Return a name as people read it."""
-    return NONE if name is None else literal(name)
+def _varying(names: Names) -> tuple[str, ...]:
+    columns = list(names)
+    return tuple(column for column in columns if len(names[column]) > 1 or column == columns[-1])
+
+
+def _joined(key: Key, places: Sequence[int]) -> str | None:
+    parts = [key[place] for place in places]
+    return parts[0] if len(parts) == 1 else " ".join(part or NONE for part in parts)
+
+
+def _assigned(here: dict[Key, str | None], everywhere: set[str | None]) -> dict[Key, Style]:
+    names = everywhere | set(here.values())
+    styles = assign(names if len(names - {None}) <= MOST_SERIES else here.values())
+    return {key: styles[name] for key, name in here.items()}
+
+
+def _shown(found: Iterable[str | None]) -> dict[str | None, str]:
+    """Return how names are drawn; those that would be drawn alike are numbered."""
+    ordered = sorted(set(found), key=natural_key)
+    shown = {name: NONE if name is None else literal(name) for name in ordered}
+    alike, seen = Counter(shown.values()), Counter[str]()
+    for name, text in shown.items():
+        if alike[text] > 1:
+            seen[text] += 1
+            shown[name] = f"{text} ({seen[text]})"
+    return shown
 
 
 def _added_up(rows: pd.DataFrame, sums: Sequence[str]) -> pd.DataFrame:
-    """Add series up per bucket. Shares are weighted by the work they are shares of."""
+    """Return series added up per bucket. Shares are weighted by the work they are shares of."""
     present = [name for name in sums if name in rows]
     weight = rows["processed"].abs() if "processed" in rows else pd.Series(1.0, index=rows.index)
     parts = rows[["bucket_start", *present]].copy()
@@ -210,6 +235,4 @@ def _added_up(rows: pd.DataFrame, sums: Sequence[str]) -> pd.DataFrame:
         processed = summed["processed"].astype("float64")
         summed["error_rate"] = summed["error"] / processed.where(processed > 0)
     added = pd.concat([first, summed], axis=1).reset_index()
-    return added.assign(
-        **{name: np.nan for name in rows.columns if name not in added and name not in (POLICY, VERSION)}
-    )
+    return added.assign(**{name: np.nan for name in rows.columns if name not in added})

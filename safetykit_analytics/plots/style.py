@@ -1,10 +1,9 @@
-"""How a version looks: colour, marker and line style, the same in every picture.
+"""Colour, marker and line style of policies and versions, the same in every picture.
 
-Ten styles. Colours are distinct for readers with deuteranopia, protanopia and tritanopia (the tests measure
-it); where two come close, marker and line style differ. A version has the same style in every plot because
-the style follows from its name: v7 is style 7, whichever versions stand beside it.
-
-Place in the flow: below every plot. Knows names, not tables.
+There are ten styles. The tests measure that readers with deuteranopia, protanopia and tritanopia can tell
+their colours apart; where two come close, marker and line style differ. A style follows from the name: v7
+has style 7, whichever versions stand beside it. No marker points anywhere, as on an axis of differences a
+triangle would read as a direction.
 """
 
 from __future__ import annotations
@@ -25,31 +24,32 @@ class Style:
     """Colour, marker and line style of one series."""
 
     color: str
-    marker: str
+    marker: Any
     linestyle: Any
 
 
 _LONG_DASH = (0, (9, 2))
 _DASH_DOT_DOT = (0, (6, 1.5, 1.2, 1.5, 1.2, 1.5))
-# Dotted is not among the line styles: it says "hardly observed".
+# Dotted is not among the line styles: it means "hardly observed".
 STYLES = (
     Style("#661100", "h", _DASH_DOT_DOT),
     Style("#0072B2", "o", "-"),
     Style("#D55E00", "s", "--"),
-    Style("#56B4E9", "^", "-."),
+    Style("#56B4E9", "*", "-."),
     Style("#AA3377", "D", _LONG_DASH),
-    Style("#117733", "v", _DASH_DOT_DOT),
+    Style("#117733", "8", _DASH_DOT_DOT),
     Style("#999933", "P", "-"),
     Style("#332288", "X", "--"),
-    Style("#009E73", "<", "-."),
-    Style("#E69F00", ">", _LONG_DASH),
+    Style("#009E73", (4, 1, 45), "-."),
+    Style("#E69F00", "H", _LONG_DASH),
 )
 NONE_STYLE = Style("#404040", "d", "-")
 OTHER_STYLE = Style("#A8A8A8", "p", "-")
+ALARM = "#D0021B"
 
 
 def assign(names: Iterable[str | None]) -> dict[str | None, Style]:
-    """Give up to ten names a style each; None (no name) has its own.
+    """Return a style for each of up to ten names, and the one of None (no name).
 
     Parameters
     ----------
@@ -59,8 +59,8 @@ def assign(names: Iterable[str | None]) -> dict[str | None, Style]:
     Returns
     -------
     dict
-        A name that ends in a number gets the style of that number, any other one of its own letters. Where
-        two want the same, the earlier in natural order has it and the other gets the next that is free.
+        A name that ends in a number has the style of that number, any other one a style of its letters. Where
+        two want the same, the earlier in natural order has it and the other the next that is free.
     """
     ordered = sorted({name for name in names if name is not None}, key=natural_key)
     taken: dict[int, str] = {}
@@ -75,9 +75,14 @@ def assign(names: Iterable[str | None]) -> dict[str | None, Style]:
     return {None: NONE_STYLE} | {name: STYLES[slot] for slot, name in taken.items()}
 
 
-def crossed(policy: Style, version: Style) -> Style:
-    """Return how one version of one of several policies looks: the policy's colour, the version's shape."""
-    return replace(version, color=policy.color)
+def wanted(name: str | None) -> Style:
+    """Return the style of one name, whether or not another name has the same."""
+    return NONE_STYLE if name is None else STYLES[_wanted(name)]
+
+
+def crossed(first: Style, last: Style) -> Style:
+    """Return the style of a version of one of several policies: the policy's colour, the version's shape."""
+    return replace(last, color=first.color)
 
 
 def _wanted(name: str) -> int:

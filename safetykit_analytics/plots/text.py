@@ -2,8 +2,7 @@ r"""Text from the data, drawn as it is: no mathematics, no markup, no line break
 
 A policy may be called ``$x$``, ``_hidden``, ``line\nbreak`` or 2,000 emoji. matplotlib would read the first
 as a formula, leave the second out of legends, break the third and warn about the glyphs of the fourth.
-
-Place in the flow: below every plot. Knows fonts, not tables.
+Characters that the font lacks are drawn with another installed font, else as □.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import functools
 import unicodedata
 from typing import TYPE_CHECKING
 
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from safetykit_analytics.wording import LONGEST, visible
 
@@ -23,6 +22,11 @@ if TYPE_CHECKING:
 LITERAL = {"parse_math": False, "usetex": False}
 _WIDE = "MWmw@%"
 _BOX = "\u25a1"
+# Symbols at the places of letters, bitmaps that matplotlib cannot scale, boxes for every character there is.
+_UNFIT = (
+    "cm", "STIXSize", "STIXNonUni", "Noto Color Emoji", "Apple Color Emoji", "Last Resort", ".Last",
+    "Webdings", "Wingdings", "Symbol",
+)  # fmt: skip
 
 
 def literal(text: str, *, font: FontProperties | None = None, longest: int = LONGEST) -> str:
@@ -41,7 +45,7 @@ def literal(text: str, *, font: FontProperties | None = None, longest: int = LON
     -------
     str
         Control and other invisible characters escaped as Python would write them (``\n``, ``\u202e``),
-        characters that the font lacks as □.
+        characters that no installed font has as □.
 
     Examples
     --------
@@ -68,15 +72,22 @@ def literal(text: str, *, font: FontProperties | None = None, longest: int = LON
 
 
 def put(artist: Text, text: str) -> None:
-    """Let an artist show exactly `text`: neither mathtext nor TeX read it."""
+    """Set the text of an artist to exactly `text`, which neither mathtext nor TeX reads."""
     artist.set(**LITERAL)
-    glyphs = _glyphs(artist.get_fontproperties())
+    font = artist.get_fontproperties()
+    glyphs = _glyphs(font)
     # Our own line breaks stay; names have none left after `literal`.
-    artist.set_text("\n".join("".join(_piece(c, glyphs) for c in line) for line in text.split("\n")))
+    shown = "\n".join("".join(_piece(c, glyphs) for c in line) for line in text.split("\n"))
+    borrowed = {
+        _elsewhere()[ord(c)] for c in shown if c != "\n" and ord(c) not in glyphs and ord(c) in _elsewhere()
+    }
+    if borrowed:
+        artist.set_fontfamily([*font.get_family(), *sorted(borrowed)])
+    artist.set_text(shown)
 
 
 def wrap(text: str, *, width: int) -> str:
-    r"""Break a drawn text into lines as wide as `width` letters, losing nothing but spaces at the breaks.
+    r"""Return a drawn text in lines as wide as `width` letters, losing nothing but spaces at the breaks.
 
     >>> wrap("spam and scams in marketplace listings", width=24)
     'spam and scams in\nmarketplace listings'
@@ -109,7 +120,7 @@ def _piece(character: str, glyphs: frozenset[int]) -> str:
     # Whether private and unassigned characters have a shape is for the font to say.
     if unicodedata.category(character) not in {"Cs", "Co", "Cn"} and visible(character) != character:
         return visible(character)
-    if ord(character) in glyphs:
+    if ord(character) in glyphs or ord(character) in _elsewhere():
         return character
     return _BOX if ord(_BOX) in glyphs else "?"
 
@@ -125,6 +136,25 @@ def _glyphs(font: FontProperties) -> frozenset[int]:
         except ValueError:  # not installed: matplotlib draws with the next of the list
             continue
     return found or _charmap(findfont(font))
+
+
+@functools.cache
+def _elsewhere() -> dict[int, str]:
+    """Return a family for each character that an installed font can draw; read when one is missing."""
+    found: dict[int, str] = {}
+    # Sans first, as most names stand among sans-serif letters; of each family one upright face.
+    entries = sorted(fontManager.ttflist, key=lambda font: ("Sans" not in font.name, font.name, font.fname))
+    families: set[str] = set()
+    for font in entries:
+        if font.name in families or font.style != "normal" or font.name.startswith(_UNFIT):
+            continue
+        families.add(font.name)
+        try:
+            charmap = get_font(font.fname).get_charmap()
+        except (OSError, RuntimeError):  # removed since, or a format that FreeType cannot read
+            continue
+        found = dict.fromkeys(charmap, font.name) | found
+    return found
 
 
 @functools.lru_cache(maxsize=16)

@@ -1,7 +1,4 @@
-"""Throughput over time: how many decisions per hour each version gets through, as lines or as a stack.
-
-Place in the flow: rates → **plots** → a slide, or the report.
-"""
+"""Throughput over time: how many decisions per hour each version gets through, as lines or as a stack."""
 
 from __future__ import annotations
 
@@ -17,6 +14,7 @@ from safetykit_analytics.plots.axes import GREY, count_axis
 from safetykit_analytics.plots.legend import Entry
 from safetykit_analytics.plots.lines import flags, track, values
 from safetykit_analytics.plots.over_time import (
+    DOUBTFUL,
     Quantity,
     decisions,
     draw_over_time,
@@ -37,6 +35,7 @@ _COLUMNS = (
     "bucket_start", "bucket_end", "processed", "throughput_per_hour", "n_batches", "processed_low",
     "processed_high", "coverage", "smeared_share", "partial",
 )  # fmt: skip
+_DOTS = "..."
 _SUMS = ("processed", "throughput_per_hour", "n_batches", "processed_low", "processed_high")
 
 
@@ -48,7 +47,7 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
     rates : DataFrame
         What ``rates`` returns, or rows of it.
     ax : matplotlib Axes, optional
-        Where to draw. Without it, a new figure that pyplot does not know: ``ax.figure`` shows and saves it.
+        Where to draw; without it, on a new pyplot figure.
     stacked : bool
         Areas on top of each other, whose upper edge is the sum, instead of lines. A stack has no bands.
 
@@ -56,8 +55,9 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
     -------
     matplotlib Axes
         A lighter band runs from what was certainly processed in a bucket to what was possibly, given when the
-        batches were polled. Doubtful buckets are hollow and dotted, missing ones are gaps. Where buckets are
-        too many to be told apart, several make one point (the axis says so) and the band is their range.
+        batches were polled. Doubtful buckets are hollow and dotted (in a stack: dotted), missing ones are
+        gaps. A version that another one took over from ends with its last work. Where buckets are too many
+        to be told apart, several make one point (the axis says so) and the band is their range.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
 
 
 def _track(rows: pd.DataFrame) -> Track:
-    """Turn the bounds on decisions into bounds on decisions per hour."""
+    """Return throughput, and the bounds on decisions as bounds on decisions per hour."""
     processed, throughput = values(rows, "processed"), values(rows, "throughput_per_hour")
     hours = (rows["bucket_end"] - rows["bucket_start"]).dt.total_seconds().to_numpy(dtype="float64") / 3600
     # Of a bucket that is not over, the hours gone by are known only by what was done in them.
@@ -95,12 +95,11 @@ _QUANTITY = Quantity(
     axis=count_axis,
     about=decisions,
     band="certain to possible,\ngiven when it was polled",
-    band_alpha=0.13,
 )
 
 
 def _draw_stack(rates: pd.DataFrame, ax: Axes, names: Names) -> Panel:
-    """Draw areas whose heights add up; a bucket without any row at all is a gap."""
+    """Draw areas whose heights add up; a bucket without any row is a gap."""
     scene = set_scene(rates, ax, names, _QUANTITY)
     if not scene.tracks:
         return scene.panel
@@ -116,39 +115,40 @@ def _draw_stack(rates: pd.DataFrame, ax: Axes, names: Names) -> Panel:
         doubtful = np.zeros(len(starts), dtype=bool)
         ends[places] = line.end[there]
         height[places] = np.nan_to_num(line.value[there])
-        doubtful[places] = (line.doubtful | line.partial)[there]
-        _fill(ax, (starts, ends), (below, below + height), color=color, pale=doubtful)
+        doubtful[places] = line.doubtful[there]
+        _fill(ax, (starts, ends), (below, below + height), color=color, doubtful=doubtful)
         below = below + height
         top = np.maximum(top, below)
-        handle = Patch(facecolor=color, alpha=0.85)
-        scene.panel.entries.insert(
-            0, Entry(handle, one.label, decisions(one.rows, scene.bucket), one.is_other)
-        )
+        about = decisions(one.rows, scene.bucket)
+        entry = Entry(Patch(facecolor=color), one.label, about, is_other=one.is_other)
+        scene.panel.entries.insert(0, entry)
     if any(line.doubtful.any() for line in scene.tracks):
-        handle = Patch(facecolor=GREY, alpha=0.3)
-        scene.panel.key.append(Entry(handle, "hardly observed, or spread", "from longer polling gaps"))
+        handle = Patch(facecolor=GREY, edgecolor="white", hatch=_DOTS, linewidth=0)
+        scene.panel.entries.append(Entry(handle, *DOUBTFUL, is_key=True))
     mark_partial(ax, scene)
+    # Over the areas, which would hide it; between them it could be taken for a layer.
+    ax.patches[-1].set(zorder=2.5, facecolor="none") if ax.patches else None
     scene.panel.extent = (min(0.0, float(below.min())), float(top.max()))
     return scene.panel
 
 
 def _tints(colors: list[str]) -> list[Any]:
-    """Make each further version of a policy lighter: areas have no marker to tell them apart."""
-    seen: Counter[str] = Counter()
+    """Return a darker colour for each further version of a policy, as areas have no markers."""
+    total, seen = Counter(colors), Counter[str]()
     tinted = []
     for color in colors:
-        white = 1 - 0.62 ** seen[color]
+        white = 1 - 0.62 ** (total[color] - 1 - seen[color])
         tinted.append(tuple(part + (1 - part) * white for part in to_rgb(color)))
         seen[color] += 1
     return tinted
 
 
-def _fill(ax: Axes, edges: tuple[Any, Any], heights: tuple[Any, Any], *, color: Any, pale: Any) -> None:
-    """Fill one layer of the stack, each bucket over its whole length."""
+def _fill(ax: Axes, edges: tuple[Any, Any], heights: tuple[Any, Any], *, color: Any, doubtful: Any) -> None:
+    """Draw one layer of the stack, each bucket over its whole length, with dots where it is doubtful."""
     (starts, ends), (low, high) = edges, heights
     x = np.column_stack([starts, ends]).ravel()
     touching = np.append(starts[1:] - ends[:-1] < 1e-9, False)
-    for shown, alpha in ((~pale, 0.85), (pale, 0.3)):
+    for shown, hatch in ((~doubtful, ""), (doubtful, _DOTS)):
         if shown.any():
             kept = np.repeat(shown, 2)
             # Where the next bucket does not touch this one, an empty point in between cuts the area.
@@ -159,7 +159,7 @@ def _fill(ax: Axes, edges: tuple[Any, Any], heights: tuple[Any, Any], *, color: 
                 np.insert(np.repeat(high, 2), cuts, np.nan),
                 where=np.insert(kept, cuts, False),
                 facecolor=color,
-                alpha=alpha,
+                hatch=hatch or None,
                 linewidth=0.4,
                 edgecolor="white",
                 zorder=2,

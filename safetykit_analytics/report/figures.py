@@ -102,8 +102,9 @@ def _comparisons(facts: Facts) -> tuple[Picture, ...]:
     table = pd.concat([comparison.table for comparison in facts.comparisons], ignore_index=True)
     if not table["difference"].notna().any():
         return ()
-    figure = plot_comparison(dataclasses.replace(facts.comparisons[0], table=table)).get_figure(root=True)
-    assert figure is not None
+    rows = min(20, int((table["role"] == "candidate").sum()))
+    figure = Figure(figsize=(9.6, 1.7 + 0.52 * rows), layout="constrained")
+    plot_comparison(dataclasses.replace(facts.comparisons[0], table=table), ax=figure.subplots())
     alt: Sentence = ("Differences of error rates between versions and their baselines, as in the table.",)
     return (_picture(figure, alt, ("Each version against the baseline of its policy.",)),)
 

@@ -2,8 +2,8 @@
 
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import UnknownName
@@ -27,12 +27,6 @@ def names(ax):
 
 def words(ax):
     return [text.get_text() for text in ax.texts]
-
-
-def points_of(ax, marker):
-    """Return the (x, y) of all points drawn with a marker."""
-    found = [line.get_xydata() for line in ax.get_lines() if line.get_marker() == marker]
-    return [tuple(point) for point in np.concatenate(found)] if found else []
 
 
 def test_each_candidate_stands_at_its_difference_in_natural_order_from_the_top():
@@ -72,8 +66,7 @@ def test_an_interval_that_leaves_the_picture_has_an_arrow_and_does_not_flatten_t
     ]
     ax = ska.plot_comparison(comparison_table("v7", wide))
     assert ax.get_xlim()[1] < 0.1
-    assert [y for _, y in points_of(ax, ">")] == [1]
-    assert [y for _, y in points_of(ax, "<")] == [1]
+    assert chevrons(ax) == [("left", 1), ("right", 1)]
 
 
 def test_a_comparison_object_is_drawn_by_its_table():
@@ -97,11 +90,54 @@ def test_a_scan_names_the_baseline_of_each_policy():
     assert [name.replace("\n", " ") for name in names(ax)] == ["scam · v2 against v1", "spam · v8 against v7"]
 
 
-def test_more_than_ten_candidates_leave_the_smaller_out_and_say_so():
-    many = [(f"v{k}", 5, 1000 + k, 0.001 * k, -0.01, 0.02, "no difference found") for k in range(1, 14)]
+def test_candidates_for_which_there_is_no_room_are_the_smaller_ones_and_counted():
+    many = [(f"v{k}", 5, 1000 + k, 0.001 * k, -0.01, 0.02, "no difference found") for k in range(1, 24)]
     ax = ska.plot_comparison(comparison_table("v0", many))
-    assert names(ax) == [f"v{k}" for k in range(4, 14)]
-    assert any("not drawn: 3 with fewer decisions" in said.replace("\n", " ") for said in words(ax))
+    drawn = names(ax)
+    assert drawn == [f"v{k}" for k in range(24 - len(drawn), 24)]
+    left_out = f"not drawn: {23 - len(drawn)} without a verdict"
+    assert any(left_out in said.replace("\n", " ") for said in words(ax))
+
+
+def test_candidates_with_a_verdict_are_drawn_before_larger_ones_without():
+    verdicts = ["higher", "lower"] * 9 + ["higher since"] + ["no difference found"] * 11
+    table = comparison_table(
+        "v0",
+        [(f"v{k}", 5, 1000 + 100 * k, 0.01, 0.001, 0.02, said) for k, said in enumerate(verdicts, 1)],
+    )
+    ax = ska.plot_comparison(table)
+    assert set(names(ax)) >= {f"v{k}" for k in range(1, 20)}
+    small = Figure(figsize=(6.4, 4.8), layout="constrained").subplots()
+    ska.plot_comparison(table, ax=small)
+    drawn = names(small)
+    assert set(drawn) <= {f"v{k}" for k in range(1, 19)}
+    said = f"not drawn: {19 - len(drawn)} with a verdict, 11 without a verdict"
+    assert any(said in text.replace("\n", " ") for text in words(small))
+
+
+def test_a_before_and_after_row_has_a_half_filled_marker_at_the_raw_difference_and_no_interval():
+    table = comparison_table("v7", [("v8", 9, 900, None, None, None, "higher since")])
+    ax = ska.plot_comparison(table.assign(difference_raw=0.013, design="before and after"))
+    (marker,) = [line for line in ax.get_lines() if line.get_marker() == "o"]
+    assert marker.get_fillstyle() == "bottom"
+    assert list(marker.get_xdata()) == [0.013]
+    assert words(ax)[0].startswith("+1.30 pp: higher since")
+    assert "higher or lower since (before and after)" in {
+        text.get_text().replace("\n", " ") for text in ax.get_legend().get_texts()
+    }
+
+
+def test_no_marker_on_an_axis_of_differences_is_a_triangle():
+    rows = [(f"v{k}", 9, 900, 0.01, 0.0, 0.02, "higher") for k in range(10)]
+    ax = ska.plot_comparison(comparison_table("v77", rows))
+    assert {str(line.get_marker()) for line in ax.get_lines()} <= {"o", "|", "None"}
+
+
+def chevrons(ax):
+    """Return at which side of which row an interval goes on."""
+    found = [line for line in ax.get_lines() if isinstance(line.get_marker(), list)]
+    sides = {1.0: "left", -1.0: "right"}
+    return sorted((sides[line.get_marker()[0][0]], line.get_ydata()[0]) for line in found)
 
 
 def test_a_comparison_without_candidates_says_no_data():
@@ -114,7 +150,7 @@ def test_brackets_run_from_the_earliest_to_the_latest_time_in_hours():
     ax = ska.plot_completion_time(completion_table(TIMES))
     assert names(ax) == ["v7", "v8", "(none)"]
     assert ax.get_xlabel() == "hours from creation to the first SUCCESS or ERROR"
-    spans = [tuple(line.get_xdata()) for line in ax.get_lines() if line.get_marker() in {"None", ""}]
+    spans = [tuple(line.get_xdata()) for line in ax.get_lines() if line.get_marker() in ("None", "")]
     assert (2.0, 2.5) in spans
     assert (5.0, 6.0) in spans
     assert (3.0, 4.0) in spans
@@ -122,7 +158,7 @@ def test_brackets_run_from_the_earliest_to_the_latest_time_in_hours():
 
 def test_an_open_bracket_ends_in_an_arrow_and_reads_as_more_than():
     ax = ska.plot_completion_time(completion_table(TIMES))
-    assert len(points_of(ax, ">")) == 2
+    assert [side for side, _ in chevrons(ax)] == ["right", "right"]
     assert words(ax)[1] == "half: 3–4 h; nine in ten: > 6.5 h\n18 batches, 3 still running"
     assert words(ax)[2].startswith("half: > 1.5 h; nine in ten: not known yet")
 

@@ -1,0 +1,149 @@
+"""No words lie on each other, on another plot or outside the picture, whatever its size."""
+
+import functools
+import itertools
+
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+import safetykit_analytics as ska
+from tests.plots.helpers import (
+    backlog_table,
+    comparison_table,
+    completion_table,
+    control_table,
+    rates_table,
+)
+
+TWO = [("hate-speech", "v7"), ("hate-speech", "v8")]
+MANY = [(policy, f"v{k}") for policy in ("adult-content", "hate-speech", None) for k in range(1, 6)]
+LATER = {TWO[1]: 6}
+
+
+def doubtful(groups, **shape):
+    table = rates_table(groups, partial=True, **shape)
+    table.loc[[3, 9], "coverage"] = 0.3
+    table.loc[5, "error_rate_high"] = 0.9
+    return table
+
+
+def scan():
+    """Return a comparison of 30 policies, 19 of which have a verdict."""
+    verdicts = ["higher", "lower"] * 9 + ["higher"] + ["no difference found"] * 11
+    tables = [
+        comparison_table(
+            "v7",
+            [("v8", 9, 900 + 10 * k, 0.01, 0.002, 0.02, verdict)],
+            policy=f"policy with a long name {k}",
+        )
+        for k, verdict in enumerate(verdicts)
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+COMPLETION = [(*key, 9, 1, (1.0, 2.0, 3.0, None)) for key in MANY]
+PLOTS = {
+    "throughput": (ska.plot_throughput, lambda: doubtful(TWO, first=LATER)),
+    "throughput_many": (ska.plot_throughput, lambda: doubtful(MANY)),
+    "throughput_stacked": (functools.partial(ska.plot_throughput, stacked=True), lambda: doubtful(MANY)),
+    "error_rate": (ska.plot_error_rate, lambda: doubtful(TWO, first=LATER)),
+    "error_rate_hours": (ska.plot_error_rate, lambda: rates_table(TWO, buckets=30, freq="h")),
+    "backlog": (ska.plot_backlog, lambda: backlog_table(TWO, buckets=40)),
+    "backlog_many": (ska.plot_backlog, lambda: backlog_table(MANY[:5], buckets=40)),
+    "control_chart": (ska.plot_control_chart, lambda: control_table(TWO, first=LATER, alarms=[4, 9])),
+    "control_chart_many": (ska.plot_control_chart, lambda: control_table(MANY[:6], alarms=[4, 9])),
+    "completion_time": (ska.plot_completion_time, lambda: completion_table(COMPLETION[:4])),
+    "completion_time_many": (ska.plot_completion_time, lambda: completion_table(COMPLETION)),
+    "comparison": (
+        ska.plot_comparison,
+        lambda: comparison_table(
+            "v7",
+            [
+                ("v8", 14, 22_000, 0.012, 0.004, 0.020, "higher"),
+                ("v9", 11, 18_000, -0.001, -0.007, 0.005, "no difference found"),
+                ("v10", 2, 600, None, None, None, "not enough batches"),
+            ],
+        ),
+    ),
+    "comparison_many": (ska.plot_comparison, scan),
+}
+SIZES = list(itertools.product((5, 6.4, 9.6, 13.3, 20, 27), (3, 4, 4.8, 6, 8)))
+QUICK = [(5, 3), (6.4, 4.8), (27, 3)]
+SIDE_BY_SIDE = (10, 4)
+
+
+def words_of(ax):
+    """Yield every text of an Axes that is seen, and where it is, in pixels."""
+    labels = []
+    for axis in (ax.xaxis, ax.yaxis):
+        low, high = sorted(axis.get_view_interval())
+        labels += [tick.label1 for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+    texts = [*labels, ax.xaxis.label, ax.yaxis.label, ax.xaxis.offsetText, ax.yaxis.offsetText, *ax.texts]
+    texts += [ax.title, ax._left_title, *(ax.get_legend().get_texts() if ax.get_legend() else [])]
+    for text in texts:
+        if text.get_visible() and text.get_text().strip():
+            yield text.get_text(), text.get_window_extent()
+
+
+def troubles(figure):
+    """Return what lies on something else or outside the figure."""
+    figure.draw_without_rendering()
+    seen = [(name, box, ax) for ax in figure.axes for name, box in words_of(ax)]
+    found = [
+        f"{one!r} lies on {other!r}"
+        for (one, a, _), (other, b, _) in itertools.combinations(seen, 2)
+        if _shared(a, b) > 1.5
+    ]
+    width, height = figure.bbox.width, figure.bbox.height
+    found += [
+        f"{name!r} is cut: {box.extents.round()} of {width:.0f} x {height:.0f}"
+        for name, box, _ in seen
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > width + 1 or box.y1 > height + 1
+    ]
+    for ax, (name, box, owner) in itertools.product(figure.axes, seen):
+        inner = ax.get_window_extent()
+        is_inside = owner is ax and name in {text.get_text() for text in ax.texts}
+        if not is_inside and _shared(box, inner) > 2:
+            found.append(f"{name!r} lies on the data")
+    for ax in figure.axes:
+        box = ax.get_window_extent()
+        if box.width < 0.2 * width / len(figure.axes) or box.height < 0.2 * height:
+            found.append(
+                f"hardly room for data: {box.width:.0f} x {box.height:.0f} of {width:.0f} x {height:.0f}"
+            )
+    return found
+
+
+def _shared(one, other):
+    """Return how many pixels two boxes share, in the direction in which they share fewer."""
+    return min(min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0))
+
+
+def drawn(name, size, *, panels=1):
+    plot, table = PLOTS[name]
+    figure = Figure(figsize=size, layout="constrained")
+    for ax in figure.subplots(1, panels, squeeze=False).flat:
+        plot(table(), ax=ax)
+    return figure
+
+
+@pytest.mark.parametrize("name", PLOTS)
+def test_words_do_not_overlap_in_a_small_a_usual_and_a_flat_picture_and_in_two_side_by_side(name):
+    found = {size: troubles(drawn(name, size)) for size in QUICK}
+    found[SIDE_BY_SIDE] = troubles(drawn(name, SIDE_BY_SIDE, panels=2))
+    assert found == {size: [] for size in found}
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("name", PLOTS)
+def test_words_do_not_overlap_in_thirty_sizes(name):
+    found = {size: troubles(drawn(name, size)) for size in SIZES}
+    assert found == {size: [] for size in found}
+
+
+@pytest.mark.parametrize("name", ["throughput_many", "error_rate", "comparison_many", "backlog_many"])
+def test_words_do_not_overlap_in_a_figure_of_our_own(name):
+    plot, table = PLOTS[name]
+    figure = plot(table()).figure
+    assert troubles(figure) == []
