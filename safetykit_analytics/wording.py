@@ -37,6 +37,8 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~$@])")
 _CREDENTIALS = re.compile(r"(\b[a-z0-9+]{2,}:/{1,2})[^/]*@", re.IGNORECASE)
 # Fewer hours are written as hours.
 _DAYS_FROM = 72
+# Python's \s includes no-break spaces; the others have no width.
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b\u2060\ufeff]*[=+\-@＝＋－＠]")  # noqa: RUF001
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -243,12 +245,14 @@ def in_markdown(text: str) -> str:
 def csv_cell(value: object) -> object:
     """Keep a spreadsheet from running a cell: text that looks like a formula gets a leading apostrophe.
 
+    Blanks before a formula and full-width signs are no disguise: some spreadsheets read both.
+
     Examples
     --------
-    >>> csv_cell("=1+1"), csv_cell("-0.5"), csv_cell(-0.5)
-    ("'=1+1", '-0.5', -0.5)
+    >>> csv_cell("=1+1"), csv_cell(" =1+1"), csv_cell("-0.5"), csv_cell(-0.5)
+    ("'=1+1", "' =1+1", '-0.5', -0.5)
     """
-    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+    if isinstance(value, str) and _FORMULA.match(value):
         return value if _NUMBER.fullmatch(value) else "'" + value
     return value
 

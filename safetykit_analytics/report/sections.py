@@ -227,7 +227,7 @@ def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
     if not (facts.versions["processed"] != 0).any():
         return (Paragraph(("No decision was processed in either week.",)),)
     alone = facts.versions.groupby("policy_id", dropna=False)["policy_version"].nunique(dropna=False)
-    nameless = facts.versions["policy_version"].isna()
+    nameless = facts.versions["policy_version"] == wording.NONE
     words = (
         "Each point is one day of the two weeks; a hollow one, on a dotted line, rests on little observation."
         if drawn

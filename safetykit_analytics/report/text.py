@@ -1,8 +1,4 @@
-"""What a report's sentences are made of: words, names that stay names, lines of code, instants.
-
-Place in the flow: below `headlines` and `rendering`; `wording` writes the numbers. Knows no table and no
-template.
-"""
+"""Parts of a report's sentences: words, names that stay names, lines of code, instants."""
 
 from __future__ import annotations
 
@@ -58,6 +54,31 @@ Sentence = tuple["str | Name | Code", ...]
 def plain(sentence: Sentence) -> str:
     """Write a sentence as unformatted text; names unchanged."""
     return "".join(map(str, sentence))
+
+
+def readable(sentence: Sentence) -> str:
+    """Return a sentence as plain text to read, its names in quotation marks."""
+    return "".join(f"“{part.short}”" if isinstance(part, Name) else visible(str(part)) for part in sentence)
+
+
+def cut(sentence: Sentence, longest: int) -> Sentence:
+    """Return a sentence of at most so many shown characters; one that is cut ends in an ellipsis.
+
+    Examples
+    --------
+    >>> plain(cut(("The error rate of ", Name("spam"), " rose from 2 % to 3 %."), 28))
+    'The error rate of spam rose…'
+    """
+    kept: list[str | Name | Code] = []
+    left = longest
+    for part in sentence:
+        shown = part.short if isinstance(part, Name) else str(part)
+        if len(shown) > left:
+            kept.append(shortened(part, longest=left) if isinstance(part, str) and left > 0 else "…")
+            return tuple(kept)
+        kept.append(part)
+        left -= len(shown)
+    return sentence
 
 
 def markdown_code(text: str, *, in_table: bool = False) -> str:
