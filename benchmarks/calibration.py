@@ -1,193 +1,401 @@
-"""Do p-values, verdicts and intervals hold what they say? Simulated, beside the pooled test.
+"""Do verdicts and intervals of version comparisons hold what they say? Seeded simulations, cell by cell.
 
-Two versions with the same true error rate of 2 %, batches of very unequal size (log-normal, 5 to 10,000
-decisions), decisions within a batch beta-binomial with intraclass correlation ICC. A method that holds what
-it says finds p < 0.05 in 5 % of runs, and its 95 % interval holds the true rate in 95 %.
+    PYTHONPATH=. nice -n 10 python benchmarks/calibration.py [--runs 1000] [--seed 1] [SECTION ...]
 
-    PYTHONPATH=. python benchmarks/calibration.py [--runs 20000] [--seed 1]
+Sections: null, sizes, ramps, looks, power, coverage, weeks, buckets. Without any, all of them. Each
+prints a table in percent of runs and the bars that are broken; with one, the command ends with 1. "Wrong" is
+a verdict on versions that are equal.
 
-Columns, all in percent of runs: p < 0.05 by the pooled test; by ours; by ours with CR3 for CR2; by ours with
-the df of batches that differ as a whole ("ICC df": Bell and McCaffrey's for a variance that grows with n²
-instead of n); by ours with Satterthwaite's df from the estimated variances alone; a (wrong) verdict; enough
-batches for one; how often the interval of the candidate's rate holds the truth: Wilson's pooled one, ours,
-ours with CR3, and ours with the ICC df.
+Decisions within a batch are beta-binomial with intraclass correlation ICC. Times, versions and sizes are
+drawn once per layout, errors in every run.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, stdtr, stdtrit
 
 from safetykit_analytics.stats import (
-    ClusterRates,
+    POOL_BUCKETS,
+    can_decide,
+    class_sizes,
     cluster_rates,
+    cluster_sums,
+    confidence_sequence,
+    cut_strata,
     differences,
+    evidence,
+    make_strata,
+    rate_intervals,
     verdicts,
     week_over_week,
-    wilson,
 )
-from safetykit_analytics.stats.rate import wilson_at
+from safetykit_analytics.stats.permutation import LEAST_DRAWS, assignments
 
-RATE = 0.02
-ICCS = (0.0, 0.005, 0.03)
-#: Batches of the baseline and of the candidate; "giant" is one batch of 10,000 and two of 20.
-SIDES: tuple[tuple[int, int | str], ...] = (
-    *((3, 3), (5, 5), (10, 10), (30, 30), (100, 100)),
-    *((30, 3), (30, 5), (100, 3), (50, "giant")),
-)
-GIANT = (10_000, 20, 20)
-#: Batches that worked in the first week only, in both, and in the second only.
-WEEKS = ((10, 0, 10), (8, 4, 8), (0, 12, 0), (20, 20, 20), (3, 2, 3), (0, 30, 0))
-LARGEST_CHUNK = 400_000
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
-#: What must hold in every cell.
-MOST_FALSE, LEAST_FALSE_FROM_10, MOST_WRONG = 0.065, 0.03, 0.065
-LEAST_COVERAGE = {0.0: 0.925, 0.005: 0.925, 0.03: 0.905}
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
-Counts = NDArray[np.int64]
+ALPHA = 0.05
+MONDAY = 4  # 1970-01-05, in days
+LAYOUTS = 40
 
 
 @dataclass(frozen=True)
-class Cell:
-    """Shares of runs."""
+class Layout:
+    """Batches of one policy, sorted by end: local day, version, size."""
 
-    pooled: float
-    ours: float
-    cr3: float
-    icc_df: float
-    satterthwaite: float
-    wrong: float
-    enough: float
-    coverage_pooled: float
-    coverage: float
-    coverage_cr3: float
-    coverage_icc_df: float
+    day: Ints
+    is_candidate: NDArray[np.bool_]
+    n: Ints
 
 
-def batch_sizes(rng: np.random.Generator, runs: int, m: int | str) -> Counts:
-    if m == "giant":
-        return np.tile(np.array(GIANT), (runs, 1))
-    return np.clip(np.exp(rng.normal(np.log(400), 1.3, (runs, int(m)))), 5, 10_000).astype(np.int64)
+def draw_sizes(rng: np.random.Generator, m: int, kind: str) -> Ints:
+    """Sizes of batches: all 1,000; log-normal around 400; or Pareto with a tail of index 1.2."""
+    if kind == "equal":
+        return np.full(m, 1000)
+    if kind == "pareto":
+        return np.clip(100 * (1 + rng.pareto(1.2, m)), 5, 10_000).astype(np.int64)
+    return np.clip(np.exp(rng.normal(np.log(400), 1.3, m)), 5, 10_000).astype(np.int64)
 
 
-def batch_errors(rng: np.random.Generator, n: Counts, icc: float, rate: float = RATE) -> Counts:
+def draw_errors(rng: np.random.Generator, n: Ints, icc: float, rate: Any) -> Ints:
+    """Errors of batches of sizes n, shape as `rate` broadcasts to."""
     if icc == 0.0:
         return rng.binomial(n, rate)
     scale = (1 - icc) / icc
-    return rng.binomial(n, rng.beta(rate * scale, (1 - rate) * scale, n.shape))
+    return rng.binomial(n, rng.beta(rate * scale, (1 - rate) * scale))
 
 
-def estimates(n: Counts, y: Counts) -> ClusterRates:
-    runs, m = n.shape
-    return cluster_rates(np.repeat(np.arange(runs), m), y.ravel(), n.ravel(), n_groups=runs)
+def week_layout(
+    rng: np.random.Generator, base: int, own: int, kind: str, *, days: int = 7, factor: float = 1.0
+) -> Layout:
+    """Ends spread over some days, both versions alike; the candidate's sizes times a factor."""
+    day = rng.integers(0, days, base + own)
+    n = draw_sizes(rng, base + own, kind)
+    is_candidate = np.arange(base + own) >= base
+    n = np.where(is_candidate, np.clip(n * factor, 5, 10_000), n).astype(np.int64)
+    order = np.lexsort((rng.random(base + own), day))
+    return Layout(day[order] + MONDAY, is_candidate[order], n[order])
 
 
-def cr3_variance(n: Counts, y: Counts) -> NDArray[np.float64]:
-    total = n.sum(axis=1, keepdims=True)
-    residual = y - y.sum(axis=1, keepdims=True) / total * n
-    return (residual**2 / (1 - n / total) ** 2).sum(axis=1) / total[:, 0] ** 2
+def in_strata(layout: Layout, *, any_look: bool) -> tuple[Ints, Ints]:
+    """Look and part of each batch."""
+    span, stratum = cut_strata(np.zeros(len(layout.day), dtype=np.int64), layout.day)
+    return span, 5 * stratum + class_sizes(stratum, layout.n, layout.is_candidate, any_look=any_look)
 
 
-def icc_df(n: Counts) -> NDArray[np.float64]:
-    """Satterthwaite's df of the CR2 variance if a batch's errors vary with the square of its size.
-
-    The residuals' covariance is M = diag(D) - uv' - vu' + S·uu'; df = tr(M)² / tr(M²).
-    """
-    square = n.astype(np.float64) ** 2
-    h = n / n.sum(axis=1, keepdims=True)
-    root = np.sqrt(1 - h)
-    d, u, v = square / (1 - h), h / root, square / root
-    s = square.sum(axis=1)
-    trace = (d - 2 * u * v).sum(axis=1) + s * (u * u).sum(axis=1)
-    uu, vv, uv = (u * u).sum(axis=1), (v * v).sum(axis=1), (u * v).sum(axis=1)
-    whole = (d * d).sum(axis=1) + 2 * uu * vv + 2 * uv**2 + s**2 * uu**2
-    whole += 2 * s * (d * u * u).sum(axis=1) - 4 * (d * u * v).sum(axis=1) - 4 * s * uu * uv
-    return trace**2 / whole
-
-
-def simulate(
-    sides: tuple[int, int | str],
-    icc: float,
-    *,
-    runs: int,
-    seed: int,
-    rates: tuple[float, float] = (RATE, RATE),
-) -> Cell:
-    """Run one cell, in pieces that fit in memory."""
-    rng = np.random.default_rng([seed, SIDES.index(sides), round(1000 * icc)])
-    widest = sum(3 if m == "giant" else int(m) for m in sides)
-    pieces, left = [], runs
-    while left:
-        size = min(left, max(1, LARGEST_CHUNK // widest))
-        pieces.append((size, _piece(rng, sides, icc, size, rates)))
-        left -= size
-    return Cell(*(sum(size * piece[i] for size, piece in pieces) / runs for i in range(11)))
+def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, seed: int = 7) -> Floats:
+    """Permutation p-values of many runs of one layout, by the draws of the library; shape (runs,)."""
+    _, part = in_strata(layout, any_look=False)
+    rng = np.random.default_rng(seed)
+    shifted = y - difference * layout.n * layout.is_candidate
+    drawn, found = np.zeros((LEAST_DRAWS, len(y))), np.zeros(len(y))
+    for some in np.split(np.arange(len(part)), np.flatnonzero(np.diff(part)) + 1):
+        z = layout.is_candidate[some]
+        if z.all() or not z.any():
+            continue
+        order = np.argsort(~z, kind="stable")  # `assignments` begins with the candidate's
+        n = layout.n[some].astype(np.float64)
+        residual = shifted[:, some] - shifted[:, some].sum(axis=1, keepdims=True) * n / n.sum()
+        found += residual[:, z].sum(axis=1)
+        drawn += assignments(rng, len(some), int(z.sum()), LEAST_DRAWS) @ residual[:, order].T
+    tie = 1e-9 * np.maximum(np.abs(found), 1e-6)
+    return (1 + (np.abs(drawn) >= np.abs(found) - tie).sum(axis=0)) / (1 + LEAST_DRAWS)
 
 
-def _piece(
-    rng: np.random.Generator, sides: tuple[int, int | str], icc: float, runs: int, rates: tuple[float, float]
-) -> tuple[float, ...]:
-    n_1, n_2 = (batch_sizes(rng, runs, m) for m in sides)
-    y_1, y_2 = batch_errors(rng, n_1, icc, rates[0]), batch_errors(rng, n_2, icc, rates[1])
-    total_1, total_2 = n_1.sum(axis=1), n_2.sum(axis=1)
-    one, two = estimates(n_1, y_1), estimates(n_2, y_2)
-    both = _joined(one, two)
-    found = differences(both, np.arange(runs), np.arange(runs, 2 * runs))
+def sides(layout: Layout) -> list[tuple[int, int]]:
+    """Batches of the baseline and of the candidate in each common stratum."""
+    _, part = in_strata(layout, any_look=False)
+    _, place = np.unique(part, return_inverse=True)
+    k = np.bincount(place, weights=layout.is_candidate).astype(int)
+    b = np.bincount(place).astype(int) - k
+    return [(int(x), int(z)) for x, z in zip(b, k, strict=True) if x and z]
 
-    pooled = (y_1.sum(axis=1) + y_2.sum(axis=1)) / (total_1 + total_2)
-    se = np.sqrt(pooled * (1 - pooled) * (1 / total_1 + 1 / total_2))
-    p_pooled = 2 * ndtr(-np.abs(np.divide(found.difference, se, out=np.zeros(runs), where=se > 0)))
 
-    known = ~np.isnan(found.p_value)
-    variance_3 = cr3_variance(n_1, y_1) + cr3_variance(n_2, y_2)
-    t_3 = np.abs(found.difference[known]) / np.sqrt(variance_3[known])
-    p_cr3 = 2 * stdtr(found.df[known], -t_3)
-    v_1, v_2 = one.variance[known], two.variance[known]
-    welch = (v_1 + v_2) ** 2 / (v_1**2 / one.df[known] + v_2**2 / two.df[known])
-    p_welch = 2 * stdtr(welch, -np.abs(found.difference[known]) / np.sqrt(found.variance[known]))
+def tiled(layout: Layout, y: Ints, *, any_look: bool) -> tuple[Any, Floats]:
+    """Strata of all runs, one comparison each, and the differences that they show."""
+    runs, m = y.shape
+    span, part = in_strata(layout, any_look=any_look)
+    strata = make_strata(
+        (np.repeat(np.arange(runs), m), np.tile(span, runs), np.tile(part, runs)),
+        y.ravel(),
+        np.tile(layout.n, runs),
+        np.tile(layout.is_candidate, runs),
+    )
+    if not len(strata.pair):
+        return strata, np.full(runs, np.nan)
+    return strata, strata.total(strata.score) / strata.total(strata.weight)
 
-    icc_1, icc_2 = icc_df(n_1), icc_df(n_2)
-    w_1, w_2 = one.leverage[known], two.leverage[known]
-    sizes_df = (w_1 + w_2) ** 2 / (w_1**2 / icc_1[known] + w_2**2 / icc_2[known])
-    t = np.abs(found.difference[known]) / np.sqrt(found.variance[known])
-    p_icc = 2 * stdtr(np.minimum(found.df[known], sizes_df), -t)
 
-    verdict = verdicts(found, found.p_value)
-    low, high = wilson(y_2.sum(axis=1), total_2)
-    deff_3 = np.maximum(1.0, cr3_variance(n_2, y_2) / np.maximum(two.rate * (1 - two.rate) / total_2, 1e-300))
-    quantile = np.full(runs, 1.96)
-    clustered = two.variance > 0
-    quantile[clustered] = stdtrit(two.df[clustered], 0.975)
-    low_3, high_3 = wilson_at(two.rate, total_2 / deff_3, quantile)
-    quantile[clustered] = stdtrit(np.minimum(two.df, icc_2)[clustered], 0.975)
-    low_icc, high_icc = wilson_at(two.rate, total_2 / np.where(clustered, two.deff, 1.0), quantile)
-    return (
-        (p_pooled < 0.05).mean(),
-        (found.p_value[known] < 0.05).sum() / runs,
-        (p_cr3 < 0.05).sum() / runs,
-        (p_icc < 0.05).sum() / runs,
-        (p_welch < 0.05).sum() / runs,
-        np.isin(verdict, ["higher", "lower"]).mean(),
-        found.is_enough.mean(),
-        _holds(low, high, rates[1]),
-        _holds(two.low, two.high, rates[1]),
-        _holds(low_3, high_3, rates[1]),
-        _holds(low_icc, high_icc, rates[1]),
+def one_look(
+    rng: np.random.Generator, layouts: list[Layout], errors: Callable[[Layout, int], Ints], runs: int
+) -> tuple[float, float]:
+    """Shares of runs with a verdict of higher and of lower."""
+    higher = lower = 0.0
+    for layout in layouts:
+        if not can_decide(sides(layout), alpha=ALPHA, any_look=False):
+            continue
+        y = errors(layout, max(1, runs // len(layouts)))
+        is_found = one_look_p(layout, y) < ALPHA
+        d = tiled(layout, y, any_look=False)[1]
+        higher += float((is_found & (d > 0)).mean()) / len(layouts)
+        lower += float((is_found & (d < 0)).mean()) / len(layouts)
+    del rng
+    return higher, lower
+
+
+def any_look(layout: Layout, y: Ints) -> tuple[Floats, Floats]:
+    """p-values for any look, and differences, of many runs."""
+    strata, d = tiled(layout, y, any_look=True)
+    return (evidence(strata).p_value if len(strata.pair) else np.ones(len(y))), d
+
+
+Cell = tuple[str, float, float | None, float | None]
+"""What, the share found, at most, at least."""
+
+NULL_SIDES = ((3, 3), (5, 5), (10, 10), (30, 30), (100, 100), (30, 3), (30, 5), (100, 3))
+UNEQUAL = ((100, 10), (300, 30), (1000, 30), (100, 5), (30, 10))
+
+
+def null_cell(
+    base: int, own: int, icc: float, rate: float, kind: str, *, runs: int, seed: int, layouts: int = LAYOUTS
+) -> tuple[float, float]:
+    """Wrong verdicts of one look at equal versions: higher, lower."""
+    rng = np.random.default_rng([seed, base, own, round(1e4 * icc), round(1e5 * rate), len(kind)])
+    some = [week_layout(rng, base, own, kind) for _ in range(layouts)]
+    return one_look(
+        rng, some, lambda layout, r: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), rate)), runs
     )
 
 
-def simulate_weeks(weeks: tuple[int, int, int], icc: float, *, runs: int, seed: int) -> tuple[float, float]:
+def null(runs: int, seed: int) -> Iterator[Cell]:
+    for base, own in NULL_SIDES:
+        for icc in (0.0, 0.005, 0.03):
+            found = null_cell(base, own, icc, 0.02, "log-normal", runs=runs, seed=seed)
+            yield from _both(f"{base} v {own}, ICC {icc}, 2 %, log-normal", found)
+    for base, own in UNEQUAL:
+        for icc in (0.005, 0.03, 0.1):
+            for rate in (0.001, 0.005, 0.02, 0.4):
+                for kind in ("equal", "log-normal", "pareto"):
+                    found = null_cell(base, own, icc, rate, kind, runs=runs, seed=seed)
+                    yield from _both(f"{base} v {own}, ICC {icc}, {100 * rate:g} %, {kind}", found)
+
+
+def _both(what: str, found: tuple[float, float], most: float = 0.065) -> Iterator[Cell]:
+    yield f"{what}: wrong", sum(found), most, None
+    yield f"{what}: lower", found[1], 0.035, None
+
+
+def incident_errors(rng: np.random.Generator, layout: Layout, runs: int) -> Ints:
+    """1 % errors; 3 % of batches lose half of their decisions."""
+    shape = (runs, len(layout.n))
+    rate = np.where(rng.random(shape) < 0.03, 0.5, 0.01)
+    return rng.binomial(layout.n, rate)
+
+
+def late_layout(rng: np.random.Generator, base: int, own: int) -> Layout:
+    """Batches that take as long as they are large; the candidate's begin in the last two days of nine."""
+    n = draw_sizes(rng, base + own, "log-normal")
+    is_candidate = np.arange(base + own) >= base
+    created = np.where(is_candidate, rng.uniform(7, 9, base + own), rng.uniform(0, 9, base + own))
+    end = created + n / 2500.0
+    keep = (end < 9.5) & (is_candidate | (created >= created[is_candidate].min()))
+    order = np.argsort(end)
+    order = order[keep[order]]
+    return Layout(np.floor(end[order]).astype(np.int64) + MONDAY, is_candidate[order], n[order])
+
+
+def sizes(runs: int, seed: int) -> Iterator[Cell]:
+    """Sizes and durations that are not alike on both sides, and errors that come as incidents."""
+    rng = np.random.default_rng([seed, 2])
+    some = [week_layout(rng, 300, 30, "log-normal") for _ in range(LAYOUTS)]
+    found = one_look(rng, some, lambda layout, r: incident_errors(rng, layout, r), runs)
+    yield from _both("300 v 30, incidents", found)
+    for factor in (3.0, 1 / 3):
+        for icc in (0.005, 0.03):
+            some = [week_layout(rng, 100, 10, "log-normal", factor=factor) for _ in range(2 * LAYOUTS)]
+            found = one_look(
+                rng,
+                some,
+                lambda layout, r, icc=icc: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), 0.02)),
+                runs,
+            )
+            yield f"100 v 10, sizes x {factor:.2g}, ICC {icc}: wrong", sum(found), 0.10, None
+    for icc in (0.005, 0.03):
+        some = [late_layout(rng, 600, 60) for _ in range(LAYOUTS)]
+        found = one_look(
+            rng,
+            some,
+            lambda layout, r, icc=icc: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), 0.02)),
+            runs,
+        )
+        yield f"duration by size, rolled out lately, ICC {icc}: wrong", sum(found), 0.065, None
+
+
+def ramp_layout(rng: np.random.Generator, shares: tuple[float, ...], per_step: int, days: int) -> Layout:
+    """A candidate's share of the batches rises step by step, each some days long."""
+    m = per_step * len(shares)
+    step = np.repeat(np.arange(len(shares)), per_step)
+    day = step * days + rng.integers(0, days, m)
+    is_candidate = rng.random(m) < np.array(shares)[step]
+    order = np.lexsort((rng.random(m), day))
+    return Layout(day[order] + MONDAY, is_candidate[order], draw_sizes(rng, m, "log-normal")[order])
+
+
+def ramps(runs: int, seed: int) -> Iterator[Cell]:
+    """The candidate's share rises while both versions' rate does."""
+    rng = np.random.default_rng([seed, 3])
+    for name, shares, per_step, days in (
+        ("by week, 40 a week", (0.1, 0.25, 0.5, 0.75), 40, 7),
+        ("by week, 100 a week", (0.1, 0.25, 0.5, 0.75), 100, 7),
+        ("by day, 60 a week", tuple(np.linspace(0.1, 0.9, 7)), 9, 1),
+        ("by day, 140 a week", tuple(np.linspace(0.1, 0.9, 7)), 20, 1),
+    ):
+        for last in (0.03, 0.04):
+            for icc in (0.005, 0.03):
+                some = [ramp_layout(rng, shares, per_step, days) for _ in range(LAYOUTS)]
+                bias: list[float] = []
+
+                def errors(layout: Layout, r: int, icc: float = icc, last: float = last) -> Ints:
+                    along = (layout.day - MONDAY) / (layout.day.max() - MONDAY)
+                    rate = np.broadcast_to(0.02 + (last - 0.02) * along, (r, len(layout.n)))
+                    y = draw_errors(rng, layout.n, icc, rate)
+                    bias.append(float(np.nanmean(tiled(layout, y, any_look=False)[1])))  # noqa: B023 -- called at once
+                    return y
+
+                found = one_look(rng, some, errors, runs)
+                what = f"ramp {name}, 2 to {100 * last:g} %, ICC {icc}"
+                yield f"{what}: wrong", sum(found), 0.065, None
+                yield f"{what}: bias, pp", abs(100 * float(np.mean(bias))) / 100, 0.001, None
+
+
+def looks(runs: int, seed: int) -> Iterator[Cell]:
+    """A null policy, looked at in each of 26 weeks."""
+    rng = np.random.default_rng([seed, 4])
+    for base, own in ((20, 20), (50, 5), (10, 10)):
+        for icc in (0.005, 0.03, 0.1):
+            for kind in ("equal", "log-normal"):
+                wrong = []
+                for _ in range(LAYOUTS):
+                    parts = [week_layout(rng, base, own, kind) for _ in range(26)]
+                    layout = joined(parts)
+                    rate = np.full((max(1, runs // LAYOUTS), len(layout.n)), 0.02)
+                    wrong.append((any_look(layout, draw_errors(rng, layout.n, icc, rate))[0] < ALPHA).mean())
+                yield (
+                    f"26 looks, {base} v {own} a week, ICC {icc}, {kind}: ever wrong",
+                    float(np.mean(wrong)),
+                    0.06,
+                    None,
+                )
+
+
+def joined(parts: list[Layout]) -> Layout:
+    """One week after the other."""
+    return Layout(
+        np.concatenate([part.day + 7 * i for i, part in enumerate(parts)]),
+        np.concatenate([part.is_candidate for part in parts]),
+        np.concatenate([part.n for part in parts]),
+    )
+
+
+def cr2_power(layout: Layout, y: Ints) -> float:
+    """Share of runs with a verdict by CR2 variances and a t test."""
+    runs, m = y.shape
+    group = 2 * np.repeat(np.arange(runs), m) + np.tile(layout.is_candidate, runs)
+    rates = cluster_rates(group, y.ravel(), np.tile(layout.n, runs), n_groups=2 * runs)
+    found = differences(rates, 2 * np.arange(runs), 2 * np.arange(runs) + 1)
+    return float(np.isin(verdicts(found, found.p_value), ["higher", "lower"]).mean())
+
+
+def power(runs: int, seed: int) -> Iterator[Cell]:
+    """What is found of what is there."""
+    rng = np.random.default_rng([seed, 5])
+    for m, other in ((4, 0.12), (5, 0.08), (10, 0.05), (30, 0.035), (50, 0.03)):
+        for icc in (0.005, 0.03):
+            ours, theirs = [], []
+            for _ in range(LAYOUTS):
+                layout = week_layout(rng, m, m, "log-normal", days=1)
+                rate = np.where(layout.is_candidate, other, 0.02)
+                y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
+                ours.append(float((one_look_p(layout, y) < ALPHA).mean()))
+                theirs.append(cr2_power(layout, y))
+            share = float(np.mean(ours)) / max(float(np.mean(theirs)), 1e-9)
+            what = (
+                f"{m} v {m}, 2 to {100 * other:g} %, ICC {icc}, one look: found {100 * np.mean(ours):.0f} %"
+            )
+            yield f"{what}, of CR2's", share, None, 0.97
+    some = [week_layout(rng, 100, 10, "equal") for _ in range(LAYOUTS)]
+
+    def jump(layout: Layout, r: int) -> Ints:
+        rate = np.where(layout.is_candidate, 0.05, 0.02)
+        return draw_errors(rng, layout.n, 0.1, np.broadcast_to(rate, (r, len(rate))))
+
+    yield "100 v 10, 2 to 5 %, ICC 0.1, one look: found", sum(one_look(rng, some, jump, runs)), None, 0.40
+    for icc, least in ((0.005, 0.90), (0.03, 0.28)):
+        found = []
+        for _ in range(LAYOUTS):
+            layout = joined([week_layout(rng, 20, 20, "log-normal") for _ in range(8)])
+            rate = np.where(layout.is_candidate, 0.03, 0.02)
+            y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
+            found.append(float((any_look(layout, y)[0] < ALPHA).mean()))
+        yield f"any, +1 pp on 2 %, 40 a week, 8 weeks, ICC {icc}: found", float(np.mean(found)), None, least
+
+
+def coverage(runs: int, seed: int) -> Iterator[Cell]:
+    """How often intervals hold the truth."""
+    rng = np.random.default_rng([seed, 6])
+    for base, own, more, least in (
+        (30, 30, 0.0, 0.95),
+        (100, 10, 0.0, 0.95),
+        (30, 30, 0.01, 0.90),
+        (30, 30, 0.03, 0.90),
+        (10, 10, 0.03, 0.90),
+        (100, 10, 0.03, 0.85),
+    ):
+        for icc in (0.005, 0.03):
+            held = []
+            for _ in range(LAYOUTS):
+                layout = week_layout(rng, base, own, "log-normal")
+                rate = np.where(layout.is_candidate, 0.02 + more, 0.02)
+                y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
+                held.append(float((one_look_p(layout, y, difference=more) >= ALPHA).mean()))
+            yield (
+                f"{base} v {own}, +{100 * more:g} pp, ICC {icc}, one look: held",
+                float(np.mean(held)),
+                None,
+                least - 0.01,
+            )
+    for icc in (0.005, 0.03):
+        held = []
+        for _ in range(LAYOUTS):
+            layout = joined([week_layout(rng, 20, 20, "log-normal") for _ in range(8)])
+            rate = np.where(layout.is_candidate, 0.03, 0.02)
+            y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
+            strata, d = tiled(layout, y, any_look=True)
+            low, high = confidence_sequence(strata, d, alpha=np.full(len(d), ALPHA))
+            held.append(float(((low <= 0.01) & (high >= 0.01)).mean()))
+        yield f"sequence, 40 a week, +1 pp, all of 8 weeks, ICC {icc}: held", float(np.mean(held)), None, 0.95
+
+
+#: Batches that worked in the first week only, in both, and in the second only.
+WEEKS = ((10, 0, 10), (8, 4, 8), (0, 12, 0), (20, 20, 20), (3, 2, 3), (0, 30, 0))
+
+
+def weeks_cell(shape: tuple[int, int, int], icc: float, *, runs: int, seed: int) -> tuple[float, float]:
     """Two weeks of one rate, batches in both of them: shares of p < 0.05 and of wrong verdicts."""
-    rng = np.random.default_rng([seed, WEEKS.index(weeks), round(1000 * icc)])
-    first, both, _ = weeks
-    m = sum(weeks)
-    n = batch_sizes(rng, runs, m)
+    rng = np.random.default_rng([seed, WEEKS.index(shape), round(1000 * icc)])
+    first, both, _ = shape
+    m = sum(shape)
+    n = draw_sizes(rng, runs * m, "log-normal").reshape(runs, m)
     scale = (1 - icc) / icc if icc else 0.0
-    rate = rng.beta(RATE * scale, (1 - RATE) * scale, n.shape) if icc else np.full(n.shape, RATE)
+    rate = rng.beta(0.02 * scale, 0.98 * scale, n.shape) if icc else np.full(n.shape, 0.02)
     place = np.arange(m)
     share = np.where(place < first, 1.0, np.where(place < first + both, rng.random(n.shape), 0.0))
     n_1 = np.round(n * share).astype(np.int64)
@@ -196,63 +404,90 @@ def simulate_weeks(weeks: tuple[int, int, int], icc: float, *, runs: int, seed: 
     group = np.repeat(np.arange(runs), m)
     *_, found = week_over_week(group, errors, (n_1.ravel(), n_2.ravel()), n_groups=runs)
     wrong = np.isin(verdicts(found, found.p_value), ["higher", "lower"])
-    return float((found.p_value < 0.05).mean()), float(wrong.mean())
+    return float((found.p_value < ALPHA).mean()), float(wrong.mean())
 
 
-def _joined(one: ClusterRates, two: ClusterRates) -> ClusterRates:
-    names = ClusterRates.__dataclass_fields__
-    return ClusterRates(*(np.concatenate([getattr(one, name), getattr(two, name)]) for name in names))
+def weeks(runs: int, seed: int) -> Iterator[Cell]:
+    """One week against the next, with batches that span both."""
+    for shape in WEEKS:
+        for icc in (0.0, 0.005, 0.03):
+            small, wrong = weeks_cell(shape, icc, runs=runs, seed=seed)
+            yield f"weeks {shape}, ICC {icc}: p < 0.05", small, 0.065, None
+            yield f"weeks {shape}, ICC {icc}: wrong", wrong, 0.065, None
 
 
-def _holds(low: NDArray[np.float64], high: NDArray[np.float64], rate: float) -> float:
-    return float(((low <= rate) & (rate <= high)).mean())
+def bucket_cell(m: int, rate: float, icc: float, *, runs: int, seed: int, own: int | None = None) -> float:
+    """Share of buckets, the last of 30 with m batches each, whose interval holds the rate."""
+    rng = np.random.default_rng([seed, m, round(1e5 * rate), round(1000 * icc)])
+    sizes = np.full(POOL_BUCKETS, m)
+    sizes[-1] = m if own is None else own
+    bucket = np.repeat(np.arange(POOL_BUCKETS), sizes)
+    place = (np.arange(runs)[:, None] * POOL_BUCKETS + bucket).ravel()
+    n = draw_sizes(rng, len(place), "log-normal")
+    y = draw_errors(rng, n, icc, np.full(len(place), rate))
+    found = cluster_sums(place, y, n, n_places=runs * POOL_BUCKETS)
+    everywhere = np.arange(runs * POOL_BUCKETS)
+    low, high, _ = rate_intervals(found, everywhere // POOL_BUCKETS, everywhere % POOL_BUCKETS)
+    last = everywhere % POOL_BUCKETS == POOL_BUCKETS - 1
+    return float(((low <= rate) & (rate <= high))[last].mean())
 
 
-def broken_bars(sides: tuple[int, int | str], icc: float, cell: Cell, *, slack: float = 0.0) -> list[str]:
-    """Say which promises a cell breaks; `slack` allows for few runs."""
-    smallest = min(3 if m == "giant" else int(m) for m in sides)
-    broken = []
-    if cell.ours > MOST_FALSE + slack:
-        broken.append(f"p < 0.05 in {cell.ours:.3f}")
-    if smallest >= 10 and cell.ours < LEAST_FALSE_FROM_10 - slack:
-        broken.append(f"p < 0.05 in only {cell.ours:.3f}")
-    if cell.wrong > MOST_WRONG + slack:
-        broken.append(f"wrong verdicts {cell.wrong:.3f}")
-    if smallest >= 10 and cell.coverage < LEAST_COVERAGE[icc] - slack:
-        broken.append(f"coverage {cell.coverage:.3f}")
-    return broken
+def buckets(runs: int, seed: int) -> Iterator[Cell]:
+    """Intervals of the rates of buckets with 30 buckets to borrow from."""
+    for rate, icc, m, own, least in (
+        (0.02, 0.03, 4, 4, 0.90),
+        (0.02, 0.03, 10, 10, 0.90),
+        (0.02, 0.03, 30, 30, 0.90),
+        (0.02, 0.005, 4, 4, 0.90),
+        (0.02, 0.005, 30, 30, 0.90),
+        (0.001, 0.03, 10, 10, 0.85),
+        (0.001, 0.03, 30, 30, 0.85),
+        (0.02, 0.03, 4, 1, 0.85),
+        (0.02, 0.005, 10, 1, 0.85),
+    ):
+        held = bucket_cell(m, rate, icc, runs=runs, seed=seed, own=own)
+        yield f"bucket of {own}, others of {m}, {100 * rate:g} %, ICC {icc}: held", held, None, least
+
+
+SECTIONS: dict[str, Callable[[int, int], Iterator[Cell]]] = {
+    "null": null,
+    "sizes": sizes,
+    "ramps": ramps,
+    "looks": looks,
+    "power": power,
+    "coverage": coverage,
+    "weeks": weeks,
+    "buckets": buckets,
+}
+
+
+def is_broken(cell: Cell, *, runs: int) -> bool:
+    """Whether a share breaks its bar by more than two standard errors of the simulation."""
+    _, share, most, least = cell
+    bar = most if most is not None else least if least is not None else 0.5
+    slack = 2.0 * np.sqrt(min(bar, 1.0) * max(1.0 - bar, 0.0) / runs)
+    return (most is not None and share > most + slack) or (least is not None and share < least - slack)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, default=20_000)
+    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS])
+    parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    tests, holds = (
-        "p<.05: pooled | **ours** | CR3 | ICC df | v only",
-        "holds: pooled | **ours** | CR3 | ICC df",
-    )
-    print(f"| batches | ICC | {tests} | verdict | enough | {holds} |")
-    print("| --- " * 13 + "|")
     broken = []
-    for sides in SIDES:
-        for icc in ICCS:
-            cell = simulate(sides, icc, runs=args.runs, seed=args.seed)
-            shares = " | ".join(f"{100 * getattr(cell, field.name):.1f}" for field in fields(cell))
-            print(f"| {sides[0]} and {sides[1]} | {icc} | {shares} |", flush=True)
-            broken += [f"{sides}, ICC {icc}: {what}" for what in broken_bars(sides, icc, cell)]
-    print("\nfound, when the candidate's rate is 4 %, 30 against 30 batches (power):")
-    for icc in ICCS:
-        cell = simulate((30, 30), icc, runs=args.runs // 4, seed=args.seed, rates=(RATE, 2 * RATE))
-        print(f"- ICC {icc}: {100 * cell.wrong:.1f} %")
-    print("\none week against the next, batches in the first only, both, the second only:")
-    for weeks in WEEKS:
-        for icc in ICCS:
-            small, wrong = simulate_weeks(weeks, icc, runs=args.runs // 4, seed=args.seed)
-            print(f"- {weeks}, ICC {icc}: p<.05 {100 * small:.1f} %, verdict {100 * wrong:.1f} %")
-            broken += [f"weeks {weeks}, ICC {icc}"] if max(small, wrong) > MOST_FALSE else []
+    for name in args.sections or SECTIONS:
+        print(f"\n{name}\n\n| what | % of runs | bar |\n| --- | --- | --- |")
+        for cell in SECTIONS[name](args.runs, args.seed):
+            what, share, most, least = cell
+            bar = (
+                f"≤ {100 * most:g}" if most is not None else f"≥ {100 * least:g}" if least is not None else ""
+            )
+            mark = " broken" if is_broken(cell, runs=args.runs) else ""
+            broken += [what] if mark else []
+            print(f"| {what} | {100 * share:.1f} | {bar}{mark} |", flush=True)
     print("\nbars broken: " + ("; ".join(broken) or "none"))
     raise SystemExit(bool(broken))
 

@@ -4,6 +4,7 @@ from .errors import DamagedFile as DamagedFile
 from .errors import DamagedFileWarning as DamagedFileWarning
 from .errors import FetchFailed as FetchFailed
 from .errors import FetchFailures as FetchFailures
+from .errors import InvalidEnvironment as InvalidEnvironment
 from .errors import InvalidFrame as InvalidFrame
 from .errors import MissingApiKey as MissingApiKey
 from .errors import NewerSchemaWarning as NewerSchemaWarning
@@ -28,6 +29,8 @@ from .plots import plot_control_chart as plot_control_chart
 from .plots import plot_error_rate as plot_error_rate
 from .plots import plot_grid as plot_grid
 from .plots import plot_throughput as plot_throughput
+from .polling import PollResult as PollResult
+from .polling import poll as poll
 from .rates import backlog as backlog
 from .rates import completion_time as completion_time
 from .rates import control_chart as control_chart

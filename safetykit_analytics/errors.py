@@ -4,6 +4,7 @@
 
     SafetyKitAnalyticsError
     ├── MissingApiKey (ValueError)       no key was given and none is in the environment
+    ├── InvalidEnvironment (OSError)     a certificate, key-log file or proxy of the environment: .variable
     ├── Unauthorized                     the API refused the key; .result has what arrived before
     ├── FetchFailed                      one batch could not be fetched: .kind, .status_code, .batch_id
     ├── FetchFailures                    raise_for_failures() found some: .result
@@ -17,20 +18,16 @@
     ├── UnknownStatusWarning             the API reported a batch status that is not documented
     ├── NewerSchemaWarning               a snapshot file was written by a later release
     └── DamagedFileWarning               a damaged snapshot file was left out, as was asked for
-
-Place in the flow: below everything. Imports nothing but the standard library.
 """
 
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
-
-    from safetykit_analytics.fetch import FetchResult
 
 
 class SafetyKitAnalyticsError(Exception):
@@ -54,18 +51,32 @@ class MissingApiKey(SafetyKitAnalyticsError, ValueError):  # noqa: N818 -- a pub
     """No API key was given and none is in the environment, or it cannot be sent in a header."""
 
 
+class InvalidEnvironment(SafetyKitAnalyticsError, OSError):  # noqa: N818
+    """An environment variable names a file that is not there, or a proxy that cannot be used.
+
+    Attributes
+    ----------
+    variable : str
+        Such as ``SSL_CERT_FILE``, ``SSLKEYLOGFILE`` or ``HTTPS_PROXY``.
+    """
+
+    def __init__(self, message: str, *, variable: str) -> None:
+        super().__init__(message)
+        self.variable = variable
+
+
 class Unauthorized(SafetyKitAnalyticsError):  # noqa: N818
     """The API refused the key for the whole run.
 
     Attributes
     ----------
     status_code : int
-        401, or 403 when the first answers were all 403.
+        401.
     result : FetchResult or None
         What had arrived before; ids that were never sent are ``not_attempted``. None from ``get_batch``.
     """
 
-    def __init__(self, message: str, *, status_code: int, result: FetchResult | None = None) -> None:
+    def __init__(self, message: str, *, status_code: int, result: Any = None) -> None:
         super().__init__(message)
         self.status_code = status_code
         self.result = result
@@ -99,7 +110,7 @@ class FetchFailures(SafetyKitAnalyticsError):  # noqa: N818
         The whole run; ``result.failures`` lists the failed ids, ``result.retry()`` asks for them again.
     """
 
-    def __init__(self, message: str, *, result: FetchResult) -> None:
+    def __init__(self, message: str, *, result: Any) -> None:
         super().__init__(message)
         self.result = result
 

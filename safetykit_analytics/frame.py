@@ -1,8 +1,4 @@
-"""Observations as a DataFrame, and back: the only two doors between pandas and Arrow.
-
-Place in the flow: ids → fetch → **frame** → store → flow. Above `schema` and `batch_ids`; opens no
-file and no connection.
-"""
+"""Observations as a DataFrame, and back: the only two doors between pandas and Arrow."""
 
 from __future__ import annotations
 
@@ -58,14 +54,14 @@ def frame_from_table(table: Any) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
 
 
-def table_from_frame(frame: pd.DataFrame, *, exact: bool = False) -> Any:
+def table_from_frame(frame: Any, *, exact: bool = False) -> Any:
     """Check that a DataFrame holds observations and turn it into an Arrow table of `OBSERVATION_SCHEMA`.
 
     Parameters
     ----------
     frame : DataFrame
-        All columns of the schema, in any order, with any index; any string dtype; instants of any unit and
-        zone.
+        Of pandas, or of anything that has the Arrow C stream interface, such as Polars and DuckDB. All
+        columns of the schema, in any order, with any index; any string dtype; instants of any unit and zone.
     exact : bool
         Refuse columns that the schema does not have, instead of leaving them out.
 
@@ -78,12 +74,14 @@ def table_from_frame(frame: pd.DataFrame, *, exact: bool = False) -> Any:
     Raises
     ------
     TypeError
-        Not a DataFrame.
+        No frame.
     InvalidFrame
         A column is missing, extra (if `exact`) or twice there, or holds a value that the schema does not
         allow: a naive time, a null key or count, a negative count, a number with a fraction. The
         message names the column, the first row and what was expected.
     """
+    if not isinstance(frame, pd.DataFrame) and hasattr(frame, "__arrow_c_stream__"):
+        frame = _from_stream(frame)
     if not isinstance(frame, pd.DataFrame):
         hint = "; pass its .frame" if isinstance(getattr(frame, "frame", None), pd.DataFrame) else ""
         raise TypeError(f"expected a DataFrame of observations, found {type(frame).__name__}{hint}")
@@ -105,6 +103,20 @@ def table_from_frame(frame: pd.DataFrame, *, exact: bool = False) -> Any:
     return pa.table(
         [_column(frame[field.name], field) for field in OBSERVATION_SCHEMA], schema=OBSERVATION_SCHEMA
     )
+
+
+def _from_stream(frame: Any) -> Any:
+    """Read a frame through the Arrow C stream interface; what is no table comes back as it is."""
+    try:
+        table = pa.RecordBatchReader.from_stream(frame).read_all()
+    except (pa.ArrowException, TypeError):
+        return frame
+    plain = {pa.string_view(): pa.string(), pa.large_string(): pa.string()}
+    kept = [
+        column.cast(plain.get(column.type, column.type)).combine_chunks() if column.num_chunks else column
+        for column in table.columns
+    ]
+    return pa.table(kept, names=table.column_names).to_pandas(types_mapper=pd.ArrowDtype)
 
 
 def _column(values: pd.Series[Any], field: Any) -> Any:

@@ -1,8 +1,4 @@
-"""Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly.
-
-Place in the flow: used by `fetch`, and by `frame` for events. Knows pydantic and JSON; knows nothing of
-tables, HTTP or time.
-"""
+"""Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly."""
 
 from __future__ import annotations
 
@@ -92,7 +88,7 @@ def parse_batch_status(body: bytes) -> BatchStatus:
     Parameters
     ----------
     body : bytes
-        JSON in UTF-8.
+        JSON in UTF-8, with or without a byte order mark.
 
     Returns
     -------
@@ -173,7 +169,7 @@ def _parse_json(body: bytes) -> Any:
     # path may have judged another value than the one that we store. The standard one can be told not to.
     problem: Exception
     try:
-        return _DECODER.decode(str(body, "utf-8"))
+        return _DECODER.decode(str(body, "utf-8-sig"))
     except WrongShape as error:
         problem = error
     except UnicodeDecodeError as error:

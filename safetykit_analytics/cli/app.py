@@ -1,9 +1,7 @@
 """The command: its global options, its exit codes, and errors in one line.
 
 Exit codes: 0 all well, also when there was nothing to do; 1 an error; 2 usage; 3 some ids failed; 4 none
-succeeded; 130 stopped by Ctrl-C.
-
-Place in the flow: on top of the modules of the commands; the only one that knows all of them.
+succeeded; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ import typer
 
 import safetykit_analytics
 from safetykit_analytics.cli import demo, maintain, poll, simulate, tables, weekly
+from safetykit_analytics.cli.stopping import stoppable
 from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.errors import SafetyKitAnalyticsError
 from safetykit_analytics.wording import visible
@@ -31,6 +30,7 @@ NAME = "safetykit-analytics"
 # typer carries a click of its own, which is private; this is its UsageError.
 _UsageError = typer.BadParameter.__bases__[0]
 
+_CTRL_C = 130
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
 
 app = typer.Typer(
@@ -112,12 +112,12 @@ def run(args: Sequence[str]) -> int:
     args = _global_options_first(args)
     debug = "--debug" in args
     quiet = "--quiet" in args or "-q" in args
-    with _warnings_in_one_line(quiet=quiet):
+    with _warnings_in_one_line(quiet=quiet), stoppable() as stop:
         try:
             code = typer.main.get_command(app).main(args, prog_name=NAME, standalone_mode=False)
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
-            return 130
+            code = _CTRL_C
         except SystemExit as leaving:
             # How typer reacts to a closed pipe; else it is shell completion that is done.
             return (
@@ -129,6 +129,9 @@ def run(args: Sequence[str]) -> int:
             if debug:
                 traceback.print_exc()
             return _explain(error)
+    if code == _CTRL_C:  # typer makes it of a KeyboardInterrupt
+        say(f"stopped by {stop.name}")
+        return stop.exit_code
     return int(code or 0)
 
 

@@ -1,53 +1,38 @@
-"""``poll``: ask for batches, append what they answer. Made to be run by cron every minute.
-
-Overlapping runs do no harm: what two of them append is one set of observations.
-
-Place in the flow: ids → fetch → **poll** → the store. Imports no other command.
-"""
+"""``poll``: ask for batches, append what they answer. Made to be run by cron every minute."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import re
 import sys
 import time
 from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from safetykit_analytics.cli.ids import read_ids, read_lines
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.errors import Unauthorized
+from safetykit_analytics.errors import NotAStore
 from safetykit_analytics.records import records
-from safetykit_analytics.wording import place_name, visible
+from safetykit_analytics.wording import place_name, plural, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable
 
     import pandas as pd
 
-    from safetykit_analytics import FetchResult, SnapshotStore
+    from safetykit_analytics import PollResult, SnapshotStore
     from safetykit_analytics.cli.terminal import Loudness
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _SHOWN_FAILURES = 5
-
-
-@dataclasses.dataclass(frozen=True)
-class Round:
-    """What one round of asking came to: counts, and what to go on with."""
-
-    asked: int = 0
-    answered: int = 0
-    failed: int = 0
-    settled_skipped: int = 0
-    rows_appended: int = 0
-    still_open: frozenset[str] = frozenset()
-    refused: frozenset[str] = frozenset()
-    failures: pd.DataFrame | None = None
+# What the API most likely says again however often it is asked; and the rounds after which it is believed.
+_LASTING = (400, 403, 404, 410)
+_ROUNDS_THAT_TELL = 3
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +52,11 @@ def poll(
     ] = None,
     *,
     ids: Annotated[
-        str | None, typer.Option(metavar="FILE|-", help="A file with a batch id per line; - for stdin.")
+        str | None,
+        typer.Option(metavar="FILE|-", help="A file of batch ids: a line each, CSV or Parquet; - for stdin."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The column of --ids FILE.  [default: batch_id]")
     ] = None,
     store: Store = "snapshots",
     events: Annotated[
@@ -104,14 +93,21 @@ def poll(
     every_s = None if watch is None else _seconds(watch)
     if ids == "-" and events == "-":
         raise typer.BadParameter("--ids and --events cannot both read stdin")
+    if column is not None and ids is None:
+        raise typer.BadParameter("--column names a column of --ids FILE, and there is none")
     snapshots = ska.SnapshotStore(store)
     shown_store = place_name(store)
     if events is not None:
         summary = _append_events(snapshots, events)
-        _print(summary, _event_line(summary, shown_store), as_json=json_output)
+        _print(summary, _event_line(summary, shown_store), as_json=json_output, quiet=loudness.quiet)
         if not batch_ids and ids is None:
             return
-    call = {
+    given = None if not batch_ids and ids is None else _given(batch_ids or [], ids, column)
+    if given is None and not snapshots.exists():
+        raise NotAStore(
+            f"there is no store at {shown_store}: name one with --store, or ids to begin one with"
+        )
+    call: dict[str, Any] = {
         "base_url": base_url,
         "concurrency": concurrency,
         "max_rate": max_rate,
@@ -120,89 +116,131 @@ def poll(
         "api_key": None if api_key_file is None else _read_key(api_key_file),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
-    given = list(batch_ids or [])
-    read = _ids_reader(ids)
-    refused: set[str] = set()
-    answered_ever = False
-    while True:
-        began = time.monotonic()
-        explicit = [*given, *read()] if given or ids is not None else None
-        wanted, settled = _wanted(snapshots, explicit, again=again)
-        done = _ask(snapshots, [one for one in wanted if one not in refused], settled, call)
-        refused |= done.refused
-        answered_ever |= done.answered > 0
+    if every_s is None:
+        done = ska.poll(snapshots, None if given is None else given(), again=again, **call)
         _report(done, shown_store, loudness=loudness, as_json=json_output)
-        if every_s is None or not done.still_open:
-            break
-        again = False
-        time.sleep(max(0.0, began + every_s - time.monotonic()))
-    if done.failed or refused:
-        raise typer.Exit(3 if answered_ever else 4)
-
-
-def _wanted(
-    snapshots: SnapshotStore, explicit: list[str] | None, *, again: bool
-) -> tuple[Sequence[str], int]:
-    """Give the ids to ask for, and how many settled ones were left out."""
-    if explicit is None and not again:
-        return snapshots.open_batch_ids(), 0
-    latest = snapshots.latest()
-    if explicit is None:
-        return latest["batch_id"].tolist(), 0
-    unique = list(dict.fromkeys(explicit))
-    if again:
-        return unique, 0
-    settled = set(latest.loc[latest["is_terminal"], "batch_id"])
-    wanted = [batch_id for batch_id in unique if batch_id not in settled]
-    return wanted, len(unique) - len(wanted)
-
-
-def _ask(snapshots: SnapshotStore, wanted: Sequence[str], settled: int, call: dict[str, Any]) -> Round:
-    """Fetch and append; what arrived before a refusal or Ctrl-C is appended too."""
-    import safetykit_analytics as ska  # noqa: PLC0415
-
-    try:
-        result = ska.fetch_batches(wanted, **call)
-    except Unauthorized as error:
-        if error.result is not None:
-            _append(snapshots, error.result)
-        raise
-    except KeyboardInterrupt as stop:
-        if (partial := getattr(stop, "partial", None)) is not None:
-            _append(snapshots, partial)
-        raise
-    rows = _append(snapshots, result)
-    frame, failures = result.frame, result.failures
-    # What the API will say again however often it is asked.
-    lasting = (failures["kind"] == "invalid_id") | failures["status_code"].isin([400, 403, 404, 410])
-    return Round(
-        asked=len(frame) + len(failures),
-        answered=len(frame),
-        failed=len(failures),
-        settled_skipped=settled,
-        rows_appended=rows,
-        still_open=frozenset(frame.loc[~frame["is_terminal"], "batch_id"])
-        | frozenset(failures.loc[~lasting, "batch_id"]),
-        refused=frozenset(failures.loc[lasting, "batch_id"]),
-        failures=failures,
+        if done.failed:
+            _exit(done.failures, done.asked, code=_exit_code(done), loudness=loudness, as_json=json_output)
+        return
+    watched = _Watch(
+        snapshots=snapshots,
+        given=given,
+        call=call,
+        store=shown_store,
+        loudness=loudness,
+        as_json=json_output,
     )
+    watched.until_settled(every_s, again=again)
 
 
-def _append(snapshots: SnapshotStore, result: FetchResult) -> int:
-    if not len(result.frame):
-        return 0
-    try:
-        return snapshots.append(result.frame)
-    except KeyboardInterrupt:
-        # What arrived is kept, also if Ctrl-C comes just now. Whoever cannot wait for it presses again.
-        snapshots.append(result.frame)
-        raise
+class _Watch:
+    """Rounds of asking: what the file and the store name, without what is gone."""
+
+    def __init__(
+        self,
+        *,
+        snapshots: SnapshotStore,
+        given: Callable[[], list[str]] | None,
+        call: dict[str, Any],
+        store: str,
+        loudness: Loudness,
+        as_json: bool,
+    ) -> None:
+        self._snapshots = snapshots
+        self._given = given
+        self._call = call
+        self._store = store
+        self._loudness = loudness
+        self._as_json = as_json
+        self._ids: list[str] = []
+        self._n_without_ids = 0
+        self._rounds_refused: Counter[str] = Counter()
+        self._dropped: dict[str, str] = {}
+        self._has_answers = False
+
+    def until_settled(self, every_s: float, *, again: bool) -> None:
+        """Go on until nothing is open that answers."""
+        import safetykit_analytics as ska  # noqa: PLC0415
+
+        while True:
+            began = time.monotonic()
+            wanted = [*self._read_ids(), *self._snapshots.open_batch_ids()]
+            wanted = [one for one in dict.fromkeys(wanted) if one not in self._dropped]
+            done = ska.poll(self._snapshots, wanted, again=again, **self._call)
+            again = False
+            self._has_answers |= done.answered > 0 or done.settled_skipped > 0
+            _report(done, self._store, loudness=self._loudness, as_json=self._as_json, at=_now())
+            self._drop_refused(done.failures)
+            left = {*self._snapshots.open_batch_ids(), *done.failures["batch_id"]} - self._dropped.keys()
+            if not left and not self._n_without_ids:
+                break
+            time.sleep(max(0.0, began + every_s - time.monotonic()))
+        if self._dropped:
+            say(f"{plural(len(self._dropped), 'id')} failed and will not be asked again")
+            raise typer.Exit(3 if self._has_answers else 4)
+
+    def _read_ids(self) -> list[str]:
+        """Read the ids that were given; a file that is empty or missing is being rewritten."""
+        if self._given is None:
+            return []
+        try:
+            found = self._given()
+        except FileNotFoundError:
+            if not self._ids:
+                raise
+            found = []
+        if found or self._n_without_ids >= _ROUNDS_THAT_TELL:
+            self._ids, self._n_without_ids = found, 0
+        else:
+            self._n_without_ids += 1
+            if not self._loudness.quiet:
+                say(
+                    f"{_now()} note: no ids in the file of --ids; is it being written? Going on with the last"
+                )
+        return self._ids
+
+    def _drop_refused(self, failures: pd.DataFrame) -> None:
+        """Count the rounds in which the API refused an id, and drop those that it refused three times."""
+        found = {}
+        for row in failures.itertuples():
+            if row.kind == "invalid_id" or row.status_code in _LASTING:
+                found[row.batch_id] = row
+        self._rounds_refused = Counter({one: self._rounds_refused[one] + 1 for one in found})
+        for one, row in found.items():
+            if row.kind == "invalid_id" or self._rounds_refused[one] >= _ROUNDS_THAT_TELL:
+                self._dropped[one] = str(row.message)
+                if not self._loudness.quiet:
+                    say(f"{_now()} dropped: {visible(one)}: {visible(row.message)}")
+
+
+def _given(batch_ids: list[str], ids: str | None, column: str | None) -> Callable[[], list[str]]:
+    """Return a function that lists the ids: those of a file as it is then. Stdin is read once."""
+    if ids is None:
+        return lambda: batch_ids
+    if ids == "-":
+        once = [*batch_ids, *read_ids("-", column)]
+        return lambda: once
+    return lambda: [*batch_ids, *read_ids(ids, column)]
+
+
+def _exit_code(done: PollResult) -> int:
+    """Return 3 where some ids failed, 4 where all did and it is not for good."""
+    if done.answered:
+        return 3
+    lasting = done.failures["kind"].eq("invalid_id") | done.failures["status_code"].isin(_LASTING[1:])
+    return 3 if done.settled_skipped and lasting.all() else 4
+
+
+def _exit(failures: pd.DataFrame, asked: int, *, code: int, loudness: Loudness, as_json: bool) -> None:
+    if loudness.quiet or as_json:
+        say(f"failed: {len(failures):,} of {asked:,} ids ({_kinds(failures)})")
+    raise typer.Exit(code)
 
 
 def _append_events(snapshots: SnapshotStore, source: str) -> dict[str, Any]:
     import safetykit_analytics as ska  # noqa: PLC0415
 
-    lines = [line for line in _lines(source) if line.strip()]
+    lines = [line for line in read_lines(source) if line.strip()]
     frame = ska.observations_from_events(lines)
     return {
         "events": len(lines),
@@ -216,78 +254,56 @@ def _event_line(summary: dict[str, Any], store: str) -> str:
     return f"{summary['events']:,} events{skipped}; {summary['rows_appended']:,} rows appended to {store}"
 
 
-def _report(done: Round, store: str, *, loudness: Loudness, as_json: bool) -> None:
+def _report(done: PollResult, store: str, *, loudness: Loudness, as_json: bool, at: str = "") -> None:
     """Print the one line, or the JSON, of a round; list failures on stderr."""
-    assert done.failures is not None
-    kinds = Counter(
-        kind if code is None else f"{kind} {code}"
-        for kind, code in zip(
-            done.failures["kind"],
-            done.failures["status_code"].astype(object).where(done.failures["status_code"].notna(), None),
-            strict=True,
-        )
-    )
-    summary = {
+    summary: dict[str, Any] = {"at": at} if at else {}
+    summary |= {
         "asked": done.asked,
         "answered": done.answered,
         "failed": done.failed,
-        "open": len(done.still_open),
+        "open": done.open,
         "settled_skipped": done.settled_skipped,
         "rows_appended": done.rows_appended,
         "failures": records(done.failures),
     }
     line = f"asked {done.asked:,}, answered {done.answered:,}"
     if done.failed:
-        why = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-        line += f", failed {done.failed:,} ({why})"
-    line += f"; {len(done.still_open):,} still open"
+        line += f", failed {done.failed:,} ({_kinds(done.failures)})"
+    line += f"; {done.open:,} still open"
     if done.settled_skipped:
         line += f", {done.settled_skipped:,} settled skipped"
     line += f"; {done.rows_appended:,} rows appended to {store}"
-    _print(
-        summary,
-        line if done.asked or done.settled_skipped else f"nothing to ask for in {store}",
-        as_json=as_json,
-    )
+    if not (done.asked or done.settled_skipped):
+        line = f"nothing to ask for in {store}"
+    prefix = f"{at} " if at else ""
+    _print(summary, prefix + line, as_json=as_json, quiet=loudness.quiet)
     if loudness.quiet or as_json:
         return
     shown = len(done.failures) if loudness.verbose else _SHOWN_FAILURES
     for row in done.failures.head(shown).itertuples():
-        say(f"failed: {visible(row.batch_id)}: {row.kind}: {visible(row.message)}")
+        say(f"{prefix}failed: {visible(row.batch_id)}: {row.kind}: {visible(row.message)}")
     if done.failed > shown:
-        say(f"failed: and {done.failed - shown:,} more (--verbose lists them all)")
+        say(f"{prefix}failed: and {done.failed - shown:,} more (--verbose lists them all)")
 
 
-def _print(summary: dict[str, Any], line: str, *, as_json: bool) -> None:
+def _kinds(failures: pd.DataFrame) -> str:
+    codes = failures["status_code"].astype(object).where(failures["status_code"].notna(), None)
+    kinds = Counter(
+        kind if code is None else f"{kind} {code}" for kind, code in zip(failures["kind"], codes, strict=True)
+    )
+    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+
+
+def _print(summary: dict[str, Any], line: str, *, as_json: bool, quiet: bool) -> None:
+    if quiet and not as_json:
+        return
     typer.echo(json.dumps(summary, ensure_ascii=False) if as_json else line)
     # Someone may be watching through a pipe.
     sys.stdout.flush()
 
 
-def _ids_reader(source: str | None) -> Any:
-    """Give a function that lists the ids of a file: as it is then, for it may grow. Stdin is read once."""
-    if source is None:
-        return list
-    if source == "-":
-        once = _ids_in(_lines("-"))
-        return lambda: once
-    return lambda: _ids_in(_lines(source))
-
-
-def _ids_in(lines: list[str]) -> list[str]:
-    """Take ids from lines; blank lines and those that begin with # are none."""
-    stripped = (line.strip() for line in lines)
-    return [line for line in stripped if line and not line.startswith("#")]
-
-
-def _lines(source: str) -> list[str]:
-    content = sys.stdin.buffer.read() if source == "-" else Path(source).read_bytes()
-    try:
-        # Not splitlines: JSON may hold characters that it takes for ends of lines.
-        return re.split(r"\r\n?|\n", content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        name = "standard input" if source == "-" else source
-        raise typer.BadParameter(f"{name} is not text: byte {error.start} is not UTF-8") from None
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _read_key(path: Path) -> str:

@@ -110,11 +110,18 @@ def compare(
         str | None, typer.Option(metavar="POLICY", help='"(none)" for none.  [default: scan all policies]')
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare with it.  [default: the first version]")
+        str | None, typer.Option(metavar="VERSION", help="Compare with it.  [default: the one before]")
     ] = None,
     candidate: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Compare it.  [default: every other version]")
     ] = None,
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Batches that ended since.")] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Batches that ended before.")] = None,
+    tz: TimeZone = "UTC",
+    as_of: AsOf = None,
+    looks: Annotated[
+        Literal["any", "once"], typer.Option(help="How often this comparison is looked at.")
+    ] = "any",
     confidence: Confidence = 0.95,
     correction: Annotated[
         Literal["none", "holm", "bh"] | None,
@@ -134,6 +141,11 @@ def compare(
         policy_id=policy_id,
         baseline=baseline,
         candidate=candidate,
+        start=start,
+        end=end,
+        tz=tz,
+        as_of=as_of,
+        looks=looks,
         confidence=confidence,
         correction=correction,
     )

@@ -1,9 +1,6 @@
-"""Is the new policy version worse? Versions of a policy, compared batch by batch.
-
-Place in the flow: flow, stats, rates → **compare** → plots, report, command. Opens no file, draws nothing.
-"""
+"""Is the new policy version worse? Versions, compared batch by batch. Opens no file, draws nothing."""
 
 from safetykit_analytics.compare.comparison import VersionComparison
-from safetykit_analytics.compare.versions import compare_versions
+from safetykit_analytics.compare.versions import compare_batches, compare_versions
 
-__all__ = ["VersionComparison", "compare_versions"]
+__all__ = ["VersionComparison", "compare_batches", "compare_versions"]

@@ -1,7 +1,4 @@
-"""The result of a comparison: a table, sentences, and how both look to people.
-
-Place in the flow: `versions` → **comparison** → plots, report, notebooks.
-"""
+"""The result of a comparison: a table, sentences, and how both look to people."""
 
 from __future__ import annotations
 
@@ -25,6 +22,7 @@ from safetykit_analytics.wording import (
 )
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
 
     import pandas as pd
@@ -40,32 +38,41 @@ class VersionComparison:
     Attributes
     ----------
     table : DataFrame
-        One row per version: the baseline, then the candidates in natural order; in a scan policy by policy.
+        One row per version: the baseline, then its candidates in natural order; in a scan policy by policy.
+        Where candidates have different baselines, each baseline comes before its own.
 
         - ``policy_id``, ``policy_version`` (str, NA for none), ``role`` (baseline or candidate)
         - ``n_batches``, ``processed``, ``error`` (int64): of the batches that count, which are terminal, kept
           their labels and processed something
-        - ``error_rate``, ``error_rate_low``, ``error_rate_high``, ``cancelled_share`` (cancelled / finished)
-        - ``throughput_per_hour``: processed / hours from creation to the first terminal observation
-        - of candidates: ``difference`` (candidate - baseline, a fraction), ``difference_low``,
-          ``difference_high``; ``relative_risk``, ``relative_risk_low``, ``relative_risk_high`` (NaN unless
-          both have errors); ``df``, ``p_value``, ``p_adjusted``; ``mde``, the smallest difference that would
-          be found in 80 % of such comparisons, not adjusted; ``overlap``, the share of the two time spans
-          in common
-        - ``verdict``: higher, lower, no difference found, or not enough batches; NA for a baseline
+        - ``error_rate``, ``error_rate_low``, ``error_rate_high``; ``df``, the degrees of freedom of this
+          interval; ``cancelled_share`` (cancelled / finished)
+        - ``throughput_per_batch_hour``: processed / summed hours from creation to the first terminal
+          observation
+        - of candidates: ``difference`` (candidate - baseline, a fraction, from the strata that both ran in),
+          ``difference_low``, ``difference_high``; ``relative_risk``, ``relative_risk_low``,
+          ``relative_risk_high`` (NaN unless both have errors there)
+        - ``p_value`` (looks="once"), ``e_value`` and ``p_anytime`` (looks="any"); ``p_adjusted``;
+          ``mde``, the smallest difference that would be found in 80 % of such comparisons
+        - ``design``: side by side, mixed, or before and after; ``overlap``, the share of the two time spans
+          in common; ``difference_raw``, of all batches whenever they ended
+        - ``verdict``: higher, lower, higher since, lower since, no difference found, or not enough batches;
+          NA for a baseline, and where the difference has changed over time
         - ``median_low``, ``median_high`` (timedelta64[us]): bracket of the median time to completion as
           `completion_time` has it, with the version's running batches; NaT where not reached
         - ``note``: codes joined by ``;`` that say why a value is missing or weaker than it looks:
           ``no_terminal_batches``, ``no_decisions``, ``one_batch``, ``few_batches``,
-          ``clustering_not_estimable``, ``batches_excluded:N``, ``no_baseline``, ``no_created_at``,
-          ``median_not_reached``
+          ``clustering_not_estimable``, ``batches_excluded:N``, ``open:N``, ``no_baseline``,
+          ``no_created_at``, ``median_not_reached``, ``difference_changed``
 
-        Intervals are for one comparison each; the verdict goes by ``p_adjusted``.
-    sentences : tuple of str
-        The same in plain English: one for each candidate, and what the comparison does not mean.
+        Interval and verdict come from one test at the row's adjusted level: the interval leaves out 0 exactly
+        where the verdict is higher or lower.
     confidence : float
     correction : str
         holm, bh or none.
+    looks : str
+        any or once.
+    found_on : tuple of date or None
+        One per row: the last local day of the look at which a verdict of higher or lower was first reached.
 
     Examples
     --------
@@ -81,12 +88,12 @@ class VersionComparison:
     ...     "cancelled_count": 0, "pending_count": 0, "policy_id": "spam",
     ...     "policy_version": ["v7"] * 6 + ["v8"] * 6, "has_download": True, "is_terminal": True,
     ... })
-    >>> comparison = ska.compare_versions(batches, policy_id="spam", baseline="v7")
+    >>> comparison = ska.compare_versions(batches, policy_id="spam", looks="once")
     >>> comparison.table.loc[1, ["policy_version", "error_rate", "difference", "p_value", "verdict"]]
     policy_version          v8
     error_rate        0.035333
     difference           0.015
-    p_value           0.000047
+    p_value           0.002165
     verdict             higher
     Name: 1, dtype: object
     """
@@ -95,6 +102,8 @@ class VersionComparison:
     sentences: tuple[str, ...]
     confidence: float
     correction: str
+    looks: str
+    found_on: tuple[dt.date | None, ...] = ()
 
     def __repr__(self) -> str:
         return "VersionComparison:\n" + "\n".join(f"- {sentence}" for sentence in self.sentences)
@@ -151,7 +160,7 @@ def _shown(table: pd.DataFrame, confidence: float) -> tuple[list[str], list[list
             percent(row.error_rate), percent_interval(row.error_rate_low, row.error_rate_high)
         ),
         "cancelled": lambda row: percent(row.cancelled_share),
-        "per hour": lambda row: number(row.throughput_per_hour),
+        "per batch hour": lambda row: number(row.throughput_per_batch_hour),
         "median time": lambda row: hours_between(_hours(row.median_low), _hours(row.median_high)),
         f"difference ({interval})": lambda row: _both(
             points(row.difference), points_interval(row.difference_low, row.difference_high)
@@ -159,10 +168,12 @@ def _shown(table: pd.DataFrame, confidence: float) -> tuple[list[str], list[list
         f"relative risk ({interval})": lambda row: _both(
             _ratio(row.relative_risk), f"{_ratio(row.relative_risk_low)} to {_ratio(row.relative_risk_high)}"
         ),
-        "p": lambda row: p_value(row.p_value, alpha=1 - confidence),
+        "p": lambda row: p_value(
+            row.p_anytime if is_missing(row.p_value) else row.p_value, alpha=1 - confidence
+        ),
         "p adjusted": lambda row: p_value(row.p_adjusted, alpha=1 - confidence),
         "detectable": lambda row: points(row.mde, signed=False),
-        "overlap": lambda row: percent(row.overlap),
+        "design": lambda row: MISSING if is_missing(row.design) else row.design,
         "verdict": lambda row: MISSING if is_missing(row.verdict) else row.verdict,
         "note": lambda row: row.note.replace(";", ", ").replace("_", " "),
     }

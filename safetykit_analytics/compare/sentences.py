@@ -1,36 +1,45 @@
-"""What a comparison of versions shows, in plain English.
-
-Place in the flow: below `versions`. A table goes in, sentences come out.
-"""
+"""What a comparison of versions shows, in plain English: a table goes in, sentences come out."""
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from safetykit_analytics.stats.difference import MIN_BATCHES
-from safetykit_analytics.stats.rate import MIN_DF
-from safetykit_analytics.wording import p_value, percent, points, points_interval, visible_name
+from safetykit_analytics.stats import MIN_BATCHES
+from safetykit_analytics.wording import p_value, plural, points, points_interval, visible_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from numpy.typing import NDArray
+
+_DECIDED = ["higher", "lower", "no difference found"]
 _METHODS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
-_LITTLE_OVERLAP = 0.5
 
 
-def sentences(table: pd.DataFrame, *, confidence: float, correction: str) -> tuple[str, ...]:
-    """Say what each candidate's row means, and what the whole does not mean.
+def sentences(
+    table: pd.DataFrame,
+    *,
+    moved: NDArray[np.float64],
+    missing: NDArray[np.float64],
+    confidence: float,
+    correction: str,
+    looks: str,
+) -> tuple[str, ...]:
+    """Return what each candidate's row means, and what the whole does not mean.
 
     Parameters
     ----------
     table : DataFrame
         As `VersionComparison.table`.
+    moved, missing : float arrays, one value per row
+        The largest move between neighbouring weeks of one version, and how many more batches a verdict needs.
     confidence : float
-        Of the intervals.
+        Of the intervals, before they are adjusted.
     correction : {"holm", "bh", "none"}
+    looks : {"any", "once"}
 
     Returns
     -------
@@ -38,23 +47,33 @@ def sentences(table: pd.DataFrame, *, confidence: float, correction: str) -> tup
         Names with invisible characters escaped; no markup.
     """
     policies = table["policy_id"].nunique(dropna=False)
-    n_tests = int(table["p_value"].notna().sum())
+    tested = int(table["p_adjusted"].notna().sum())
+    method = _METHODS.get(correction) if tested > 1 else None
     rows: list[Any] = list(table.itertuples(index=False))
     found: list[str] = []
     base: Any = None
-    for row in rows:
+    for i, row in enumerate(rows):
         if row.role == "baseline":
             base = row
             continue
         if base is not None and not _is_same(base.policy_id, row.policy_id):
             base = None
         about = f"policy {visible_name(row.policy_id)}: " if policies > 1 else ""
-        found.append(about + " ".join(_about(row, base, confidence, correction, n_tests)))
+        words = _about(row, base, moved=moved[i], missing=missing[i], confidence=confidence, looks=looks)
+        found.append(about + " ".join(words))
     if not found:
         why = ["no batches", "there is only one version", "no policy has more than one version"]
         return (f"nothing to compare: {why[min(len(rows), 2)]}.",)
+    adjusted = (
+        f" p-values and intervals are adjusted for {tested:,} comparisons ({method})." if method else ""
+    )
+    often = (
+        "These verdicts may be looked at again every week."
+        if looks == "any"
+        else "These verdicts are for a single look."
+    )
     found.append(
-        "Versions are not assigned to batches at random, and who looks every week looks many times: read "
+        f"{often}{adjusted} Versions are not assigned to batches at random: read "
         '"associated with", not "caused by".'
     )
     return tuple(found)
@@ -64,53 +83,76 @@ def _is_same(one: Any, other: Any) -> bool:
     return bool(pd.isna(one) and pd.isna(other)) or bool(pd.notna(one) and pd.notna(other) and one == other)
 
 
-def _about(row: Any, base: Any, confidence: float, correction: str, n_tests: int) -> Iterator[str]:
+def _about(
+    row: Any, base: Any, *, moved: float, missing: float, confidence: float, looks: str
+) -> Iterator[str]:
     name = visible_name(row.policy_version)
     if base is None:
         yield f"not enough batches: this policy has no baseline to compare {name} with."
         return
     against = visible_name(base.policy_version)
-    if row.verdict == "not enough batches":
-        yield f"not enough batches to compare {name} with {against}: {_missing(row, base)}."
-        if not pd.isna(row.difference):
-            yield f"So far {_difference(row, confidence)}."
-        return
+    alpha = 1.0 - confidence
     n_batches = f"{row.n_batches:,} against {base.n_batches:,} batches"
-    p = _probability(row.p_value, 1 - confidence)
-    if row.verdict == "no difference found":
+    p = _probability(row.p_anytime if looks == "any" else row.p_value, alpha)
+    if pd.isna(row.verdict):
+        yield f"no verdict on {name} against {against}: the difference between them has changed over time."
+    elif row.verdict == "not enough batches":
+        yield f"not enough batches to compare {name} with {against}: {_lacking(row, base, missing)}."
+        if not pd.isna(row.difference):
+            yield f"So far {points(row.difference)}."
+        elif not pd.isna(row.difference_raw):
+            yield f"So far {points(row.difference_raw)}, one after the other."
+    elif row.design == "before and after":
+        yield from _since(row, name, against, moved=moved, p=p, n_batches=n_batches)
+    elif row.verdict == "no difference found":
+        seen = (
+            f"; one of at least {points(row.mde, signed=False)} would have been seen "
+            "(in 80 % of such comparisons)"
+            if not pd.isna(row.mde)
+            else ""
+        )
         yield (
-            f"no difference found between {name} and {against}: {_difference(row, confidence)}, {p}, "
-            f"{n_batches}; one of at least {points(row.mde, signed=False)} would have been seen "
-            f"(in 80 % of such comparisons)."
+            f"no difference found between {name} and {against}, {_design(row)}: "
+            f"{_difference(row, confidence)}, {p}, {n_batches}{seen}."
         )
     else:
         yield (
-            f"{name} is associated with a {row.verdict} error rate than {against}: "
+            f"{name} is associated with a {row.verdict} error rate than {against}, {_design(row)}: "
             f"{_difference(row, confidence)}, {p}, {n_batches}."
         )
-    yield from _adjusted(row, confidence, correction, n_tests)
-    if row.overlap < _LITTLE_OVERLAP:
+    if not pd.isna(row.verdict) and row.verdict in _DECIDED and row.design == "mixed":
         yield (
-            f"Their batches share {percent(row.overlap)} of their time, so that whatever else changed "
-            f"meanwhile is in it too."
+            f"Only the days on which both ran are compared; all batches together differ by "
+            f"{points(row.difference_raw)}."
         )
 
 
-def _adjusted(row: Any, confidence: float, correction: str, n_tests: int) -> Iterator[str]:
-    """Say where the adjustment decides, as the interval next to it is not adjusted."""
-    if row.p_adjusted == row.p_value:
-        return
-    alpha = 1 - confidence
-    p = _probability(row.p_adjusted, alpha)
-    if p != _probability(row.p_value, alpha):
-        yield f"Adjusted for {n_tests} comparisons ({_METHODS[correction]}): {p}."
-    if (row.p_value < alpha) != (row.p_adjusted < alpha):
-        yield "The interval is not adjusted; the verdict is."
+def _since(row: Any, name: str, against: str, *, moved: float, p: str, n_batches: str) -> Iterator[str]:
+    """Yield what a hand-over shows: at most that something changed when the version did."""
+    before = (
+        "no two neighbouring weeks of one version are known to say how much they move anyway"
+        if np.isnan(moved)
+        else f"the policy's own weeks moved by up to {points(moved, signed=False)}"
+    )
+    if row.verdict == "no difference found":
+        yield (
+            f"no difference found since {name}, which never ran beside {against}: "
+            f"{points(row.difference_raw)}, {p}, {n_batches}; {before}."
+        )
+    else:
+        yield (
+            f"{row.verdict} {name}, which never ran beside {against}: {points(row.difference_raw)}, {p}, "
+            f"{n_batches}; {before}. Whatever else changed then is in it too."
+        )
+
+
+def _design(row: Any) -> str:
+    return "side by side" if row.design == "side by side" else "partly side by side"
 
 
 def _difference(row: Any, confidence: float) -> str:
     interval = points_interval(row.difference_low, row.difference_high)
-    return f"{points(row.difference)} ({100 * confidence:g} % CI {interval})"
+    return f"{points(row.difference)} ({100 * confidence:g} % interval {interval})"
 
 
 def _probability(p: float, alpha: float) -> str:
@@ -118,24 +160,19 @@ def _probability(p: float, alpha: float) -> str:
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
-def _missing(row: Any, base: Any) -> str:
-    """Say what a verdict lacks."""
+def _lacking(row: Any, base: Any, missing: float) -> str:
+    """Return what a verdict lacks."""
     for side in (row, base):
         codes = side.note.split(";")
         if "no_terminal_batches" in codes:
             return f"no batch of {visible_name(side.policy_version)} has ended yet"
         if "no_decisions" in codes:
             return f"the batches of {visible_name(side.policy_version)} that ended have processed nothing"
-    if min(row.n_batches, base.n_batches) < MIN_BATCHES:
+    name, against = visible_name(row.policy_version), visible_name(base.policy_version)
+    if min(row.n_batches, base.n_batches) < MIN_BATCHES and np.isnan(missing):
         return f"{MIN_BATCHES} are needed on each side, there are {row.n_batches} against {base.n_batches}"
-    if pd.notna(row.df):
-        return (
-            f"{row.n_batches} against {base.n_batches} batches of these sizes are worth "
-            f"{math.floor(10 * row.df) / 10} degrees of freedom, and {MIN_DF:.0f} are needed"
-        )
-    for side in (row, base):
-        if side.error in {0, side.processed}:
-            what = "no errors" if side.error == 0 else "nothing but errors"
-            name = visible_name(side.policy_version)
-            return f"{name} has {what}, which does not tell how much its batches differ"
-    return "the batches of one side all have the same rate, which does not tell how much batches differ"
+    if np.isnan(missing):
+        return f"too few of {name} and {against} ended on the same days"
+    return (
+        f"at least {plural(int(missing), 'more batch', 'more batches')} of {name} on one day beside {against}"
+    )

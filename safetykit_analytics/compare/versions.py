@@ -1,60 +1,85 @@
-"""Observations → one row per policy version, candidates set against their baseline.
-
-Place in the flow: flow, stats → **versions** → `comparison`.
-"""
+"""Observations → one row per policy version, candidates set against their baseline."""
 
 from __future__ import annotations
 
+import datetime as dt
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from safetykit_analytics import flow
+from safetykit_analytics.calendar import parse_instant, zone
 from safetykit_analytics.compare.comparison import VersionComparison
+from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
 from safetykit_analytics.compare.sentences import sentences
-from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.compare.verdicts import COLUMNS, Found, judge
 from safetykit_analytics.frame import STRING
-from safetykit_analytics.labels import natural_key
-from safetykit_analytics.rates.arguments import checked_confidence, checked_observations
+from safetykit_analytics.rates.arguments import (
+    check_policies,
+    checked_confidence,
+    checked_observations,
+    parse_as_of,
+    parse_policies,
+)
 from safetykit_analytics.rates.completion import grouped, median_brackets, timedeltas
-from safetykit_analytics.stats import adjust, cluster_rates, differences, verdicts
-from safetykit_analytics.wording import NONE
+from safetykit_analytics.stats import adjust, cluster_rates
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from numpy.typing import NDArray
 
 _LABELS = ("policy_id", "policy_version")
+_EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+_EPOCH = dt.date(1970, 1, 1)
+Time = dt.datetime | dt.date | str
 
 
 def compare_versions(
     observations: Any,
     *,
-    policy_id: str | None,
-    baseline: str | None,
+    policy_id: str | None = None,
+    baseline: str | None = None,
     candidate: str | None = None,
+    start: Time | None = None,
+    end: Time | None = None,
+    tz: str = "UTC",
+    as_of: Time | None = None,
+    looks: Literal["any", "once"] = "any",
     confidence: float = 0.95,
     correction: Literal["holm", "bh", "none"] | None = None,
 ) -> VersionComparison:
     """Compare the error rates of policy versions, on the final counts of their batches.
 
-    The batch is the unit, as decisions of one batch resemble each other. A batch counts if it is terminal,
-    has processed something, and kept its policy and version; the others are counted in ``note``.
+    Batches that ended close to one another form a stratum, and versions are compared within strata alone:
+    what changes over time for both does not count. A batch counts if it is terminal, has processed
+    something, and kept its policy and version; the others are counted in ``note``.
 
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
-    policy_id : str or None
-        Which policy; ``"(none)"`` for batches without one. None: scan all policies, each with its own
-        baseline.
-    baseline : str or None
-        The version to compare with; ``"(none)"`` for batches without one. None: the first version in natural
-        order (v9 before v10) other than `candidate`. In a scan a policy without this version is listed
-        with the note ``no_baseline``.
+    policy_id : str, optional
+        Which policy; ``"(none)"`` for batches without one. Default: all policies, each with its own baseline.
+    baseline : str, optional
+        The version to compare with; ``"(none)"`` for batches without one. Default: of each candidate the
+        version with most batches ended in the 28 days before the candidate's first end. In a scan a policy
+        without this version is listed with the note ``no_baseline``.
     candidate : str, optional
-        The version to compare. Default: every other version. In a scan policies without it are left out.
+        The version to compare. Default: every version but the baseline, or but the oldest. In a scan policies
+        without it are left out.
+    start, end : aware datetime, date or str, optional
+        Compare the batches that ended in [start, end). Strata are those of all batches.
+    tz : str
+        IANA zone whose days make the strata; a date is its midnight.
+    as_of : aware datetime, date or str, optional
+        Later observations are ignored as if never made. Default: the last observation.
+    looks : {"any", "once"}
+        "any": verdict and interval hold however often and whenever the comparison is repeated, as batches
+        arrive. "once": for a single look that was planned; finds smaller differences.
     confidence : float
-        Of the intervals; a difference counts from p < 1 - confidence.
+        Of the intervals; a verdict needs an adjusted p-value below 1 - confidence.
     correction : {"holm", "bh", "none"}, optional
         How p-values are adjusted for looking at several comparisons. Default: Holm within one policy,
         Benjamini-Hochberg in a scan.
@@ -67,43 +92,46 @@ def compare_versions(
     Raises
     ------
     UnknownName
-        No such policy or version; the message lists those that are there.
+        No such policy, version or time zone; the message lists those that are there.
     ValueError
-        Baseline and candidate are the same; `confidence` is not between 0 and 1; no such correction.
+        Baseline and candidate are the same; `start` is not before `end`; `looks`, `correction` or
+        `confidence` is not one of those above; a time without a zone.
     InvalidFrame
         `observations` is not a frame of observations.
 
     See Also
     --------
-    safetykit_analytics.stats.cluster_rates, safetykit_analytics.stats.differences : formulas and sources.
+    safetykit_analytics.stats.evidence, safetykit_analytics.stats.permutation_p : formulas and sources.
 
     Notes
     -----
-    Versions are not assigned to batches at random, so that a difference need not be the version's doing:
-    ``overlap`` says how far their batches lie in the same time.
+    The tests are exact if, within a stratum, neither the sizes of batches nor which of them get a version
+    depend on the version; where sizes do, strata are cut into classes of size. Versions are not assigned to
+    batches at random, so that a difference need not be the version's doing: ``design`` says whether they ran
+    side by side.
 
     Examples
     --------
-    Twelve batches of 1,000 decisions, six of each version, all of them done two hours after their creation:
+    Twenty-four batches of 1,000 decisions, twelve of each version, all of them done two hours after creation:
 
     >>> import pandas as pd
     >>> import safetykit_analytics as ska
-    >>> errors = [18, 25, 21, 30, 16, 22, 41, 52, 38, 45, 60, 49]
-    >>> created = pd.date_range("2026-03-02", periods=12, freq="h", tz="UTC")
+    >>> errors = [18, 41, 25, 52, 21, 38, 30, 45, 16, 60, 22, 49] * 2
+    >>> created = pd.date_range("2026-03-02", periods=24, freq="h", tz="UTC")
     >>> seen = pd.DataFrame({
-    ...     "batch_id": [f"batch_{i}" for i in range(12)], "observed_at": created + pd.Timedelta(hours=2),
+    ...     "batch_id": [f"batch_{i}" for i in range(24)], "observed_at": created + pd.Timedelta(hours=2),
     ...     "created_at": created, "batch_status": "SUCCESS", "batch_count": 1000,
     ...     "success_count": [1000 - y for y in errors], "error_count": errors, "cancelled_count": 0,
-    ...     "pending_count": 0, "policy_id": "spam", "policy_version": ["v1"] * 6 + ["v2"] * 6,
+    ...     "pending_count": 0, "policy_id": "spam", "policy_version": ["v1", "v2"] * 12,
     ...     "has_download": False, "is_terminal": True,
     ... })
-    >>> found = ska.compare_versions(seen, policy_id="spam", baseline="v1")
+    >>> found = ska.compare_versions(seen, policy_id="spam")
     >>> print(found.sentences[0])
-    v2 is associated with a higher error rate than v1: +2.55 pp (95 % CI +1.67 to +3.43 pp), p < 0.001, ...
+    v2 is associated with a higher error rate than v1, side by side: +2.55 pp (95 % interval ...
     >>> found.table[["policy_version", "n_batches", "error_rate", "verdict"]]
       policy_version  n_batches  error_rate verdict
-    0             v1          6      0.0220    <NA>
-    1             v2          6      0.0475  higher
+    0             v1         12      0.0220    <NA>
+    1             v2         12      0.0475  higher
     """
     if baseline is not None and baseline == candidate:
         raise ValueError(
@@ -111,139 +139,245 @@ def compare_versions(
         )
     method = correction if correction is not None else "holm" if policy_id is not None else "bh"
     adjust([], method)  # an unknown correction is an error whatever the data hold
+    if looks not in {"any", "once"}:
+        raise ValueError(f"looks: expected 'any' or 'once', found {looks!r}")
     checked_confidence(confidence)
     checked_observations(observations)
-    ends = flow.batch_summary(observations)
-    shown = {name: ends[name].fillna(NONE) for name in _LABELS}
-    if policy_id is not None:
-        known = sorted(shown["policy_id"].unique(), key=natural_key)
-        if policy_id not in known:
-            raise UnknownName("policy", policy_id, known)
-        ends = ends[(shown["policy_id"] == policy_id).to_numpy(dtype=bool)]
-    group, heads = grouped(ends, _LABELS)
-    table = _table(
-        ends, group, heads, _pairs(heads, baseline, candidate), confidence=confidence, correction=method
-    )
-    return VersionComparison(
-        table=table,
-        sentences=sentences(table, confidence=confidence, correction=method),
+    place = zone(tz)
+    window = _window(start, end, place)
+    at = parse_as_of(as_of, place)
+    policies = parse_policies(policy_id)
+    batches = flow.batch_summary(observations, as_of=at, policies=policies, executor=None)
+    check_policies(observations, policies, found=bool(len(batches)))
+    return compare_batches(
+        batches,
+        baseline=baseline,
+        candidate=candidate,
+        window=window,
+        tz=place,
+        as_of_us=at,
+        looks=looks,
         confidence=confidence,
         correction=method,
     )
 
 
-def _pairs(heads: pd.DataFrame, baseline: str | None, candidate: str | None) -> pd.DataFrame:
-    """Choose the rows of the table: the group of each, and that of its baseline, -1 for none or itself."""
-    versions = heads["policy_version"].fillna(NONE).tolist()
-    for name in (baseline, candidate):
-        if name is not None and name not in versions:
-            policies = heads["policy_id"].fillna(NONE).unique().tolist()
-            where = f"policy {policies[0]!r}" if len(policies) == 1 else "any policy"
-            raise UnknownName("version", name, dict.fromkeys(versions), where=where)
-    rows = []
-    policies = heads.groupby("policy_id", dropna=False, sort=False).ngroup().to_numpy()
-    for members in np.split(np.arange(len(heads)), np.flatnonzero(np.diff(policies)) + 1):
-        places = {versions[member]: int(member) for member in members}
-        if candidate is not None and candidate not in places:
-            continue
-        others = [place for name, place in places.items() if name != candidate]
-        first = others[0] if others else -1
-        base = first if baseline is None else places.get(baseline, -1)
-        if base >= 0:
-            rows.append((base, -1, True))
-        chosen = places.values() if candidate is None else [places[candidate]]
-        rows.extend((place, base, False) for place in chosen if place != base)
-    return pd.DataFrame(rows, columns=["group", "base", "is_baseline"]).astype(
-        {"group": "int64", "base": "int64", "is_baseline": "bool"}
+def compare_batches(
+    batches: pd.DataFrame,
+    *,
+    baseline: str | None = None,
+    candidate: str | None = None,
+    window: tuple[int, int] = (_EARLIEST, _LATEST),
+    tz: ZoneInfo,
+    as_of_us: int | None = None,
+    looks: Literal["any", "once"] = "any",
+    confidence: float = 0.95,
+    correction: Literal["holm", "bh", "none"] = "bh",
+    wanted: NDArray[np.bool_] | None = None,
+) -> VersionComparison:
+    """Compare versions on a table of batches, of any number of policies.
+
+    Parameters
+    ----------
+    batches : DataFrame
+        As `flow.batch_summary` returns it.
+    window : (int, int)
+        Half-open, in microseconds since 1970: when batches ended.
+    wanted : bool array, shape (len(batches),), optional
+        Only versions of these batches are candidates.
+    baseline, candidate, tz, as_of_us, looks, confidence, correction
+        As in `compare_versions`.
+    """
+    group, heads = grouped(batches, _LABELS)
+    policy, _ = grouped(batches, _LABELS[:1])
+    processed = (batches["success_count"] + batches["error_count"]).to_numpy()
+    is_final = (batches["is_terminal"] & ~batches["label_changed"]).to_numpy(dtype=bool)
+    end_us = _microseconds(batches["first_terminal_at"])
+    is_used = is_final & (processed > 0)
+    order = np.flatnonzero(is_used)
+    crc = np.array(
+        [zlib.crc32(name.encode()) for name in batches["batch_id"].to_numpy()[order]], dtype=np.int64
+    )
+    order = order[np.lexsort((crc, end_us[order], policy[order]))]
+    started_us = np.minimum(_microseconds(batches["created_at"]), _microseconds(batches["first_observed_at"]))
+    created_us = np.full(len(heads), NEVER)
+    np.minimum.at(created_us, group, started_us)
+    used = Ended(
+        policy[order],
+        group[order],
+        _local_days(batches["first_terminal_at"].iloc[order], tz),
+        end_us[order],
+        batches["error_count"].to_numpy()[order],
+        processed[order],
+        started_us[order],
+        len(heads),
+    )
+    asked = None if wanted is None else np.bincount(group[wanted], minlength=len(heads)) > 0
+    pairs = choose_pairs(heads, used, baseline=baseline, candidate=candidate, wanted=asked)
+    within = (used.at_us >= window[0]) & (used.at_us < window[1])
+    last = as_of_us if as_of_us is not None else _last_us(batches)
+    n_within = np.bincount(used.group[within], minlength=len(heads))
+    base, own = pairs["base"].to_numpy(), pairs["group"].to_numpy()
+    is_compared = (base >= 0) & (n_within[base] > 0) & (n_within[own] > 0)
+    found = judge(
+        pairs[is_compared],
+        used,
+        created_us=created_us,
+        within=within,
+        today=int(_local_days(pd.Series(pd.to_datetime([last], unit="us", utc=True)), tz)[0]),
+        looks=looks,
+        alpha=round(1.0 - confidence, 12),
+        correction=correction,
+    )
+    kept = np.zeros(len(batches), dtype=np.bool_)
+    kept[order[within]] = True
+    table = _table(batches, group, heads, pairs, kept=kept, window=window, confidence=confidence)
+    table = _with_verdicts(table, pairs, is_compared, found)
+    moved, missing = (np.full(len(table), np.nan) for _ in range(2))
+    moved[is_compared], missing[is_compared] = found.moved, found.missing
+    since = np.full(len(table), -1, dtype=np.int64)
+    since[is_compared] = found.since
+    is_found = table["verdict"].isin(["higher", "lower"]).to_numpy(dtype=bool)
+    return VersionComparison(
+        table=table,
+        sentences=sentences(
+            table, moved=moved, missing=missing, confidence=confidence, correction=correction, looks=looks
+        ),
+        confidence=confidence,
+        correction=correction,
+        looks=looks,
+        found_on=tuple(
+            _EPOCH + dt.timedelta(days=int(day)) if known and day >= 0 else None
+            for day, known in zip(since, is_found, strict=True)
+        ),
     )
 
 
+def _window(start: Time | None, end: Time | None, tz: ZoneInfo) -> tuple[int, int]:
+    first = _EARLIEST if start is None else parse_instant(start, "start", tz)
+    last = _LATEST if end is None else parse_instant(end, "end", tz)
+    if first >= last:
+        raise ValueError(f"start must be before end; found start={start!r} and end={end!r}")
+    return first, last
+
+
+def _local_days(instants: pd.Series[Any], tz: ZoneInfo) -> NDArray[np.int64]:
+    """Days since 1970-01-01 that the local calendar shows."""
+    local = instants.dt.tz_convert(tz).dt.tz_localize(None).to_numpy()
+    days: NDArray[np.int64] = local.astype("datetime64[D]").astype(np.int64)
+    return days
+
+
+def _microseconds(instants: pd.Series[Any]) -> NDArray[np.int64]:
+    """Microseconds since 1970, UTC; the largest int64 for what is missing."""
+    found = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
+    missing = np.isnat(found)
+    return np.where(missing, NEVER, found.astype(np.int64))
+
+
+def _last_us(batches: pd.DataFrame) -> int:
+    seen = _microseconds(batches["last_observed_at"])
+    return int(seen.max()) if len(seen) else 0
+
+
 def _table(
-    ends: pd.DataFrame,
+    batches: pd.DataFrame,
     group: NDArray[np.int64],
     heads: pd.DataFrame,
     pairs: pd.DataFrame,
     *,
+    kept: NDArray[np.bool_],
+    window: tuple[int, int],
     confidence: float,
-    correction: Literal["holm", "bh", "none"],
 ) -> pd.DataFrame:
+    """Write what each version's own batches show."""
     n_groups = len(heads)
-    processed = (ends["success_count"] + ends["error_count"]).to_numpy()
-    is_final = (ends["is_terminal"] & ~ends["label_changed"]).to_numpy(dtype=bool)
-    is_used = is_final & (processed > 0)
-    used, own = ends[is_used], group[is_used]
-    errors, cancelled = used["error_count"].to_numpy(), used["cancelled_count"].to_numpy()
-    rates = cluster_rates(own, errors, processed[is_used], n_groups=n_groups, confidence=confidence)
+    processed = (batches["success_count"] + batches["error_count"]).to_numpy()
+    used, own = batches[kept], group[kept]
+    cancelled = used["cancelled_count"].to_numpy()
+    rates = cluster_rates(
+        own, used["error_count"].to_numpy(), processed[kept], n_groups=n_groups, confidence=confidence
+    )
 
     def total(values: Any) -> NDArray[np.float64]:
         return np.bincount(own, weights=values, minlength=n_groups).astype(np.float64)
 
-    finished = rates.processed + total(cancelled)
     hours, timed = _hours(used)
-    start, end = _span(used, own, n_groups)
-    median = median_brackets(ends, group, n_groups)
-    # Everything so far is one value per group; the table has one row per chosen group.
+    first, last = _span(used, own, n_groups)
     row, base = pairs["group"].to_numpy(), pairs["base"].to_numpy()
-    against = np.where((base >= 0) & (rates.n_clusters[base] > 0), base, -1)
-    found = differences(rates, against, row, confidence=confidence)
-    is_compared = against >= 0
-    p_value = np.where(is_compared, found.p_value, np.nan)
-    p_adjusted = adjust(p_value, correction)
-
-    def if_compared(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(is_compared, values, np.nan)
-
-    verdict = verdicts(found, p_adjusted, confidence=confidence)
-    verdict[~is_compared] = "not enough batches"
-    verdict[pairs["is_baseline"].to_numpy()] = None
-    chosen = heads.iloc[row].reset_index(drop=True)
-    columns = {
-        "role": pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=STRING),
-        "n_batches": rates.n_clusters[row],
-        "processed": rates.processed[row].astype(np.int64),
-        "error": rates.errors[row].astype(np.int64),
-        "error_rate": rates.rate[row],
-        "error_rate_low": rates.low[row],
-        "error_rate_high": rates.high[row],
-        "cancelled_share": _ratio(total(cancelled), finished)[row],
-        "throughput_per_hour": _ratio(total(processed[is_used] * timed), total(hours))[row],
-        "difference": if_compared(found.difference),
-        "difference_low": if_compared(found.low),
-        "difference_high": if_compared(found.high),
-        "relative_risk": if_compared(found.relative_risk),
-        "relative_risk_low": if_compared(found.relative_risk_low),
-        "relative_risk_high": if_compared(found.relative_risk_high),
-        "df": if_compared(found.df),
-        "p_value": p_value,
-        "p_adjusted": p_adjusted,
-        "mde": if_compared(found.mde),
-        "overlap": if_compared(_overlap(start[against], end[against], start[row], end[row])),
-        "verdict": pd.array(verdict, dtype=STRING),
-        "median_low": timedeltas([median[place][0] for place in row]),
-        "median_high": timedeltas([median[place][1] for place in row]),
-    }
-    table = chosen.assign(**columns)
-    left_out = np.bincount(group, minlength=n_groups) - np.bincount(own, minlength=n_groups)
-    missing = np.where(is_compared | pairs["is_baseline"].to_numpy(), "", "no_baseline")
-    n_final = np.bincount(group[is_final], minlength=n_groups)
-    n_timed = np.bincount(group[ends["created_at"].notna().to_numpy()], minlength=n_groups)
-    table["note"] = pd.array(
-        [
-            _note(
-                rates.note[place] if rates.n_clusters[place] else _NOTHING[bool(n_final[place])],
-                f"batches_excluded:{left_out[place]}" if left_out[place] else "",
-                found.note[i] if is_compared[i] and rates.n_clusters[place] else missing[i],
-                "no_created_at"
-                if np.isnan(columns["throughput_per_hour"][i]) and rates.n_clusters[place]
-                else "",
-                "" if np.isfinite(median[place][1]) else _NOT_TIMED[bool(n_timed[place])],
-            )
-            for i, place in enumerate(row)
-        ],
-        dtype=STRING,
+    # A median is dear, and few of a scan's versions may be asked for.
+    asked = np.isin(group, row)
+    median = median_brackets(batches[asked], group[asked], n_groups)
+    throughput = _ratio(total(processed[kept] * timed), total(hours))
+    table = heads.iloc[row].reset_index(drop=True)
+    table["role"] = pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=STRING)
+    table["n_batches"] = rates.n_clusters[row]
+    table["processed"] = rates.processed[row].astype(np.int64)
+    table["error"] = rates.errors[row].astype(np.int64)
+    table["error_rate"] = rates.rate[row]
+    table["error_rate_low"], table["error_rate_high"] = rates.low[row], rates.high[row]
+    table["cancelled_share"] = _ratio(total(cancelled), rates.processed + total(cancelled))[row]
+    table["throughput_per_batch_hour"] = throughput[row]
+    table["df"] = rates.df[row]
+    overlap = _overlap(first[base], last[base], first[row], last[row])
+    table["overlap"] = np.where((base >= 0) & (rates.n_clusters[base] > 0), overlap, np.nan)
+    for at, name in enumerate(("median_low", "median_high")):
+        table[name] = timedeltas([median[place][at] for place in row])
+    is_open = ~batches["is_terminal"].to_numpy(dtype=bool)
+    n_open = np.bincount(group[is_open], minlength=n_groups)
+    end_us = _microseconds(batches["first_terminal_at"])
+    is_here = is_open | ((end_us >= window[0]) & (end_us < window[1]))
+    n_final = np.bincount(
+        group[is_here & ~is_open & ~batches["label_changed"].to_numpy(dtype=bool)], minlength=n_groups
     )
+    left_out = np.bincount(group[is_here & ~is_open & ~kept], minlength=n_groups)
+    n_timed = np.bincount(group[batches["created_at"].notna().to_numpy()], minlength=n_groups)
+    has_base = pairs["is_baseline"].to_numpy() | ((base >= 0) & (rates.n_clusters[base] > 0))
+    table["note"] = [
+        _note(
+            rates.note[place] if rates.n_clusters[place] else _NOTHING[bool(n_final[place])],
+            f"batches_excluded:{left_out[place]}" if left_out[place] else "",
+            f"open:{n_open[place]}" if n_open[place] else "",
+            "" if has_base[i] else "no_baseline",
+            "no_created_at" if np.isnan(throughput[place]) and rates.n_clusters[place] else "",
+            "" if np.isfinite(median[place][1]) else _NOT_TIMED[bool(n_timed[place])],
+        )
+        for i, place in enumerate(row)
+    ]
     return table
 
+
+def _with_verdicts(
+    table: pd.DataFrame, pairs: pd.DataFrame, is_compared: NDArray[np.bool_], found: Found
+) -> pd.DataFrame:
+    """Add the columns of candidates, in their places."""
+    columns: dict[str, Any] = {}
+    for name in COLUMNS:
+        columns[name] = np.full(len(table), np.nan)
+        columns[name][is_compared] = found.columns[name]
+    design = np.full(len(table), None, dtype=object)
+    verdict = np.full(len(table), "not enough batches", dtype=object)
+    verdict[pairs["is_baseline"].to_numpy()] = None
+    design[is_compared], verdict[is_compared] = found.design, found.verdict
+    note = table["note"].to_numpy(dtype=object)
+    note[is_compared] = [
+        _note(*text.split(";"), more) for text, more in zip(note[is_compared], found.note, strict=True)
+    ]
+    columns |= {
+        name: pd.array(values, dtype=STRING) for name, values in (("design", design), ("verdict", verdict))
+    }
+    columns["note"] = pd.array(note, dtype=STRING)
+    return table.assign(**columns)[list(TABLE)]
+
+
+#: Columns of the table, in their order.
+TABLE = (
+    "policy_id", "policy_version", "role", "n_batches", "processed", "error", "error_rate", "error_rate_low",
+    "error_rate_high", "cancelled_share", "throughput_per_batch_hour", "difference", "difference_low",
+    "difference_high", "relative_risk", "relative_risk_low", "relative_risk_high", "df", "p_value",
+    "p_adjusted", "mde", "overlap", "design", "e_value", "p_anytime", "difference_raw", "verdict",
+    "median_low", "median_high", "note",
+)  # fmt: skip
 
 #: Why a version has no batches to go by: none is terminal, or those that are processed nothing.
 _NOTHING = {False: "no_terminal_batches", True: "no_decisions"}
@@ -280,13 +414,12 @@ def _span(
     """First start and last end of each group's batches, in microseconds; NaN for a group without any."""
     start = _started(used).groupby(own).min().reindex(range(n_groups))
     end = used["first_terminal_at"].groupby(own).max().reindex(range(n_groups))
-    return _microseconds(start), _microseconds(end)
+    return _floats(start), _floats(end)
 
 
-def _microseconds(instants: pd.Series[Any]) -> NDArray[np.float64]:
-    since = (instants - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(microseconds=1)
-    found: NDArray[np.float64] = since.to_numpy(dtype=np.float64)
-    return found
+def _floats(instants: pd.Series[Any]) -> NDArray[np.float64]:
+    found = _microseconds(instants)
+    return np.where(found == NEVER, np.nan, found.astype(np.float64))
 
 
 def _overlap(

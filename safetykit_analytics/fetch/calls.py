@@ -1,18 +1,13 @@
-"""The public functions of this stage: `fetch_batches` and `get_batch`, each also for asynchronous code.
-
-Place in the flow: **calls** → request, run, result.
-"""
+"""The public functions of this stage: `fetch_batches` and `get_batch`, each also for asynchronous code."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.errors import FetchFailed, MissingApiKey, Unauthorized
 from safetykit_analytics.fetch.ask import Asker, Refused
+from safetykit_analytics.fetch.given import checked_ids
 from safetykit_analytics.fetch.loops import run_sync
 from safetykit_analytics.fetch.request import Call, checked_key, id_problem, known_base_url
 from safetykit_analytics.fetch.result import (
@@ -23,11 +18,15 @@ from safetykit_analytics.fetch.result import (
     warn_of_unknown_statuses,
 )
 from safetykit_analytics.fetch.run import Run
-from safetykit_analytics.fetch.transport import open_transport
+from safetykit_analytics.fetch.transport import open_channel
 from safetykit_analytics.fetch.wire import Answer, Failure
+from safetykit_analytics.frame import frame_from_table, table_from_rows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     import httpx
+    import pandas as pd
     from pydantic import SecretStr
 
     from safetykit_analytics.fetch.request import Clock
@@ -53,8 +52,9 @@ def fetch_batches(
     Parameters
     ----------
     batch_ids : iterable of str
-        Pulled lazily, at most `concurrency` ahead. An id that is there twice is asked for once and keeps
-        its first place.
+        A list, a generator, or a column of pandas, Polars or pyarrow; also a table of one column that has the
+        Arrow C stream interface, such as a DuckDB relation. Pulled lazily, at most `concurrency` ahead. An id
+        that is there twice is asked for once and keeps its first place.
     api_key : str or SecretStr, optional
         Default: the environment variable ``SAFETYKIT_API_KEY``.
     base_url : str, optional
@@ -65,7 +65,8 @@ def fetch_batches(
     max_rate : float, optional
         Requests per second, at most, retries included.
     timeout_s : float
-        Seconds for one id, all attempts and waits between them included.
+        Seconds for one id, all attempts and waits between them included; a third of it for one attempt. An
+        API that asks to wait longer, or lets nothing through for so long, ends the run.
     progress : bool, optional
         A progress bar on stderr. Default: on a terminal or in a notebook only.
     transport : httpx.AsyncBaseTransport, optional
@@ -84,6 +85,8 @@ def fetch_batches(
     ------
     MissingApiKey
         No key, or one that cannot be sent in a header.
+    InvalidEnvironment
+        The environment names certificates that cannot be read, or a proxy that cannot be used.
     Unauthorized
         The API refuses the key; what arrived before is in ``.result``.
     TypeError, ValueError
@@ -114,8 +117,59 @@ def fetch_batches(
     key = checked_key(api_key)
     del api_key  # from here on no frame of ours holds it plain, for a traceback with captured locals to show
     call = _new_call(key, base_url, concurrency, max_rate, timeout_s, progress, transport, clock)
-    run = Run(call, _checked_ids(batch_ids))
+    run = Run(call, checked_ids(batch_ids))
     result = finish_sync(run)
+    warn_of_unknown_statuses(run)
+    return result
+
+
+def fetch_in_pieces(
+    batch_ids: Iterable[str],
+    keep: Callable[[pd.DataFrame], object],
+    *,
+    every_s: float,
+    api_key: str | SecretStr | None = None,
+    **options: Any,
+) -> FetchResult:
+    """Do what `fetch_batches` does, and hand over what has arrived again and again.
+
+    Parameters
+    ----------
+    batch_ids : iterable of str
+    keep : callable
+        Called with the observations that have arrived since the last time: every `every_s` seconds, on
+        another thread, and at the end, whatever ends the run, before anything is raised or warned of.
+    every_s : float
+    api_key : str or SecretStr, optional
+    **options
+        As for `fetch_batches`.
+
+    Returns
+    -------
+    FetchResult
+
+    Raises
+    ------
+    Exception
+        What `fetch_batches` and `keep` raise.
+    """
+    key = checked_key(api_key)
+    del api_key
+    run = Run(
+        _new_call(key, **{"base_url": None, "concurrency": 100, "progress": None} | options),
+        checked_ids(batch_ids),
+        keep=lambda rows: keep(frame_from_table(table_from_rows(rows))),
+        every_s=every_s,
+    )
+    try:
+        result = finish_sync(run)
+    finally:
+        try:
+            run.keep_rest()
+        except KeyboardInterrupt:
+            # What arrived is kept, also if Ctrl-C comes just now. Whoever cannot wait presses again.
+            run.keep_rest()
+            raise
     warn_of_unknown_statuses(run)
     return result
 
@@ -151,7 +205,7 @@ async def afetch_batches(
     key = checked_key(api_key)
     del api_key
     call = _new_call(key, base_url, concurrency, max_rate, timeout_s, progress, transport, clock)
-    run = Run(call, _checked_ids(batch_ids))
+    run = Run(call, checked_ids(batch_ids))
     result = await finish(run)
     warn_of_unknown_statuses(run)
     return result
@@ -165,7 +219,7 @@ def get_batch(
     timeout_s: float = 60.0,
     transport: httpx.AsyncBaseTransport | None = None,
 ) -> BatchStatus:
-    """Fetch one batch and give the documented answer, with all eleven fields.
+    """Fetch one batch and return the documented answer, with all eleven fields.
 
     Parameters
     ----------
@@ -246,18 +300,6 @@ def _new_call(  # noqa: PLR0917 -- the public arguments, passed on in their orde
     return Call(key, known_base_url(base_url), concurrency, max_rate, timeout_s, progress, transport, clock)
 
 
-def _checked_ids(batch_ids: Iterable[str]) -> Iterable[object]:
-    if isinstance(batch_ids, str | bytes):
-        raise TypeError(
-            "batch_ids is an iterable of ids, not a single one: pass [batch_id], or call get_batch"
-        )
-    if isinstance(batch_ids, pd.DataFrame):
-        raise TypeError("batch_ids is an iterable of ids, not a table: pass one column, frame['batch_id']")
-    if not isinstance(batch_ids, Iterable):
-        raise TypeError(f"batch_ids is an iterable of ids, not {type(batch_ids).__name__}")
-    return batch_ids
-
-
 async def _get_one(batch_id: str, call: Call) -> BatchStatus:
     problem = id_problem(batch_id)
     outcome = Failure("invalid_id", problem) if problem else await _ask_one(batch_id, call)
@@ -275,9 +317,9 @@ async def _get_one(batch_id: str, call: Call) -> BatchStatus:
 
 
 async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
-    """Ask once; a refusal is returned, so that what is raised for it has no other exception behind it."""
-    transport = call.transport or open_transport(call.base_url)
-    asker = Asker(call, transport)
+    """Ask for one batch; a refusal is returned, so that its error has no other one behind it."""
+    channel = open_channel(call)
+    asker = Asker(call, channel)
     # In a task of its own: a cancellation would come out through the frames of the transport, whose variables
     # hold the plain key, for a traceback with captured locals to show.
     asking = asyncio.create_task(asker.ask(asker.trial(str(batch_id))))
@@ -289,5 +331,4 @@ async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
     finally:
         asking.cancel()
         await asyncio.gather(asking, return_exceptions=True)
-        if transport is not call.transport:
-            await transport.aclose()
+        await channel.aclose()

@@ -1,7 +1,4 @@
-"""Running a coroutine from synchronous code, in a notebook too, where a loop already runs.
-
-Place in the flow: used by fetch.calls and fetch.result. Knows nothing of HTTP.
-"""
+"""Running a coroutine from synchronous code, in a notebook too, where a loop already runs."""
 
 from __future__ import annotations
 
@@ -27,7 +24,20 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
     except RuntimeError:
         in_loop = False
     # Not inside the except: that error would stand behind every error of the work.
-    return _run_in_thread(work) if in_loop else asyncio.run(work)
+    return _run_in_thread(work) if in_loop else _run(work)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner() as runner:
+        # A transport of the caller's may stay open, and what it says of that when it is collected helps
+        # nobody: its connections went with this loop.
+        runner.get_loop().set_exception_handler(_ignore_unclosed)
+        return runner.run(work)
+
+
+def _ignore_unclosed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    if not str(context.get("message")).startswith("Unclosed "):
+        loop.default_exception_handler(context)
 
 
 def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
@@ -40,7 +50,7 @@ def _run_in_thread(work: Coroutine[Any, Any, T]) -> T:
 
     context = contextvars.copy_context()
     with ThreadPoolExecutor(1, thread_name_prefix="safetykit-analytics") as pool:
-        future = pool.submit(context.run, asyncio.run, run())
+        future = pool.submit(context.run, _run, run())
         try:
             return future.result()
         except KeyboardInterrupt:

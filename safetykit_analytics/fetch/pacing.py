@@ -1,11 +1,13 @@
-"""How hard a run may press: how many retries, how many requests at once, how many a second.
+"""How hard a run may press: retries, pauses, requests at once, requests a second.
 
-Place in the flow: used by fetch.run. Each object belongs to one run and one event loop, so none needs a lock.
+Each object belongs to one run and one event loop, so none needs a lock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 from collections import deque
 from typing import NamedTuple
 
@@ -13,6 +15,23 @@ _FEWEST_RETRIES = 100
 _RETRIES_PER_ID = 0.05
 # Half a retry earned per answer carries any mix of faults up to one in three for as long as it lasts.
 _RETRIES_PER_ANSWER = 0.5
+
+_FIRST_BACKOFF_S = 0.1
+_LONGEST_BACKOFF_S = 5.0
+# Requests that test, after a pause, whether the run may go on.
+_PROBES = 2
+# Refusals without an answer between them that pause the run. A single one may be about a single id.
+_REFUSALS_THAT_PAUSE = 3
+
+
+def backoff_s(n_before: int) -> float:
+    """Return the seconds to wait after a failure that `n_before` others preceded; no jitter."""
+    return min(_LONGEST_BACKOFF_S, _FIRST_BACKOFF_S * 2.0 ** min(n_before, 10))
+
+
+def jitter_s(most_s: float) -> float:
+    """Return a random number of seconds, so that many clients do not come back at once."""
+    return random.random() * most_s  # noqa: S311 -- spreads load, protects nothing
 
 
 class RetryBudget:
@@ -61,15 +80,91 @@ class RetryBudget:
         return True
 
 
+class Pause:
+    """When the whole run waits because the API asked for it, and how carefully it goes on afterwards.
+
+    Three refusals in a row, with no answer between them, pause the run until the latest time that they asked
+    for. Then two requests test whether it may go on; one answer opens it again. As many requests as were
+    answered between the last two pauses follow at once, because the API most likely counts requests per time.
+    Beyond them, the number in flight starts at one and grows with every answer. So a quota is met with one
+    or two refused requests each time, not with as many as fit in flight.
+    """
+
+    def __init__(self) -> None:
+        self.until = -math.inf
+        self.is_on = False
+        #: Pauses since the last answer.
+        self.count = 0
+        #: When the first refusal since the last answer came.
+        self.began: float | None = None
+        self._window = 0
+        self._quota = math.inf
+        self._sent = 0
+        self._granted = 0
+        self._beyond = 1
+        self._refused_in_a_row = 0
+
+    @property
+    def window(self) -> int:
+        """The number of pauses that have ended."""
+        return self._window
+
+    def admits(self, in_flight: int) -> bool:
+        """Whether one more request may leave."""
+        if self.is_on:
+            return False
+        if self._window and not self._granted:
+            return in_flight < _PROBES
+        return self._sent < self._quota or in_flight < self._beyond
+
+    def sent(self) -> int:
+        """Count a request that leaves; its number since the last pause."""
+        self._sent += 1
+        return self._sent
+
+    def answered(self, window: int, nth: int) -> None:
+        """Note an answer to the n-th request of a window."""
+        self.count = 0
+        self.began = None
+        self._refused_in_a_row = 0
+        if window == self._window:
+            self._granted += 1
+            if nth > self._quota:
+                self._beyond += 1
+
+    def refused(self, window: int, now: float, wait_s: float, most_in_flight: int) -> None:
+        """Note that a request of a window was asked to wait."""
+        self.began = now if self.began is None else self.began
+        if window != self._window:
+            return
+        self._refused_in_a_row += 1
+        self.until = max(self.until, now + wait_s)
+        expected = self._window and (not self._granted or self._sent > self._quota)
+        if self._refused_in_a_row >= (1 if expected else min(_REFUSALS_THAT_PAUSE, most_in_flight)):
+            self.count += not self.is_on
+            self.is_on = True
+
+    def end(self) -> None:
+        """Go on, carefully."""
+        self.is_on = False
+        self.until = -math.inf
+        self._window += 1
+        self._quota = self._granted
+        self._sent = self._granted = self._refused_in_a_row = 0
+        self._beyond = 1
+
+
 class Ticket(NamedTuple):
-    """When a request was let through `AdaptiveLimit`: how many cuts before it, how many in flight with it."""
+    """How a request was let through: cuts and pauses before it, and requests in flight with it."""
 
     cuts: int
     load: int
+    window: int = 0
+    nth: int = 0
 
 
 class AdaptiveLimit:
-    """How many requests may be in flight: halved when the API says that it is too many, grown again.
+    """How many requests may be in flight: none in a pause, fewer while the API refuses, more afterwards.
 
     The API names no limit, so it is searched for. A 429 or 503 halves the limit, once per burst, and the
     load at which the refused request had been sent marks the ceiling. Up to the ceiling every answer adds
@@ -89,7 +184,9 @@ class AdaptiveLimit:
         self._cuts = 0
         self._calm = 0
         self._wait = self._FIRST_WAIT
-        self._queue: deque[asyncio.Future[Ticket]] = deque()
+        self._queue: deque[asyncio.Future[Ticket | None]] = deque()
+        self._is_closed = False
+        self.pause = Pause()
 
     @property
     def limit(self) -> int:
@@ -103,26 +200,51 @@ class AdaptiveLimit:
 
     def enter(self) -> Ticket | None:
         """Take a place if one is free and nobody waits for it."""
-        if self._in_flight >= self._limit or self._queue:
-            return None
-        self._in_flight += 1
-        return Ticket(self._cuts, self._in_flight)
+        return None if self._queue or self._is_closed or not self._has_room() else self._take()
 
-    async def wait(self) -> Ticket:
-        """Wait in line for a place."""
-        place: asyncio.Future[Ticket] = asyncio.get_running_loop().create_future()
+    async def wait(self) -> Ticket | None:
+        """Wait in line for a place; None when the run is over."""
+        if self._is_closed:
+            return None
+        place: asyncio.Future[Ticket | None] = asyncio.get_running_loop().create_future()
         self._queue.append(place)
         try:
             return await place
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
+            if place.done() and not place.cancelled() and place.result() is not None:
                 # It was given in the same moment: pass it on.
                 self.leave()
             raise
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Return the place."""
         self._in_flight -= 1
+        self._admit()
+
+    def close(self) -> None:
+        """Let nobody in any more, and send away all who wait."""
+        self._is_closed = True
+        while self._queue:
+            place = self._queue.popleft()
+            if not place.done():
+                place.set_result(None)
+
+    def asked_to_wait(self, ticket: Ticket, wait_s: float) -> bool:
+        """Note that the request of this ticket was asked to wait; whether the run pauses from now on."""
+        loop, pause = asyncio.get_running_loop(), self.pause
+        was_on = pause.is_on
+        pause.refused(ticket.window, loop.time(), wait_s, self._limit)
+        if not pause.is_on or was_on:
+            return False
+        loop.call_at(pause.until, self._end_pause)
+        return True
+
+    def _end_pause(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self.pause.until:  # extended meanwhile
+            loop.call_at(self.pause.until, self._end_pause)
+            return
+        self.pause.end()
         self._admit()
 
     def throttled(self, ticket: Ticket) -> None:
@@ -142,6 +264,7 @@ class AdaptiveLimit:
 
     def answered(self, ticket: Ticket) -> None:
         """Note that the request of this ticket was not refused."""
+        self.pause.answered(ticket.window, ticket.nth)
         if self._limit >= self._most:
             return
         if ticket.load > self._ceiling and ticket.cuts == self._cuts:
@@ -155,12 +278,18 @@ class AdaptiveLimit:
             self._limit += 1
         self._admit()
 
+    def _has_room(self) -> bool:
+        return self._in_flight < self._limit and self.pause.admits(self._in_flight)
+
+    def _take(self) -> Ticket:
+        self._in_flight += 1
+        return Ticket(self._cuts, self._in_flight, self.pause.window, self.pause.sent())
+
     def _admit(self) -> None:
-        while self._queue and self._in_flight < self._limit:
+        while self._queue and self._has_room():
             place = self._queue.popleft()
             if not place.done():
-                self._in_flight += 1
-                place.set_result(Ticket(self._cuts, self._in_flight))
+                place.set_result(self._take())
 
 
 class MaxRate:

@@ -1,7 +1,4 @@
-"""A progress bar where somebody watches: on a terminal or in a notebook.
-
-Place in the flow: used by fetch.run.
-"""
+"""A progress bar where somebody watches: on a terminal or in a notebook."""
 
 from __future__ import annotations
 
@@ -27,6 +24,7 @@ class Progress:
     def __init__(self, wanted: bool | None, n_ids: int | None) -> None:  # noqa: FBT001 -- the public argument
         self._bar: Any = None
         self._n_failed = 0
+        self._is_waiting = False
         if _on_terminal() or _in_notebook() if wanted is None else wanted:
             with warnings.catch_warnings():
                 # Without ipywidgets tqdm falls back to text, which is what we want, and warns, which is not.
@@ -48,10 +46,22 @@ class Progress:
         """Count one id."""
         if self._bar is None:
             return
-        if failed:
-            self._n_failed += 1
-            self._bar.set_postfix(failed=self._n_failed, refresh=False)
+        self._n_failed += failed
+        if failed or self._is_waiting:
+            self._is_waiting = False
+            self._show()
         self._bar.update()
+
+    def wait(self, seconds: float) -> None:
+        """Show that the API asked the run to wait."""
+        if self._bar is not None:
+            self._is_waiting = True
+            self._show(f"waiting {seconds:.1f} s as the API asked")
+            self._bar.refresh()
+
+    def _show(self, note: str = "") -> None:
+        failed = f"failed={self._n_failed}" if self._n_failed else ""
+        self._bar.set_postfix_str(", ".join(filter(None, (failed, note))), refresh=False)
 
 
 def _on_terminal() -> bool:

@@ -1,7 +1,4 @@
-"""What goes out, made safe before anything is sent: the key, the address, the ids.
-
-Place in the flow: fetch.calls → **request** → run. Sends nothing.
-"""
+"""What goes out, made safe before anything is sent: the key, the address, the ids."""
 
 from __future__ import annotations
 
@@ -29,6 +26,7 @@ _KEY_VARIABLE = "SAFETYKIT_API_KEY"
 _URL_VARIABLE = "SAFETYKIT_BASE_URL"
 _DEFAULT_URL = "https://api.safetykit.com"
 _LONGEST_ID = 256
+_ID_LENGTH = len("batch_") + 26
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Call:
 
 
 def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
-    """Find the key and see that it can be sent.
+    """Return the key, if there is one that can be sent.
 
     The error is returned, not raised: a traceback with captured locals would show the plain key in this
     frame.
@@ -94,33 +92,48 @@ def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
 
 
 def known_base_url(base_url: str | None) -> str:
-    """Give the address to ask: the argument, else the environment's, else the public one."""
-    return base_url if base_url is not None else os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
+    """Return the address to ask: the argument, else the environment's, else the public one."""
+    found = base_url if base_url is not None else os.environ.get(_URL_VARIABLE) or _DEFAULT_URL
+    return str.strip(found) if isinstance(found, str) else found  # type: ignore[redundant-expr] # a caller may err
 
 
 def _check_base_url(base_url: str, *, own_transport: bool) -> None:
     """Refuse an address that would not reach the API, or not in secret. Messages never show the address."""
     if not isinstance(base_url, str):
         raise TypeError(f"base_url is a string, not {type(base_url).__name__}")
-    problem = None
     try:
         url = httpx.URL(base_url)
-    except httpx.InvalidURL:
-        url, problem = httpx.URL(), "is not a URL"
-    if problem is None:
-        if url.scheme not in ("http", "https") or not url.host:
-            problem = "needs a scheme and a host, such as https://api.safetykit.com"
-        elif url.userinfo:
-            problem = "holds a user name or password; the key goes into api_key"
-        elif url.query or url.fragment or "?" in base_url or "#" in base_url:
-            problem = "has a query or a fragment; only scheme, host, port and a path belong there"
-        elif url.scheme == "http" and not own_transport and not _is_loopback(url.host):
-            problem = (
-                "is http:// to another machine: the key would travel in the clear; use https://, or pass a "
-                "transport of your own, such as httpx_aiohttp.AiohttpTransport(), to ask for it"
-            )
+    except (httpx.InvalidURL, UnicodeError):
+        problem: str | None = "is not a URL"
+    else:
+        problem = _url_problem(url, base_url) or _host_problem(url, own_transport=own_transport)
     if problem is not None:
         raise ValueError(f"base_url {problem}")
+
+
+def _url_problem(url: httpx.URL, base_url: str) -> str | None:
+    if url.scheme not in ("http", "https") or not url.host:
+        return "needs a scheme and a host, such as https://api.safetykit.com"
+    if url.userinfo:
+        return "holds a user name or password; the key goes into api_key"
+    if url.query or url.fragment or "?" in base_url or "#" in base_url:
+        return "has a query or a fragment; only scheme, host, port and a path belong there"
+    if any(letter.isspace() for letter in base_url):
+        return "has a blank in it"
+    if url.path.rstrip("/").endswith("/v1"):
+        return "ends in /v1, which is added to it; leave it out, as in https://api.safetykit.com"
+    return None
+
+
+def _host_problem(url: httpx.URL, *, own_transport: bool) -> str | None:
+    if url.host == "0.0.0.0":  # noqa: S104 -- refused
+        return "is 0.0.0.0, an address to listen on, not to ask; use 127.0.0.1"
+    if url.scheme == "http" and not own_transport and not _is_loopback(url.host):
+        return (
+            "is http:// to another machine: the key would travel in the clear; use https://, or pass a "
+            "transport of your own, such as httpx_aiohttp.AiohttpTransport(), to ask for it"
+        )
+    return None
 
 
 def _is_loopback(host: str) -> bool:
@@ -141,7 +154,7 @@ def _check_positive(name: str, value: object) -> None:
 
 
 def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason each
-    """Say why an id cannot be asked for, or None where it can.
+    """Return why an id cannot be asked for, or None where it can.
 
     Everything else is sent, percent-encoded into exactly one segment of the path: whether such a batch
     exists is for the API to say.
@@ -163,6 +176,19 @@ def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason e
     return None
 
 
+def id_hint(batch_id: str) -> str:
+    """Return what is odd about an id that the API does not know; empty where it looks like one."""
+    if batch_id != batch_id.strip():
+        return "the id has blanks around it"
+    if batch_id.lower() != batch_id and batch_id.lower().startswith("batch_"):
+        return "the id has capital letters; ids are in lower case"
+    if not batch_id.startswith("batch_"):
+        return 'the id does not begin with "batch_"'
+    if len(batch_id) != _ID_LENGTH:
+        return f"the id has {len(batch_id)} characters; ids have {_ID_LENGTH}"
+    return ""
+
+
 def batch_path(batch_id: str) -> str:
-    """Give the path of a batch below the base URL."""
+    """Return the path of a batch below the base URL."""
     return "/v1/batches/" + quote(batch_id, safe="")

@@ -1,7 +1,4 @@
-"""What a run gives back: observations, failures, and a way to ask again for the failed ones.
-
-Place in the flow: fetch.run → **result** → frame. The only module of this stage that knows tables.
-"""
+"""What a run returns: observations, failures, and a way to ask again for the failed ones."""
 
 from __future__ import annotations
 
@@ -179,6 +176,8 @@ class FetchResult:
         text = f"{plural(n_rows, 'batch')}, {plural(n_failed, 'failure')}"
         kinds = Counter(failed.failure.kind for failed in self._failed)
         listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+        if n_failed and not n_rows and all(failed.failure.status_code == 403 for failed in self._failed):
+            listed += "; all are 403: is the key that of the team that owns these batches?"
         return f"{text}: {listed}" if listed else text
 
 
@@ -222,17 +221,17 @@ def finish_sync(run: Run, before: FetchResult | None = None) -> FetchResult:
 
 
 def refusal(status_code: int) -> str:
-    """Say that the key is no good."""
-    found = "401" if status_code == 401 else "403 in each of the first 20 answers"
+    """Return the words for a key that is no good."""
     return (
-        f"the API refuses the key (found {found}): is SAFETYKIT_API_KEY that of this team, and still valid?"
+        f"the API refuses the key (found {status_code}): is SAFETYKIT_API_KEY that of this team, and still "
+        "valid?"
     )
 
 
 def result_of(run: Run, before: FetchResult | None = None) -> FetchResult:
     """Make a result of a run as far as it got; what was not sent is ``not_attempted``."""
     if run.is_sized:
-        run.drop_rest("never sent: the run was stopped before")
+        run.drop_rest(Failure("not_attempted", "never sent: the run was stopped before"))
     rows = [outcome for outcome in run.outcomes if isinstance(outcome, Row)]
     places = [place for place, outcome in enumerate(run.outcomes) if isinstance(outcome, Row)]
     failed = [

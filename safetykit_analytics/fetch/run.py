@@ -1,18 +1,16 @@
-"""One run: workers pull ids from one iterator, and each id ends in exactly one outcome.
-
-Place in the flow: fetch.calls → **run** → ask. Knows no tables and no HTTP.
-"""
+"""One run: workers pull ids from one iterator, and each id ends in exactly one outcome."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sized
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.fetch.ask import Asker
 from safetykit_analytics.fetch.progress import Progress
 from safetykit_analytics.fetch.request import id_problem
-from safetykit_analytics.fetch.transport import open_transport
+from safetykit_analytics.fetch.transport import open_channel
 from safetykit_analytics.fetch.wire import Answer, Failure
 from safetykit_analytics.frame import row_of
 
@@ -21,6 +19,11 @@ if TYPE_CHECKING:
     from safetykit_analytics.frame import Row
 
 _END = object()
+_DAY_S = 86_400.0
+_OUTAGE = Failure(
+    "not_attempted",
+    "never sent: as many ids as the run has retries failed in a row, so the API is not there",
+)
 
 
 class Run:
@@ -31,10 +34,24 @@ class Run:
     call : Call
     batch_ids : iterable
         Pulled lazily: at most ``call.concurrency`` ids are held without an outcome. Each is asked for once.
+    keep : callable, optional
+        Called every `every_s` seconds with the rows that have arrived since, on another thread.
+    every_s : float
     """
 
-    def __init__(self, call: Call, batch_ids: Iterable[object]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        batch_ids: Iterable[object],
+        *,
+        keep: Callable[[list[Row]], object] | None = None,
+        every_s: float = math.inf,
+    ) -> None:
         self.call = call
+        self._keep = keep
+        self._every_s = every_s
+        self._rows: list[Row] = []
+        self._n_kept = 0
         self.batch_ids: list[str] = []
         self.outcomes: list[Row | Failure] = []
         self._source: Iterator[object] = iter(batch_ids)
@@ -55,18 +72,17 @@ class Run:
 
         Whatever is raised, every id that was pulled has an outcome and nothing is left running or open.
         """
-        transport = self.call.transport or open_transport(self.call.base_url)
+        channel = open_channel(self.call)
         try:
             with Progress(self.call.progress, self._n_ids) as progress:
-                await self._go(Asker(self.call, transport, self._n_ids), progress)
+                await self._go(Asker(self.call, channel, self._n_ids, progress), progress)
         finally:
-            if transport is not self.call.transport:
-                await transport.aclose()
+            await channel.aclose()
 
-    def drop_rest(self, why: str) -> None:
-        """Give an outcome to all ids that were not pulled."""
+    def drop_rest(self, outcome: Failure) -> None:
+        """Set the outcome of all ids that were not pulled."""
         while (place := self._pull()) is not None:
-            self.outcomes[place] = Failure("not_attempted", why)
+            self.outcomes[place] = outcome
 
     @property
     def is_sized(self) -> bool:
@@ -76,27 +92,45 @@ class Run:
     async def _go(self, asker: Asker, progress: Progress) -> None:
         n_workers = self.call.concurrency if self._n_ids is None else min(self.call.concurrency, self._n_ids)
         workers = [asyncio.create_task(self._work(asker, progress)) for _ in range(n_workers)]
+        working = asyncio.ensure_future(asyncio.gather(*workers))
+        keeping = asyncio.create_task(self._keep_pieces())
         try:
-            if workers:
-                done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
-                for worker in done:
-                    worker.result()
+            both: list[asyncio.Future[Any]] = [working, keeping]
+            done, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
-            for worker in workers:
-                worker.cancel()
-            await asyncio.gather(*workers, return_exceptions=True)
-        await self._drop_rest_of_outage()
+            running: list[asyncio.Future[Any]] = [*workers, working, keeping]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        if asker.over is not None or asker.budget.is_outage:
+            await self._list_rest(asker.over or _OUTAGE)
 
-    async def _drop_rest_of_outage(self) -> None:
-        """Give an outcome to the ids that an outage left, if there are any."""
-        why = "never sent: as many ids as the run has retries failed in a row, so the API is not there"
+    async def _keep_pieces(self) -> None:
+        """Hand over what has arrived, again and again, until the run ends."""
+        while True:
+            await asyncio.sleep(min(self._every_s, _DAY_S))
+            if self._keep is not None:
+                await asyncio.to_thread(self.keep_rest)
+
+    def keep_rest(self) -> None:
+        """Hand over the rows that have arrived and were not handed over yet."""
+        rows = self._rows[self._n_kept :]
+        if rows and self._keep is not None:
+            self._keep(rows)
+            # Only now: what failed or was interrupted is handed over again. An append twice is one.
+            self._n_kept += len(rows)
+
+    async def _list_rest(self, outcome: Failure) -> None:
+        """Set the outcome of the ids that were left when a run ended early."""
         while (place := self._pull()) is not None:
-            self.outcomes[place] = Failure("not_attempted", why)
+            self.outcomes[place] = outcome
             # A generator may be long, or have no end: whoever waits for us must be able to stop us.
             await asyncio.sleep(0)
 
     async def _work(self, asker: Asker, progress: Progress) -> None:
-        while not asker.budget.is_outage and (place := self._pull()) is not None:
+        while asker.over is None and not asker.budget.is_outage and (place := self._pull()) is not None:
             trial = asker.trial(self.batch_ids[place])
             try:
                 outcome = await asker.ask(trial)
@@ -108,9 +142,13 @@ class Run:
                         attempts=trial.attempts,
                     )
                 raise
-            self.outcomes[place] = (
-                row_of(outcome.status, outcome.observed_at_us) if isinstance(outcome, Answer) else outcome
-            )
+            if isinstance(outcome, Answer):
+                row = row_of(outcome.status, outcome.observed_at_us)
+                self.outcomes[place] = row
+                if self._keep is not None:
+                    self._rows.append(row)
+            else:
+                self.outcomes[place] = outcome
             progress.count(failed=isinstance(outcome, Failure))
 
     def _pull(self) -> int | None:

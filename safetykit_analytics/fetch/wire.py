@@ -1,23 +1,24 @@
 """One answer of the API: read within limits, judged, and told in words that hold nothing of the body.
 
-Place in the flow: fetch.run → **wire** → models. Trouble of a server's making is a `Failure`, nothing raises.
+Trouble that a server makes is a `Failure`; nothing raises.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import re
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal
 
 from safetykit_analytics.models import BatchStatus, NotJson, WrongShape, parse_batch_status
 
 if TYPE_CHECKING:
-    import httpx
+    from safetykit_analytics.fetch.transport import Headers, Reply
 
 #: No answer of the API comes near this size; the documented one has 400 bytes.
 MOST_BYTES = 2**20
@@ -25,7 +26,12 @@ MOST_BYTES = 2**20
 _SKIP_BYTES = 2**16
 _SKIP_S = 1.0
 
-_RETRIED = frozenset({408, 409, 429})
+_RETRIED = frozenset({408, 409})
+
+#: Whose fault a failure is, and so what follows. ``final``: the same request would fail again. ``passing``:
+#: worth another try. ``wait``: the API asks the whole run to wait. ``stale``: a connection that was kept open
+#: was dead. ``local``: nothing gets through from this machine, for any id.
+Fault = Literal["final", "passing", "wait", "stale", "local"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +51,24 @@ class Failure:
     status_code: int | None = None
     retry_after_s: float | None = None
     attempts: int = 0
-    #: Whether the same request may well succeed later.
-    is_passing: bool = False
+    fault: Fault = "final"
 
 
-async def read_answer(response: httpx.Response, batch_id: str, observed_at_us: int) -> Answer | Failure:
-    """Read a 200 to its end, unless it is too long, and judge it. The caller closes the stream.
+async def read_answer(reply: Reply, batch_id: str, observed_at_us: int) -> Answer | Failure:
+    """Read a 200 to its end, unless it is too long, and judge it. The caller closes the reply.
 
     Raises
     ------
     Exception
         What the transport raises while the body arrives.
     """
-    body = await _read_body(response)
+    body = await _read_body(reply)
     if isinstance(body, Failure):
         return body
     try:
         status = parse_batch_status(body)
     except NotJson as error:
-        return Failure("protocol", f"{error}{_media_type(response)}", 200)
+        return Failure("protocol", f"{error}{_media_type(reply.headers)}", 200)
     except WrongShape as error:
         return Failure("validation", str(error), 200)
     if status.batch_id != batch_id:
@@ -72,27 +77,17 @@ async def read_answer(response: httpx.Response, batch_id: str, observed_at_us: i
     return Answer(status, observed_at_us)
 
 
-async def _read_body(response: httpx.Response) -> bytes | Failure:
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+async def _read_body(reply: Reply) -> bytes | Failure:
+    encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in ("identity", "gzip", ""):
         return Failure("protocol", "expected plain or gzip content, found another or a nested encoding", 200)
-    declared = response.headers.get("content-length", "")
+    declared = reply.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > MOST_BYTES:
         return _too_long(200)
-    chunks = []
-    length = 0
-    async for chunk in body_stream(response):
-        length += len(chunk)
-        if length > MOST_BYTES:
-            return _too_long(200)
-        chunks.append(chunk)
-    body = b"".join(chunks)
+    body = await reply.read(MOST_BYTES)
+    if body is None:
+        return _too_long(200)
     return _gunzip(body) if encoding == "gzip" else body
-
-
-def body_stream(response: httpx.Response) -> httpx.AsyncByteStream:
-    """Give the body of a response of an asynchronous transport; httpx's type allows for both sorts."""
-    return cast("httpx.AsyncByteStream", response.stream)
 
 
 def _gunzip(body: bytes) -> bytes | Failure:
@@ -114,33 +109,37 @@ def _too_long(status_code: int) -> Failure:
     )
 
 
-async def skip_body(response: httpx.Response) -> None:
+async def skip_body(reply: Reply) -> None:
     """Read over a body that nobody needs, so that its connection can be used again.
 
     A long or a slow one is not worth it.
     """
-    length = 0
-    try:
+    with contextlib.suppress(Exception):  # a transport may raise anything, and the status has arrived
         async with asyncio.timeout(_SKIP_S):
-            async for chunk in body_stream(response):
-                length += len(chunk)
-                if length > _SKIP_BYTES:
-                    break
-    except Exception:  # noqa: BLE001, S110 -- a transport may raise anything, and the status has arrived
-        pass
+            await reply.read(_SKIP_BYTES)
 
 
-def http_failure(response: httpx.Response) -> Failure:
+def http_failure(reply: Reply) -> Failure:
     """Describe a status other than 200."""
-    code = response.status_code
-    should_retry = response.headers.get("x-should-retry", "").strip().lower()
+    code = reply.status_code
+    wait_s = retry_after_s(reply.headers)
     return Failure(
         "http_status",
         f"expected 200, found {code}{_meaning(code)}",
         code,
-        retry_after_s=retry_after_s(response.headers),
-        is_passing=should_retry == "true" or (should_retry != "false" and (code in _RETRIED or code >= 500)),
+        retry_after_s=wait_s,
+        fault=_fault(code, reply.headers.get("x-should-retry", "").strip().lower(), asked=wait_s is not None),
     )
+
+
+def _fault(code: int, should_retry: str, *, asked: bool) -> Fault:
+    if code == 407:
+        return "local"
+    if should_retry == "false":
+        return "final"
+    if code == 429 or (code == 503 and asked):
+        return "wait"
+    return "passing" if should_retry == "true" or code in _RETRIED or code >= 500 else "final"
 
 
 def _meaning(code: int) -> str:
@@ -148,6 +147,7 @@ def _meaning(code: int) -> str:
         401: ": the API refuses the key",
         403: ": the key may not see this batch; does it belong to another team?",
         404: ": the API knows no such batch",
+        407: ": the proxy wants a user name and a password, or refuses those of HTTPS_PROXY",
         429: ": too many requests",
     }
     if 300 <= code < 400:
@@ -155,30 +155,39 @@ def _meaning(code: int) -> str:
     return meanings.get(code, "")
 
 
-def _media_type(response: httpx.Response) -> str:
-    media_type = response.headers.get("content-type", "").partition(";")[0].strip()
+def _media_type(headers: Headers) -> str:
+    media_type = headers.get("content-type", "").partition(";")[0].strip()
     is_plain = re.fullmatch(r"[a-z]{1,20}/[a-z0-9.+-]{1,40}", media_type, re.IGNORECASE)
     return f"; the answer calls itself {media_type}" if is_plain else ""
 
 
-def retry_after_s(headers: httpx.Headers) -> float | None:
-    """Give the seconds that a response asks to wait, or None.
+def retry_after_s(headers: Headers) -> float | None:
+    """Return the seconds that a response asks to wait, or None.
 
-    ``retry-after-ms`` wins over ``Retry-After``, which is a number of seconds or a date. A date counts from
-    the response's own Date header if it has one, so that this machine's clock does not matter.
+    ``retry-after-ms`` wins over ``Retry-After``, which is a number of seconds or a date; of several the
+    longest counts. A date counts from the response's own Date header if it has one, so that this machine's
+    clock does not matter.
     """
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
-        try:
-            seconds = float(headers.get(name, "")) * unit
-        except ValueError:
-            continue
-        if seconds >= 0 and math.isfinite(seconds):
-            return seconds
-    until = http_date(headers.get("retry-after"))
-    if until is None:
+        values = headers.getall(name, ())
+        numbers = [_number(part) for value in values for part in value.split(",")]
+        asked = [number * unit for number in numbers if number is not None]
+        if unit == 1:
+            now = http_date(headers.get("date")) or datetime.now(UTC)
+            dates = [date for value in values if (date := http_date(value)) is not None]
+            asked += [max(0.0, (date - now).total_seconds()) for date in dates]
+        if asked:
+            return max(asked)
+    return None
+
+
+def _number(text: str) -> float | None:
+    """Read a number of seconds, at least 0 and finite, or None."""
+    try:
+        seconds = float(text)
+    except ValueError:
         return None
-    now = http_date(headers.get("date")) or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds())
+    return seconds if seconds >= 0 and math.isfinite(seconds) else None
 
 
 def http_date(text: str | None) -> datetime | None:

@@ -1,7 +1,6 @@
-"""Cells of work → tidy tables: rates, backlog, stalled, completion time, control chart, data quality.
+"""Sums of work → tidy tables: rates, backlog, stalled, completion time, control chart, data quality.
 
-Place in the flow: flow → **rates** → compare, plots, report. Opens no file: a store is anything that has
-partitions.
+Opens no file: a store is anything that lists cohorts.
 """
 
 from safetykit_analytics.rates.backlog import backlog

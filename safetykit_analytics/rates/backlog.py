@@ -130,7 +130,7 @@ def backlog(
     columns = (*BASE_COLUMNS, "pending_count", *labels)
 
     def run(listing: Listing) -> pd.DataFrame:
-        edges = window_edges(frequency, calendar, window, listing)
+        edges, _ = window_edges(frequency, calendar, window, listing)
         paced = with_guards(_asked_for(edges[1:-1], listing.as_of))
         reducer = partial(reduce_pending, by=names, policies=policies, edges=edges, paced=paced)
         begun = listing.where(lambda cohort: cohort.earliest < edges[-2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,7 @@ from safetykit_analytics.rates.arguments import (
     parse_policies,
     parse_window,
 )
-from safetykit_analytics.stats import cluster_rates
+from safetykit_analytics.stats import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -135,8 +136,10 @@ def rates(
           where a counter went down
         - ``throughput_per_hour``: processed / hours of the bucket elapsed by `as_of`; NaN if none has
         - ``error_rate``: error / processed; NaN where nothing was processed or a component is negative
-        - ``error_rate_low``, ``error_rate_high``: interval with batches as the unit; NaN where less than
-          half of the active time was observed, or more than half of the work is smeared (see ``note``)
+        - ``error_rate_low``, ``error_rate_high``: interval with batches as the unit. How alike the decisions
+          of a batch are is learned from the group's 30 buckets that end with this one. NaN where less than
+          half of the active time was observed, where more than half of the work is smeared, and for one
+          batch with too few before it to learn from (see ``note``)
         - ``n_batches``: int64, distinct batches with work in the bucket
         - ``processed_low``, ``processed_high``: what is certain and what is possible, whatever happened
           between observations
@@ -192,16 +195,16 @@ def rates(
     checked_observations(observations)
     labels = label_columns(names, policies)
     columns = (*BASE_COLUMNS, *labels)
-    fold = partial(error_rate_intervals, confidence=confidence)
 
     def run(listing: Listing) -> pd.DataFrame:
         read = partial(reduced, columns=columns, labels=labels, own=own, executor=executor)
-        edges = window_edges(frequency or _finest(read(listing, _weights)), calendar, window, listing)
+        chosen = frequency or _finest(read(listing, _weights))
+        edges, lead = window_edges(chosen, calendar, window, listing, lead=POOL_BUCKETS - 1)
         reducer = partial(
             reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, keep_cells=True
         )
-        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=fold)
-        return _table(totals, names, listing.as_of, str(tz))
+        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=batch_sums)
+        return _table(totals, names, listing.as_of, str(tz), lead=lead, confidence=confidence)
 
     table = with_listing(observations, columns, until, run)
     check_policies(observations, policies, found=bool(len(table)))
@@ -214,12 +217,23 @@ def label_columns(by: Sequence[str], policies: Sequence[str] | None) -> tuple[st
 
 
 def window_edges(
-    frequency: Frequency, tz: ZoneInfo, window: tuple[int | None, int | None], listing: Listing
-) -> Ints:
-    """Return the edges, with guards, of the buckets that overlap a window and hold a time of the listing."""
-    if not listing.cohorts:
-        return with_guards(np.zeros(0, dtype=np.int64))
-    return with_guards(overlapping(bucket_edges(frequency, tz, listing.earliest, listing.as_of), *window))
+    frequency: Frequency,
+    tz: ZoneInfo,
+    window: tuple[int | None, int | None],
+    listing: Listing,
+    *,
+    lead: int = 0,
+) -> tuple[Ints, int]:
+    """Return the edges, with guards, of the buckets that overlap a window and hold a time of the listing.
+
+    Up to `lead` buckets before the window come first; how many is returned too.
+    """
+    none = np.zeros(0, dtype=np.int64)
+    every = bucket_edges(frequency, tz, listing.earliest, listing.as_of) if listing.cohorts else none
+    edges = overlapping(every, *window)
+    first = int(np.searchsorted(every, edges[0])) if len(edges) else 0
+    lead = min(lead, first)
+    return with_guards(every[first - lead : first + len(edges)]), lead
 
 
 def overlap_only(listing: Listing, edges: Ints) -> Listing:
@@ -250,9 +264,11 @@ def _finest(weights: Iterable[tuple[int, Floats]]) -> Frequency:
     return parse_freq(AUTO_FREQS[int(enough[0]) if len(enough) else -1])
 
 
-def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFrame:
+def _table(
+    work: Totals, by: tuple[str, ...], as_of: int, tz: str, *, lead: int, confidence: float
+) -> pd.DataFrame:
     """Turn sums into the table that people read."""
-    place = active_places(work)
+    place = active_places(work, lead)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
     start, stop = work.edges[bucket], work.edges[bucket + 1]
     sums = work.sums[:, place]
@@ -263,7 +279,10 @@ def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFra
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
     coverage = _coverage(work)[place]
-    low, high, note = (work.folded[name][place] for name in ("low", "high", "note"))
+    # Of all places: a row may borrow from buckets before the window.
+    batches = ClusterSums(**work.folded)
+    intervals = rate_intervals(batches, work.layout.groups(), work.layout.buckets(), confidence=confidence)
+    low, high, note = (values[place] for values in intervals)
     uncovered = coverage < _ENOUGH_COVERAGE
     low[uncovered] = high[uncovered] = np.nan
     note[uncovered] = np.where(
@@ -293,11 +312,11 @@ def _table(work: Totals, by: tuple[str, ...], as_of: int, tz: str) -> pd.DataFra
     return frame_from_table(pa.table(columns))
 
 
-def active_places(work: Totals) -> Ints:
-    """Return the places of the rows: each group from its first to its last active bucket of the calendar."""
+def active_places(work: Totals, lead: int) -> Ints:
+    """Return the places of the rows: each group from its first to its last active bucket of the window."""
     bucket, group = work.layout.buckets(), work.layout.groups()
     place = np.arange(len(bucket))
-    is_inside = (bucket > 0) & (bucket < len(work.edges) - 2)
+    is_inside = (bucket > lead) & (bucket < len(work.edges) - 2)
     active = is_inside & ((work.n_batches > 0) | (work.observed > 0))
     first, last = np.full(len(work.groups), len(place)), np.full(len(work.groups), -1)
     np.minimum.at(first, group[active], place[active])
@@ -310,23 +329,18 @@ def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], gro
     return {name: text_of([names[at] for names in groups], group) for at, name in enumerate(by)}
 
 
-def error_rate_intervals(
-    sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]], *, confidence: float
-) -> dict[str, Any]:
-    """Return the intervals of the error rates of some places, and why there is none or a weak one."""
+def batch_sums(sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]]) -> dict[str, Any]:
+    """Sum up what the batches of some places tell of their error rate and of one another."""
     told = ~(_smeared(sums) > _TOO_SMEARED)
     place, work = batches(told)
-    found = cluster_rates(
-        place,
-        work[1],
-        work[0],
-        n_groups=int(np.count_nonzero(told)),
-        confidence=confidence,
-    )
-    low, high = np.full(len(told), np.nan), np.full(len(told), np.nan)
-    note = np.full(len(told), "mostly_smeared", dtype=object)
-    low[told], high[told], note[told] = found.low, found.high, found.note
-    return {"low": low, "high": high, "note": note}
+    found = cluster_sums(place, work[1], work[0], n_places=int(np.count_nonzero(told)))
+    made: dict[str, Any] = {}
+    for field in fields(ClusterSums):
+        values = getattr(found, field.name)
+        blank = "mostly_smeared" if field.name == "note" else 0 if values.dtype.kind == "i" else np.nan
+        made[field.name] = np.full(len(told), blank, dtype=values.dtype)
+        made[field.name][told] = values
+    return made
 
 
 def _coverage(work: Totals) -> Floats:

@@ -6,6 +6,7 @@ come out. Draws nothing, formats nothing, opens no file and looks at no clock.
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,23 +15,23 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics import __version__
-from safetykit_analytics.calendar import to_us
-from safetykit_analytics.compare import compare_versions
+from safetykit_analytics.calendar import to_us, zone
+from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.flow import batch_summary, batch_work
 from safetykit_analytics.rates import backlog, control_chart, data_quality, rates, stalled_batches
-from safetykit_analytics.rates.completion import grouped
 from safetykit_analytics.report.tables import (
-    adjust_together,
+    Outage,
     compare_weeks,
+    find_outage,
     list_failures,
     list_rollouts,
     observed_shares,
 )
 from safetykit_analytics.report.weeks import week_bounds, week_name
-from safetykit_analytics.stats.difference import MIN_BATCHES
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
     from safetykit_analytics.compare import VersionComparison
     from safetykit_analytics.flow import Selection
 
@@ -85,6 +86,7 @@ class Facts:
     change: pd.DataFrame
     versions: pd.DataFrame
     comparisons: tuple[VersionComparison, ...]
+    outage: Outage | None
     rollouts: pd.DataFrame
     control: pd.DataFrame
     backlog: pd.DataFrame
@@ -141,7 +143,13 @@ def week_spans(
 
 
 def gather_facts(
-    observations: Selection, *, monday: dt.date, tz: str, as_of: dt.datetime, store: str | None
+    observations: Selection,
+    batches: pd.DataFrame,
+    *,
+    monday: dt.date,
+    tz: str,
+    as_of: dt.datetime,
+    store: str | None,
 ) -> Facts:
     """Compute everything that a report on one week states.
 
@@ -149,6 +157,8 @@ def gather_facts(
     ----------
     observations : Selection
         At least those that `select` chooses for both weeks.
+    batches : DataFrame
+        All batches up to `as_of`, as `batch_summary` returns them: versions are compared since they ran.
     monday : datetime.date
         The first day of the week.
     tz : str
@@ -167,6 +177,8 @@ def gather_facts(
     seen = observations.seen_within(to_us(start), to_us(until)).to_pandas()
     shares = _observed_shares(observations, both)
     totals, previous, change = compare_weeks(
+        ends,
+        ((previous_start, previous_end), (start, until)),
         work[work["bucket"] != BETWEEN],
         (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
@@ -175,6 +187,7 @@ def gather_facts(
     versions = rates(observations, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
+    work_by_bucket = rates(observations, freq=CONTROL, by=(), **(both | {"start": start}))
     waiting = backlog(observations, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
     findings = data_quality(observations, as_of=as_of)
     return Facts(
@@ -194,7 +207,8 @@ def gather_facts(
         previous=previous,
         change=change,
         versions=versions,
-        comparisons=_comparisons(observations, ends, previous_start, until),
+        comparisons=_comparisons(batches, start, until, zone(tz)),
+        outage=find_outage(waiting, work_by_bucket, until),
         rollouts=rollouts,
         control=control_chart(rates(observations, freq=CONTROL, **both)),
         backlog=waiting,
@@ -238,31 +252,37 @@ def _observed_shares(observations: Selection, both: dict[str, Any]) -> tuple[pd.
 
 
 def _comparisons(
-    observations: Selection, ends: pd.DataFrame, since: dt.datetime, until: dt.datetime
+    batches: pd.DataFrame, start: dt.datetime, until: dt.datetime, tz: ZoneInfo
 ) -> tuple[VersionComparison, ...]:
-    """Compare the versions of each policy over the batches that ended in [since, until).
+    """Compare the versions that ended a batch in the week, since they ran beside their baselines.
 
-    The baseline is the first version by name, v9 before v10, that had enough batches to be one.
+    All policies are adjusted for each other, by Benjamini and Hochberg: one comparison for each baseline.
     """
-    ended = ends[ends["first_terminal_at"].between(since, until, inclusive="left")]
-    group, names = grouped(ended, ["policy_id", "policy_version"])
-    names["n_batches"] = np.bincount(group, minlength=len(names))
+    ended = batches["first_terminal_at"].between(start, until, inclusive="left").to_numpy(dtype=bool)
+    whole = compare_batches(
+        batches,
+        window=(np.iinfo(np.int64).min, to_us(until)),
+        tz=tz,
+        as_of_us=to_us(until) - 1,
+        wanted=ended,
+    )
+    is_baseline = (whole.table["role"] == "baseline").to_numpy(dtype=bool)
+    n_candidates = np.cumsum(~is_baseline)
     found = []
-    for policy, versions in names.groupby("policy_id", dropna=False, sort=False):
-        if len(versions) < 2:  # one version alone has nothing to compare with
+    for rows in np.split(np.arange(len(is_baseline)), np.flatnonzero(is_baseline)):
+        # A version without any other has no baseline, and nothing to compare.
+        if len(rows) < 2 or not is_baseline[rows[0]]:
             continue
-        ids = ended["batch_id"][np.isin(group, versions.index)]
-        enough = versions[versions["n_batches"] >= MIN_BATCHES]
-        baseline = (enough if len(enough) else versions)["policy_version"].iloc[0]
+        first, last = (int(n_candidates[row]) for row in (rows[0], rows[-1]))
         found.append(
-            compare_versions(
-                observations.of_batches(ids),
-                policy_id=NONE if pd.isna(policy) else str(policy),
-                baseline=NONE if pd.isna(baseline) else baseline,
-                correction="none",
+            dataclasses.replace(
+                whole,
+                table=whole.table.iloc[rows].reset_index(drop=True),
+                sentences=(*whole.sentences[first:last], whole.sentences[-1]),
+                found_on=tuple(whole.found_on[row] for row in rows),
             )
         )
-    return adjust_together(tuple(found))
+    return tuple(found)
 
 
 def _open(waiting: pd.DataFrame, until: dt.datetime) -> pd.DataFrame:

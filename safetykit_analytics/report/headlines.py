@@ -11,16 +11,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetykit_analytics import wording
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.report.text import Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     import pandas as pd
 
     from safetykit_analytics.report.facts import Facts
+    from safetykit_analytics.report.tables import Outage
 
 #: Below this share of observed active time, what was not seen is said before all else.
 _WELL_OBSERVED = 0.9
+#: A shift of the mix of policies by less than this is not worth a sentence.
+_LITTLE_MIX = 0.0005
 
 
 class _Change(NamedTuple):
@@ -41,6 +47,8 @@ def what_changed(facts: Facts) -> Sentence:
     whole = all_policies(facts.totals)
     if not whole.processed > 0:
         return ("No decision was processed in this week, so there is no error rate to compare.",)
+    if facts.outage is not None:
+        return _outage(facts.outage)
     weekly, between = _weekly_changes(facts), _version_changes(facts)
     if not weekly and not between:
         return _no_change(facts, whole)
@@ -52,13 +60,21 @@ def what_changed(facts: Facts) -> Sentence:
     return (*first, " ", *second[0]) if second else first
 
 
+def _outage(outage: Outage) -> Sentence:
+    lasted = (outage.end - outage.start).total_seconds() / 3600
+    return (
+        f"Nothing was processed for {wording.hours(lasted)}, from {outage.start:%Y-%m-%d %H:%M} UTC, while "
+        f"batches were open: {wording.number(outage.pending)} decisions were pending at its end.",
+    )
+
+
 def _weekly_changes(facts: Facts) -> list[_Change]:
     rows = facts.change.merge(facts.totals, on=["scope", "policy_id"]).merge(
         facts.previous, on=["scope", "policy_id"], suffixes=("", "_before")
     )
     found = []
     for row in rows.itertuples():
-        if row.scope == "policy" and row.verdict in {"higher", "lower"}:
+        if row.scope == "policy" and row.verdict in {"higher", "lower"} and row.is_headline:
             policy = named(row.policy_id)
             moved = "rose" if row.verdict == "higher" else "fell"
             sentence: Sentence = (
@@ -77,7 +93,13 @@ def _version_changes(facts: Facts) -> list[_Change]:
     found = []
     for comparison in facts.comparisons:
         baseline = comparison.table.iloc[0]
-        for row in comparison.table.iloc[1:].itertuples():
+        for row, found_on in zip(
+            comparison.table.iloc[1:].itertuples(), comparison.found_on[1:], strict=True
+        ):
+            if is_missing(row.verdict):
+                continue
+            if row.verdict in {"higher since", "lower since"}:
+                found.append(_handed_over(row, baseline))
             if row.verdict in {"higher", "lower"}:
                 policy = named(row.policy_id)
                 sentence: Sentence = (
@@ -90,10 +112,34 @@ def _version_changes(facts: Facts) -> list[_Change]:
                     f": {wording.points(row.difference)} (95 % interval "
                     f"{wording.points_interval(row.difference_low, row.difference_high)}; "
                     f"{row.n_batches:,} against {wording.plural(int(baseline.n_batches), 'batch')}, "
-                    f"{wording.percent(row.overlap)} of their time in common).",
+                    f"{'partly ' if row.design == 'mixed' else ''}side by side; {_age(found_on, facts)}).",
                 )
                 found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
     return found
+
+
+def _handed_over(row: Any, baseline: Any) -> _Change:
+    policy = named(row.policy_id)
+    more = "more" if row.verdict == "higher since" else "fewer"
+    sentence: Sentence = (
+        "Since version ",
+        named(row.policy_version),
+        " of ",
+        policy,
+        f" there are {more} errors ({wording.points(row.difference_raw)}); it never ran beside ",
+        named(baseline.policy_version),
+        ", so that anything else that changed then may be the reason.",
+    )
+    return _Change(abs(row.difference_raw) * row.processed, policy, sentence)
+
+
+def _age(found_on: dt.date | None, facts: Facts) -> str:
+    """Return how long a verdict has stood by the report's week."""
+    if found_on is None:
+        return "new this week"
+    monday = facts.start.astimezone(zone(facts.tz)).date()
+    weeks = -(-(monday - found_on).days // 7)
+    return "new this week" if weeks <= 0 else f"since {wording.plural(weeks, 'week')}"
 
 
 def _no_change(facts: Facts, whole: Any) -> Sentence:
@@ -110,7 +156,18 @@ def _no_change(facts: Facts, whole: Any) -> Sentence:
     return (
         f"No policy's error rate changed significantly: all together had {rate}, after "
         f"{wording.percent(before.error_rate)} ({wording.points(change.difference)}"
-        + (f", 95 % interval {interval})." if interval != MISSING else ")."),
+        + (f", 95 % interval {interval})." if interval != MISSING else ").")
+        + _mix(change),
+    )
+
+
+def _mix(change: Any) -> str:
+    """Return how much of a change of all policies comes from their shares, where that matters."""
+    if is_missing(change.mix_effect) or abs(change.mix_effect) < _LITTLE_MIX:
+        return ""
+    return (
+        f" Of this {wording.points(change.mix_effect)} comes from the mix of policies and "
+        f"{wording.points(change.rate_effect)} from their rates."
     )
 
 

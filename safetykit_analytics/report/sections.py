@@ -256,7 +256,7 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
         for row in comparison.table.iloc[1:].itertuples()
     ]
     table = Table(
-        "Error rates of versions, over batches that ended in either week",
+        "Error rates of versions since they ran, by the end of the week",
         (
             "Policy",
             "Version",
@@ -267,7 +267,7 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
             "95 % interval",
             "p (adjusted)",
             "Would have seen",
-            "Overlap in time",
+            "Side by side",
             "Verdict",
         ),
         tuple(rows),
@@ -275,8 +275,8 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     )
     words = (
         "“Would have seen” is the smallest difference that this much data shows four times in five; "
-        "“overlap” is how much of their time the two versions had in common: without overlap, what changed "
-        "with time looks like the version."
+        "only days on which both versions ran are compared. Versions that were handed over without "
+        "common days have no difference of their own, only one since then."
     )
     return (Paragraph((words,)), table)
 
@@ -292,8 +292,8 @@ def _compared(base: pd.Series[Any], row: Any) -> tuple[Cell, ...]:
         wording.points_interval(row.difference_low, row.difference_high),
         wording.p_value(row.p_adjusted),
         wording.points(row.mde, signed=False),
-        wording.percent(row.overlap),
-        row.verdict,
+        wording.MISSING if wording.is_missing(row.design) else row.design,
+        "no verdict" if wording.is_missing(row.verdict) else row.verdict,
     )
 
 

@@ -6,7 +6,7 @@ formatted here.
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,15 +14,29 @@ import pandas as pd
 
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates.completion import grouped
-from safetykit_analytics.stats import ClusterRates, Differences, adjust, verdicts, week_over_week
+from safetykit_analytics.stats import (
+    ClusterRates,
+    Differences,
+    adjust,
+    find_outcomes,
+    make_strata,
+    permutation_p,
+    verdicts,
+    week_over_week,
+)
 
 if TYPE_CHECKING:
     import datetime as dt
 
-    from safetykit_analytics.compare import VersionComparison
+    from numpy.typing import NDArray
+
 
 _WORK = ("success", "error", "cancelled")
 _UNTRUSTED = 0.5
+# Twelve hours of buckets of six.
+_OUTAGE_BUCKETS = 2
+# A change of a week that reaches this level is a headline: about half a false one a year.
+_HEADLINE = 0.01
 
 #: The verdict on a week in which too little was observed, or too much of the work was spread over long
 #: intervals.
@@ -30,12 +44,20 @@ NOT_OBSERVED = "not observed enough"
 
 
 def compare_weeks(
-    work: pd.DataFrame, observed: tuple[pd.DataFrame, pd.DataFrame], hours: tuple[float, float]
+    ends: pd.DataFrame,
+    spans: tuple[tuple[dt.datetime, dt.datetime], tuple[dt.datetime, dt.datetime]],
+    work: pd.DataFrame,
+    observed: tuple[pd.DataFrame, pd.DataFrame],
+    hours: tuple[float, float],
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """Set two spans of time against each other, for all policies together and for each.
 
     Parameters
     ----------
+    ends : DataFrame
+        As `batch_summary`.
+    spans : two pairs of datetime
+        The earlier and the later span.
     work : DataFrame
         As `batch_work`, with `bucket` 0 for the earlier span and 1 for the later.
     observed : two DataFrames
@@ -50,7 +72,9 @@ def compare_weeks(
         order. `throughput_change` is a fraction of the earlier throughput; `difference` one of error
         rates, later - earlier, with the interval of a batch as the unit, also where a batch worked in
         both. `p_adjusted` is Benjamini and Hochberg's over the policies; the row of all policies stands
-        for itself.
+        for itself. `is_headline`: also by a permutation test of the batches that ended in each span, and
+        below 1 %. `mix_effect` and `rate_effect` add up to the difference of all policies: how much comes
+        from the shares of the policies, and how much from their rates.
     """
     group, names = grouped(work, ["policy_id"])
     rows = pd.concat(
@@ -73,7 +97,59 @@ def compare_weeks(
         _side(heads, sums.filter(regex=f"_{index}$"), estimate, hours[index], observed[index])
         for index, estimate in ((1, later), (0, earlier))
     ]
-    return tables[0], tables[1], _change(heads, tables[0], tables[1], change)
+    table = _change(heads, tables[0], tables[1], change)
+    table["is_headline"] = _headlines(table, ends, spans)
+    table["mix_effect"], table["rate_effect"] = _effects(tables[1], tables[0])
+    return tables[0], tables[1], table
+
+
+def _headlines(
+    table: pd.DataFrame,
+    ends: pd.DataFrame,
+    spans: tuple[tuple[dt.datetime, dt.datetime], tuple[dt.datetime, dt.datetime]],
+) -> NDArray[np.bool_]:
+    """Return which changes of policies hold by the larger of two p-values, adjusted, below 1 %."""
+    p = table["p_value"].to_numpy(dtype="float64").copy()
+    p[0] = np.nan
+    used = ends[(ends["is_terminal"] & ~ends["label_changed"]).to_numpy(dtype=bool)]
+    n = (used["success_count"] + used["error_count"]).to_numpy()
+    parts = [
+        used["first_terminal_at"].between(*span, inclusive="left").to_numpy(dtype=bool) for span in spans
+    ]
+    policies = used["policy_id"].fillna("").to_numpy()
+    for row in np.flatnonzero(p < _HEADLINE).tolist():
+        name = table["policy_id"].iloc[row]
+        rows = np.flatnonzero((policies == ("" if pd.isna(name) else name)) & (n > 0) & (parts[0] | parts[1]))
+        nothing = np.zeros(len(rows), dtype=np.int64)
+        strata = make_strata(
+            (nothing, nothing, nothing),
+            used["error_count"].to_numpy()[rows],
+            n[rows],
+            parts[1][rows],
+        )
+        p[row] = np.nanmax([p[row], permutation_p(find_outcomes(strata))]) if len(strata.pair) else 1.0
+    found: NDArray[np.bool_] = adjust(p, "bh") < _HEADLINE
+    return found
+
+
+def _effects(earlier: pd.DataFrame, later: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Split the change of all policies' rate into shares and rates, each at the mean of the other.
+
+    Kitagawa (1955). Components of a difference between two rates. JASA 50:1168-1194.
+    """
+    mix, own = (np.full(len(earlier), np.nan) for _ in range(2))
+    sides = [side.iloc[1:] for side in (earlier, later)]
+    sizes = [side["processed"].to_numpy(dtype="float64") for side in sides]
+    if min(size.sum() for size in sizes) <= 0:
+        return mix, own
+    share = [size / size.sum() for size in sizes]
+    rate = [side["error_rate"].to_numpy(dtype="float64") for side in sides]
+    # A policy with one week only changes the mix alone.
+    rate = [np.where(np.isnan(rate[i]), rate[1 - i], rate[i]) for i in (0, 1)]
+    known = ~np.isnan(rate[0])
+    mix[0] = ((share[1] - share[0]) * (rate[0] + rate[1]) / 2.0)[known].sum()
+    own[0] = ((rate[1] - rate[0]) * (share[0] + share[1]) / 2.0)[known].sum()
+    return mix, own
 
 
 def _per_batch(work: pd.DataFrame) -> pd.DataFrame:
@@ -161,7 +237,7 @@ def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
     work : DataFrame
         As `batch_work`, with `bucket` 0 for the previous week and 1 for this one, whole.
     ends : DataFrame
-        As `batch_ends`.
+        As `batch_summary`.
 
     Returns
     -------
@@ -189,34 +265,51 @@ def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def adjust_together(comparisons: tuple[VersionComparison, ...]) -> tuple[VersionComparison, ...]:
-    """Adjust the p-values of all comparisons on one page for each other, and their verdicts with them.
+@dataclass(frozen=True)
+class Outage:
+    """The longest stretch of a week in which open batches were watched and none of them moved.
 
-    By Benjamini and Hochberg. Looking at every policy every week is looking often: adjusted policy by
-    policy, twenty policies without any difference would give a false alarm in most weeks.
+    Attributes
+    ----------
+    start, end : datetime
+    pending : float
+        Decisions that waited at its end.
     """
-    if not comparisons:
-        return ()
-    p_values = np.concatenate(
-        [comparison.table["p_value"].to_numpy(dtype="float64") for comparison in comparisons]
+
+    start: dt.datetime
+    end: dt.datetime
+    pending: float
+
+
+def find_outage(waiting: pd.DataFrame, work: pd.DataFrame, until: dt.datetime) -> Outage | None:
+    """Find the longest run of two or more buckets in which nothing was processed though batches were open.
+
+    Parameters
+    ----------
+    waiting : DataFrame
+        As `backlog`, by policy.
+    work : DataFrame
+        As `rates` over all policies, with the same buckets.
+    until : datetime
+        Later buckets do not count.
+    """
+    open_ = waiting.groupby("bucket_start")[["n_open", "pending"]].sum()
+    rows = work[(work["bucket_end"] <= pd.Timestamp(until)).to_numpy(dtype=bool)]
+    watched = rows["coverage"].ge(_UNTRUSTED).fillna(value=False).to_numpy(dtype=bool)
+    n_open = open_["n_open"].reindex(rows["bucket_start"]).fillna(0).to_numpy()
+    idle = watched & (n_open > 0) & (rows["processed"].abs() < 1e-9).to_numpy(dtype=bool)
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], idle, [False]])))
+    runs = [(int(end - begin), int(begin), int(end)) for begin, end in edges.reshape(-1, 2)]
+    longest = max(runs, default=(0, 0, 0), key=lambda run: run[0])
+    if longest[0] < _OUTAGE_BUCKETS or not (rows["processed"] > 0).any():
+        return None
+    first, last = rows.iloc[longest[1]], rows.iloc[longest[2] - 1]
+    pending = float(open_["pending"].get(last["bucket_start"], 0.0))
+    return Outage(
+        first["bucket_start"].tz_convert("UTC").to_pydatetime(),
+        last["bucket_end"].tz_convert("UTC").to_pydatetime(),
+        pending,
     )
-    adjusted = adjust(p_values, "bh")
-    found, at = [], 0
-    for comparison in comparisons:
-        table = comparison.table.copy()
-        table["p_adjusted"] = adjusted[at : at + len(table)]
-        at += len(table)
-        decided = table["verdict"].isin(["higher", "lower", "no difference found"]).to_numpy(dtype=bool)
-        significant = decided & (table["p_adjusted"] < 1.0 - comparison.confidence).to_numpy()
-        higher = (table["difference"] > 0).to_numpy()
-        verdict = np.select(
-            [significant & higher, significant, decided],
-            ["higher", "lower", "no difference found"],
-            table["verdict"].astype(object),
-        )
-        table["verdict"] = pd.array(verdict, dtype=STRING)
-        found.append(dataclasses.replace(comparison, table=table, correction="bh"))
-    return tuple(found)
 
 
 def list_failures(ends: pd.DataFrame, start: dt.datetime, end: dt.datetime) -> pd.DataFrame:

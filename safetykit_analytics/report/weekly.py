@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.calendar import from_us, to_us, zone
-from safetykit_analytics.flow import last_observed, select
+from safetykit_analytics.flow import batch_summary, last_observed, select
 from safetykit_analytics.rates.arguments import checked_observations, parse_as_of
 from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.chat import short_markdown, slack_message
@@ -105,7 +105,14 @@ def weekly_report(
     start, _, _, end = week_spans(monday, tz, at)
     selection = select(observations, start=to_us(start), end=to_us(end), as_of=to_us(at))
     return WeeklyReport(
-        gather_facts(selection, monday=monday, tz=tz, as_of=at, store=getattr(observations, "name", None))
+        gather_facts(
+            selection,
+            batch_summary(observations, as_of=to_us(at)),
+            monday=monday,
+            tz=tz,
+            as_of=at,
+            store=getattr(observations, "name", None),
+        )
     )
 
 

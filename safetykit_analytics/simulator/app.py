@@ -10,7 +10,9 @@ import asyncio
 import datetime as dt
 import hmac
 import json
+import math
 import random
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, fields
 from email.utils import format_datetime
@@ -42,6 +44,12 @@ class Faults:
         The answer breaks off in the middle of its body.
     retry_after_s : float
         What a 429 asks for; whole seconds are sent as ``Retry-After``, others as ``retry-after-ms``.
+    quota : int
+        So many requests are answered in each `quota_s` seconds, the others get 429 and the time that is left.
+        0 for no quota.
+    quota_s : float
+    closing : float
+        The connection is closed after the answer, without a word of it.
     seed : int
 
     Examples
@@ -58,10 +66,13 @@ class Faults:
     reset: float = 0.0
     truncated: float = 0.0
     retry_after_s: float = 1.0
+    quota: int = 0
+    quota_s: float = 1.0
+    closing: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in _KINDS:
+        for name in (*_KINDS, "closing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
                     f"{name} is a share of the requests in [0, 1], found {getattr(self, name)!r}"
@@ -70,6 +81,10 @@ class Faults:
             raise ValueError(f"the shares of all faults together are at most 1, found {total:g}")
         if not (self.latency_s >= 0 and self.retry_after_s >= 0):
             raise ValueError("latency_s and retry_after_s are seconds, at least 0")
+        if not (self.quota >= 0 and self.quota_s > 0):
+            raise ValueError(
+                "quota is a number of requests, at least 0, and quota_s are seconds, more than 0"
+            )
 
 
 # In the order in which they are drawn.
@@ -84,6 +99,7 @@ def simulator_app(
     api_key: str,
     faults: Faults | None = None,
     reset: Callable[[tuple[str, int]], None] | None = None,
+    close: Callable[[tuple[str, int]], None] | None = None,
 ) -> AsgiApp:
     """Make the ASGI app that answers ``GET /v1/batches/{batch_id}`` as documented.
 
@@ -100,6 +116,8 @@ def simulator_app(
     reset : callable, optional
         Resets the connection of a client (host, port); `serve` provides it. Without it, a reset is raised as
         ConnectionResetError, which is what a transport without a network makes of one.
+    close : callable, optional
+        Closes the connection of a client after an answer; `serve` provides it.
 
     Returns
     -------
@@ -109,6 +127,7 @@ def simulator_app(
     answer = _answerer(fleet, api_key)
     faults = faults or Faults()
     rng = random.Random(faults.seed)  # noqa: S311 -- chance, not secrecy
+    quota = _Quota(faults.quota, faults.quota_s) if faults.quota else None
 
     async def app(
         scope: Message,
@@ -127,19 +146,41 @@ def simulator_app(
                 pass
             return
         status, body = (_STATUS[fault], _problem("simulated")) if fault in _STATUS else answer(scope, at)
+        wait_s = faults.retry_after_s
+        if quota is not None and (left_s := quota.left_s()) > 0:
+            status, body, wait_s = 429, _problem("too many requests"), left_s
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
             (b"date", format_datetime(at, usegmt=True).encode()),
         ]
         if status == 429:
-            headers.append(_retry_after(faults.retry_after_s))
+            headers.append(_retry_after(wait_s))
         await send({"type": "http.response.start", "status": status, "headers": headers})
         # Promising more and then returning makes the server close the connection in the middle of the body.
         sent = body[: len(body) // 2] if fault == "truncated" else body
         await send({"type": "http.response.body", "body": sent, "more_body": fault == "truncated"})
+        if close is not None and faults.closing and rng.random() < faults.closing:
+            close(scope["client"])
 
     return app
+
+
+class _Quota:
+    """Requests in the current stretch of time."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._count, self._seconds = count, seconds
+        self._ends = -math.inf
+        self._used = 0
+
+    def left_s(self) -> float:
+        """Count a request; return the seconds that it came too early, 0 if it did not."""
+        now = time.monotonic()
+        if now >= self._ends:
+            self._ends, self._used = now + self._seconds, 0
+        self._used += 1
+        return 0.0 if self._used <= self._count else self._ends - now
 
 
 def _answerer(fleet: Fleet, api_key: str) -> Callable[[Message, dt.datetime], tuple[int, bytes]]:
@@ -210,7 +251,7 @@ def parse_faults(text: str) -> Faults:
         if name not in known:
             raise ValueError(f"unknown fault {name!r}; known: {', '.join(known)}")
         try:
-            given[name] = int(value) if name == "seed" else float(value)
+            given[name] = int(value) if name in {"seed", "quota"} else float(value)
         except ValueError:
             raise ValueError(f"{name} needs a number, as in {name}=0.02; found {value!r}") from None
     return Faults(**given)
@@ -228,7 +269,7 @@ def _draw(rng: random.Random, faults: Faults) -> str:
 def _retry_after(seconds: float) -> tuple[bytes, bytes]:
     if seconds == int(seconds):
         return b"retry-after", str(int(seconds)).encode()
-    return b"retry-after-ms", str(round(seconds * 1000)).encode()
+    return b"retry-after-ms", str(math.ceil(seconds * 1000)).encode()
 
 
 def _problem(message: str) -> bytes:

@@ -79,10 +79,14 @@ def serve(
         )
         transport.abort()
 
+    def close(client: tuple[str, int]) -> None:
+        if (transport := transports.get(tuple(client))) is not None:
+            transport.close()
+
     listening = _listen(host, port)
     server = uvicorn.Server(
         uvicorn.Config(
-            simulator_app(fleet, clock=clock, api_key=api_key, faults=faults, reset=reset),
+            simulator_app(fleet, clock=clock, api_key=api_key, faults=faults, reset=reset, close=close),
             http=Protocol,
             log_config=None,
             log_level="critical",  # a truncated body is an error to uvicorn; here it was asked for

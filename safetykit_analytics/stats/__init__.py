@@ -3,26 +3,70 @@
 Decisions of one batch resemble each other, so that a batch of 10,000 says far less than 10,000 independent
 decisions would. Every interval here takes the batch (the "cluster") as what was sampled.
 
-Place in the flow: below rates and compare. Knows NumPy, scipy and statsmodels; no pandas, no
-pyarrow, no files.
+Knows NumPy, scipy and statsmodels; no pandas, no pyarrow, no files.
 """
 
+from safetykit_analytics.stats.anytime import (
+    Evidence,
+    confidence_sequence,
+    detectable,
+    evidence,
+    first_look,
+    log_mean_exp,
+    ratio_sequence,
+)
+from safetykit_analytics.stats.buckets import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, laney_limits
 from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
 from safetykit_analytics.stats.multiple import adjust
+from safetykit_analytics.stats.permutation import (
+    LEAST_DRAWS,
+    Outcomes,
+    find_outcomes,
+    permutation_interval,
+    permutation_p,
+    permutation_ratio,
+)
 from safetykit_analytics.stats.rate import ClusterRates, cluster_rates, wilson
+from safetykit_analytics.stats.reach import MIN_BATCHES, can_decide, missing_batches
+from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, make_strata, score_variance
 
 __all__ = [
+    "LEAST_DRAWS",
+    "MIN_BATCHES",
+    "POOL_BUCKETS",
     "ClusterRates",
+    "ClusterSums",
     "ControlLimits",
     "Differences",
+    "Evidence",
+    "Outcomes",
+    "Strata",
     "adjust",
+    "can_decide",
+    "class_sizes",
     "cluster_rates",
+    "cluster_sums",
+    "confidence_sequence",
+    "cut_strata",
+    "detectable",
     "differences",
+    "evidence",
+    "find_outcomes",
+    "first_look",
     "laney_limits",
+    "log_mean_exp",
+    "make_strata",
+    "missing_batches",
+    "permutation_interval",
+    "permutation_p",
+    "permutation_ratio",
     "quantile_bracket",
     "quantile_interval",
+    "rate_intervals",
+    "ratio_sequence",
+    "score_variance",
     "survival_bounds",
     "verdicts",
     "week_over_week",

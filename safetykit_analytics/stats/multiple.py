@@ -1,7 +1,4 @@
-"""p-values of comparisons that are looked at together.
-
-Place in the flow: **multiple** → compare, report. NumPy; statsmodels when used.
-"""
+"""p-values of comparisons that are looked at together. NumPy only."""
 
 from __future__ import annotations
 
@@ -48,8 +45,14 @@ def adjust(p_values: ArrayLike, method: Literal["holm", "bh", "none"]) -> NDArra
     known = ~np.isnan(p)
     if method == "none" or known.sum() < 2:
         return p
-    # statsmodels takes longer to load than most comparisons take.
-    from statsmodels.stats.multitest import multipletests  # noqa: PLC0415
-
-    p[known] = multipletests(p[known], method="holm" if method == "holm" else "fdr_bh")[1]
+    sizes = p[known]
+    order = np.argsort(sizes, kind="stable")
+    m, rank = len(sizes), np.arange(len(sizes))
+    if method == "holm":
+        adjusted = np.maximum.accumulate(sizes[order] * (m - rank))
+    else:
+        adjusted = np.minimum.accumulate((sizes[order] * m / (rank + 1))[::-1])[::-1]
+    found = np.empty(m)
+    found[order] = np.minimum(adjusted, 1.0)
+    p[known] = found
     return p

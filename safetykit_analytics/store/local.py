@@ -288,7 +288,7 @@ def _sync_folder(folder: str) -> None:
             if error.errno not in _NO_SYNC:
                 raise
             warnings.warn(
-                f"the file system of {folder} cannot sync folders: a power cut may take what was just appended",
+                f"the file system of {folder} cannot sync folders: a power cut may undo the last append",
                 RuntimeWarning,
                 stacklevel=2,
             )

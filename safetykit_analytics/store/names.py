@@ -175,7 +175,7 @@ def parse(folder: str, name: str) -> StoredFile | None:
     if match is None:
         return None
     try:
-        instants = [to_us(dt.datetime.strptime(match[i], "%Y%m%dT%H%M%S.%f%z")) for i in (2, 3, 4)]
+        instants = [to_us(dt.datetime.fromisoformat(match[i])) for i in (2, 3, 4)]
     except ValueError:
         return None
     return StoredFile(path, match[1], Facts(*instants, *(int(match[i]) for i in (5, 6, 7))), match[8])

@@ -91,6 +91,17 @@ class SnapshotStore:
         """The last part of the path: what people call the store, without saying where it is."""
         return self._files.locate().rstrip("/").rpartition("/")[2]
 
+    def exists(self) -> bool:
+        """Return whether anything is at its place: a folder, also an empty one, or objects below the prefix.
+
+        Raises
+        ------
+        StoreFailed
+            The place cannot be listed.
+        """
+        with typed_errors(f"list {self._files.locate()}"):
+            return self._files.tree(None) is not None
+
     def append(self, frame: pd.DataFrame) -> int:
         """Add observations, durably: when this returns they are on disk.
 
@@ -382,7 +393,10 @@ def _check_times(table: Any) -> None:
 
 
 def _instant(value: object, name: str) -> int | None:
-    return None if value is None else parse_instant(value, name, zone("UTC"))
+    if value is None:
+        return None
+    # Rounded up: nanoseconds of a pandas Timestamp lie between two instants that can have been observed.
+    return parse_instant(value, name, zone("UTC")) + bool(getattr(value, "nanosecond", 0))
 
 
 def _texts(values: Iterable[object], *, name: str) -> list[str]:

@@ -81,7 +81,8 @@ def _fault(  # noqa: PLR0911 -- one for each thing that a name can be
     except DamagedFile as error:
         return str(error).partition(" cannot be read: ")[2].partition(". ")[0]
     except OSError as error:
-        return f"it cannot be read: {error.strerror or type(error.__cause__ or error).__name__}"
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        return f"it cannot be read: {cause.strerror or type(cause).__name__}"
     if table is None:
         return _IGNORED + "a Parquet file of another origin: its footer has no schema version"
     return _content_fault(file, table)

@@ -20,8 +20,11 @@ SEED = 11
 KEY_AND_URL = ("SAFETYKIT_API_KEY", "SAFETYKIT_BASE_URL")
 FAULTS = (
     "server_error=0.03,too_many_requests=0.02,retry_after_s=0.05,reset=0.02,truncated=0.02,not_found=0.002,"
-    "latency_s=0.02"
+    "latency_s=0.02,quota=400,quota_s=0.5,closing=0.05"
 )
+
+
+STOPS = {3: signal.SIGTERM, 6: signal.SIGKILL, 9: signal.SIGTERM}
 
 
 @pytest.fixture
@@ -60,12 +63,14 @@ def ids_written():
         return file.read().split()
 
 
-def test_a_day_of_polls_faults_and_a_kill_loses_nothing_and_every_number_is_the_librarys(simulate, capsys):
+def test_a_day_of_polls_faults_stops_and_a_kill_loses_nothing_and_every_number_is_the_librarys(
+    simulate, capsys
+):
     store = ska.SnapshotStore("snapshots")
     ids_in_the_morning = ids_written()
     appended = 0
-    for turn in range(20):
-        if turn == 9:
+    for turn in range(12):
+        if stop := STOPS.get(turn):
             killed = subprocess.Popen(
                 [*COMMAND, "poll", "--ids=ids.txt", "--clock=server", "--again", "--concurrency=4"],
                 env=environment(**{name: os.environ[name] for name in KEY_AND_URL}),
@@ -73,7 +78,7 @@ def test_a_day_of_polls_faults_and_a_kill_loses_nothing_and_every_number_is_the_
                 stderr=subprocess.DEVNULL,
             )
             time.sleep(1.5)
-            killed.send_signal(signal.SIGKILL)
+            killed.send_signal(stop)
             killed.wait()
             appended = len(store.read())
         # A few per thousand answers are a 404 that is none: those ids are asked for again next time.

@@ -9,14 +9,14 @@ import safetykit_analytics as ska
 from tests.compare.helpers import observations
 
 VERSIONS = ["v7", "v8", "v10", None]
-VERDICTS = {"higher", "lower", "no difference found", "not enough batches"}
+VERDICTS = {"higher", "lower", "higher since", "lower since", "no difference found", "not enough batches"}
 NUMBERS = [
-    *("error_rate", "error_rate_low", "error_rate_high", "cancelled_share", "throughput_per_hour"),
+    *("error_rate", "error_rate_low", "error_rate_high", "cancelled_share", "throughput_per_batch_hour"),
     *("median_low", "median_high"),
 ]
 OF_CANDIDATES = [
     *("difference", "difference_low", "difference_high", "relative_risk", "relative_risk_low"),
-    *("relative_risk_high", "df", "p_value", "p_adjusted", "mde", "overlap"),
+    *("relative_risk_high", "p_value", "p_adjusted", "mde", "overlap", "design", "e_value", "p_anytime"),
 ]
 
 
@@ -39,19 +39,21 @@ def fleets(draw):
     return observations(rows)
 
 
-@given(fleets(), st.sampled_from(["holm", "bh", "none", None]), st.sampled_from([0.8, 0.95]))
+@given(
+    fleets(),
+    st.sampled_from(["holm", "bh", "none", None]),
+    st.sampled_from([0.8, 0.95]),
+    st.sampled_from(["any", "once"]),
+)
 @settings(max_examples=25, deadline=None)
-def test_a_comparison_of_any_fleet_is_whole(data, correction, confidence):
-    found = ska.compare_versions(
-        data, policy_id=None, baseline=None, correction=correction, confidence=confidence
-    )
+def test_a_comparison_of_any_fleet_is_whole(data, correction, confidence, looks):
+    found = ska.compare_versions(data, correction=correction, confidence=confidence, looks=looks)
     table = found.table
     is_candidate = (table["role"] == "candidate").to_numpy(dtype=bool)
-    assert set(table.loc[is_candidate, "verdict"]) <= VERDICTS
+    assert set(table.loc[is_candidate, "verdict"].dropna()) <= VERDICTS
     assert table.loc[~is_candidate, ["verdict", *OF_CANDIDATES]].isna().all().all()
     noted = (table["note"] != "").to_numpy(dtype=bool)
     assert noted[table[NUMBERS].isna().any(axis=1).to_numpy()].all()
-    assert noted[is_candidate & table[OF_CANDIDATES].isna().any(axis=1).to_numpy()].all()
 
     rows = table[is_candidate]
     is_known = rows["difference_low"].notna()
@@ -59,12 +61,15 @@ def test_a_comparison_of_any_fleet_is_whole(data, correction, confidence):
     assert (rows["difference"] <= rows["difference_high"] + 1e-12)[is_known].all()
     assert (rows["difference_low"].dropna() >= -1).all()
     assert rows["overlap"].dropna().between(0, 1).all()
-    has_p = rows["p_value"].notna()
-    assert (rows["p_adjusted"] >= rows["p_value"] - 1e-12)[has_p].all()
+    p = rows["p_anytime" if looks == "any" else "p_value"]
+    assert (rows["p_adjusted"] >= p - 1e-12)[p.notna()].all()
     decided = rows["verdict"].isin(["higher", "lower"]).to_numpy(dtype=bool)
     assert (rows["p_adjusted"][decided] < 1 - confidence).all()
     assert (rows["n_batches"][decided] >= 3).all()
-    assert (rows["df"][decided] >= 4).all()
+    # The interval leaves out zero exactly where there is a verdict, and on its side.
+    enough = rows[is_known & rows["verdict"].isin(["higher", "lower", "no difference found"])]
+    assert ((enough["difference_low"] > 0) == (enough["verdict"] == "higher")).all()
+    assert ((enough["difference_high"] < 0) == (enough["verdict"] == "lower")).all()
 
     n_said = len(found.sentences)
     assert n_said == (is_candidate.sum() + 1 if is_candidate.any() else 1)
@@ -76,7 +81,7 @@ def test_a_comparison_of_any_fleet_is_whole(data, correction, confidence):
 @given(fleets())
 @settings(max_examples=20, deadline=None)
 def test_counts_of_any_fleet_are_those_of_the_batches_that_count(data):
-    table = ska.compare_versions(data, policy_id=None, baseline=None).table
+    table = ska.compare_versions(data).table.drop_duplicates(["policy_id", "policy_version"])
     data = data.sort_values("observed_at")
     last = data.groupby("batch_id").last()
     kinds = data.groupby("batch_id")["policy_version"].agg(lambda names: names.dropna().nunique())
@@ -84,7 +89,10 @@ def test_counts_of_any_fleet_are_those_of_the_batches_that_count(data):
     counts = counts[counts["success_count"] + counts["error_count"] > 0]
     assert table["n_batches"].sum() == len(counts)
     assert table["error"].sum() == counts["error_count"].sum()
-    left_out = table["note"].str.extract(r"batches_excluded:(\d+)")[0].fillna("0").astype(int).sum()
+    left_out = sum(
+        table["note"].str.extract(rf"{code}:(\d+)")[0].fillna("0").astype(int).sum()
+        for code in ("batches_excluded", "open")
+    )
     assert left_out + len(counts) == len(last)
 
 

@@ -1,12 +1,12 @@
 """Fixtures for this stage."""
 
 import pytest
-import stamina
+
+from safetykit_analytics.fetch import pacing
 
 
 @pytest.fixture
-def no_waiting():
+def no_waiting(monkeypatch):
     """Retries follow at once: for promises about how many there are, not about when."""
-    stamina.set_testing(True, attempts=1000)
-    yield
-    stamina.set_testing(False)
+    monkeypatch.setattr(pacing, "backoff_s", lambda _: 0.001)
+    monkeypatch.setattr(pacing, "jitter_s", lambda _: 0.0)

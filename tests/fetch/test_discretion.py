@@ -106,7 +106,6 @@ def planted(no_waiting, everything_logged):
 
 def test_no_log_record_at_any_level_holds_a_secret(planted):
     _, logged = planted
-    assert "stamina" in logged.getvalue()
     assert searched(logged.getvalue()) == []
     assert "HTTP Request" not in logged.getvalue()
 
@@ -290,7 +289,7 @@ def test_no_cookie_is_kept():
         assert all("cookie" not in request.headers for request in server.requests)
 
 
-@pytest.mark.parametrize("address", ["http://api.example.com", "http://192.168.0.5", "http://0.0.0.0:80"])
+@pytest.mark.parametrize("address", ["http://api.example.com", "http://192.168.0.5"])
 def test_plain_http_reaches_this_machine_only_unless_asked_for(address):
     with pytest.raises(ValueError, match="in the clear"):
         fetch_batches([], api_key=KEY, base_url=address)
@@ -326,7 +325,27 @@ def test_a_path_in_the_address_is_kept():
         assert server.requests[0].path == "/gateway/v1/batches/a"
 
 
-def test_proxies_of_the_environment_are_not_used(monkeypatch):
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        ("https://api.safetykit.com/v1", "ends in /v1"),
+        ("https://gateway.example.com/a/v1/", "ends in /v1"),
+        ("https://api.safety kit.com", "blank|not a URL"),
+        ("https://api.safetykit.com/a b", "has a blank"),
+        ("http://0.0.0.0:8000", "use 127.0.0.1"),
+    ],
+)
+def test_an_address_with_a_usual_mistake_says_which(address, words):
+    with pytest.raises(ValueError, match=words):
+        fetch_batches([], api_key=KEY, base_url=address)
+
+
+def test_blanks_around_an_address_are_no_mistake():
+    with Server() as server:
+        assert len(fetch_batches(["a"], base_url=f" {server.url}\n", api_key=KEY).frame) == 1
+
+
+def test_plain_http_never_goes_through_a_proxy(monkeypatch):
     with Server() as server, Server() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, proxy.url)

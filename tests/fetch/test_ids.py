@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from safetykit_analytics import fetch_batches
-from tests.fetch.helpers import KEY, Server, batch_id
+from tests.fetch.helpers import KEY, Server, batch_id, status
 
 UNSENDABLE_TEXT = ["", ".", "..", "a\nb", "a\x00", "\x7f", "\x85", "\ud800", "a" * 257]
 UNSENDABLE = [*UNSENDABLE_TEXT, None, 5, 1.5, b"batch", ("a",), ["a"], pd.NA]
@@ -62,3 +62,46 @@ def test_any_text_is_one_segment_or_refused(server, ids):
     paths = sorted(request.path for request in server.requests)
     assert sorted(unquote(path.removeprefix("/v1/batches/")) for path in paths) == sorted(sent)
     assert all(path.count("/") == 3 and "?" not in path and "#" not in path for path in paths)
+
+
+def columns_of_ids():
+    import duckdb
+    import polars as pl
+    import pyarrow as pa
+
+    listed = pa.table({"batch_id": [batch_id(1), batch_id(2)], "market": ["a", "b"]})
+    yield listed["batch_id"]
+    yield listed["batch_id"].chunk(0)
+    yield pl.from_arrow(listed)["batch_id"]
+    yield listed.select(["batch_id"])
+    yield duckdb.sql("select batch_id from listed")
+    yield listed.to_pandas()["batch_id"]
+
+
+def test_ids_are_taken_from_columns_of_pandas_polars_duckdb_and_pyarrow(server):
+    for column in columns_of_ids():
+        found = fetch_batches(column, base_url=server.url, api_key=KEY).frame["batch_id"]
+        assert found.tolist() == [batch_id(1), batch_id(2)]
+
+
+def test_a_table_of_several_columns_is_no_list_of_ids(server):
+    import polars as pl
+
+    with pytest.raises(TypeError, match="not a table of 2 columns"):
+        fetch_batches(pl.DataFrame({"batch_id": ["a"], "b": [1]}), base_url=server.url, api_key=KEY)
+
+
+@pytest.mark.parametrize(
+    ("odd", "hint"),
+    [
+        (batch_id(1).upper(), "capital letters"),
+        ("01hf89meedvef6pc00njv3ezh0", 'does not begin with "batch_"'),
+        (f" {batch_id(1)}", "blanks around it"),
+        ("batch_1", "the id has 7 characters; ids have 32"),
+    ],
+)
+def test_an_id_that_looks_wrong_is_asked_as_it_is_and_the_failure_has_a_hint(odd, hint):
+    with Server(status(404)) as missing:
+        failure = fetch_batches([odd], base_url=missing.url, api_key=KEY).failures.iloc[0]
+        assert [request.batch_id for request in missing.requests] == [odd]
+    assert hint in failure["message"]

@@ -64,15 +64,12 @@ def test_a_403_is_that_ids_failure():
     assert result.failures["status_code"].tolist() == [403] * 45
 
 
-def test_403_stops_the_run_only_when_the_first_20_answers_are_all_403():
+def test_403_for_every_id_is_their_failure_too_and_the_result_says_what_it_may_mean():
     with Server(status(403)) as server:
-        assert len(fetch_batches(ids(19), base_url=server.url, api_key=KEY).failures) == 19
-        with pytest.raises(Unauthorized, match="first 20") as caught:
-            fetch_batches(ids(100), base_url=server.url, api_key=KEY, concurrency=1)
-    failures = caught.value.result.failures
-    assert caught.value.status_code == 403
-    assert len(failures) == 100
-    assert (failures["status_code"] == 403).sum() == 19
+        result = fetch_batches(ids(75), base_url=server.url, api_key=KEY)
+        assert len(server.requests) == 75
+    assert result.failures["status_code"].tolist() == [403] * 75
+    assert "all are 403: is the key that of the team" in repr(result)
 
 
 def test_ids_are_pulled_lazily_and_at_most_concurrency_ahead():

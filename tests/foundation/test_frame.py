@@ -210,3 +210,29 @@ def test_whole_numbers_of_other_types_are_welcome():
 def test_something_else_than_a_frame_is_a_type_error():
     with pytest.raises(TypeError, match="list"):
         table_from_frame([])
+
+
+def frames_of_others(expected):
+    import duckdb
+    import polars as pl
+
+    rows = pa.Table.from_pandas(expected, preserve_index=False)
+    yield rows
+    yield pl.from_arrow(rows)
+    yield duckdb.sql("set timezone = 'UTC'; select * from rows")
+
+
+def test_frames_of_polars_duckdb_and_pyarrow_are_taken_as_those_of_pandas():
+    expected = frame_of(row(), row(batch_id="c", policy_id="é", created_at=NOW))
+    for frame in frames_of_others(expected):
+        table = table_from_frame(frame, exact=True)
+        pd.testing.assert_frame_equal(frame_from_table(table), expected)
+
+
+def test_a_frame_of_others_that_holds_no_observations_is_told_as_one_of_pandas():
+    import polars as pl
+
+    with pytest.raises(InvalidFrame, match="missing"):
+        table_from_frame(pl.DataFrame({"batch_id": ["a"]}))
+    with pytest.raises(TypeError, match="expected a DataFrame of observations, found Series"):
+        table_from_frame(pl.Series(["a"]))

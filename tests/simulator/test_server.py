@@ -243,3 +243,24 @@ def test_a_host_that_is_not_this_machine_is_named():
         serve(FLEET, clock=lambda: LATER, api_key=KEY, host="192.0.2.1"),
     ):
         pass
+
+
+def test_a_quota_refuses_what_is_too_much_and_says_for_how_long():
+    with serve(FLEET, clock=lambda: LATER, api_key=KEY, faults=Faults(quota=3, quota_s=30.0)) as url:
+        answers = [get(url, f"/v1/batches/{FLEET.batch_ids[0]}") for _ in range(5)]
+    assert [status for status, _, _ in answers] == [200, 200, 200, 429, 429]
+    assert 0 < int(answers[3][1]["retry-after-ms"]) <= 30_000
+
+
+def test_a_closing_server_answers_whole_and_closes_without_a_word():
+    with serve(FLEET, clock=lambda: LATER, api_key=KEY, faults=Faults(closing=1.0)) as url:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+        connection.request(
+            "GET", f"/v1/batches/{FLEET.batch_ids[0]}", headers={"Authorization": f"Bearer {KEY}"}
+        )
+        response = connection.getresponse()
+        assert response.status == 200
+        assert json.loads(response.read())["batch_id"] == FLEET.batch_ids[0]
+        assert response.headers["connection"] is None
+        assert connection.sock.recv(1) == b""
+        connection.close()

@@ -64,9 +64,22 @@ class PowerCut(FaultyOs):
     def __init__(self, root, **kwargs):
         super().__init__(**kwargs)
         self.root = root
+        self.removed = []
         self.bytes_of = {}  # inode → what was synced
         self.names_in = {}  # inode → {name: inode} when the folder was synced
         self._now_durable(root)
+
+    def __getattr__(self, name):
+        call = super().__getattr__(name)
+        if name != "unlink":
+            return call
+
+        def unlink(path):
+            # What is removed stays open here, or its number would be given to the next file.
+            self.removed.append(os.open(path, os.O_RDONLY))
+            call(path)
+
+        return unlink
 
     def _now_durable(self, folder):
         """Take what is there at the start as synced."""
@@ -83,6 +96,7 @@ class PowerCut(FaultyOs):
     def made(self, name, result, args):
         if name == "open" and args[1] & os.O_CREAT:
             self.bytes_of[os.fstat(result).st_ino] = None
+            self.names_in.pop(os.fstat(result).st_ino, None)
         if name == "mkdir":
             self.names_in[os.stat(args[0]).st_ino] = {}
         if name == "fsync":
@@ -101,6 +115,8 @@ class PowerCut(FaultyOs):
         `names_survive`: names that were not synced are there all the same, as disks also may do; bytes never.
         """
         self._restore(os.stat(self.root).st_ino, self.root, folder, names_survive)
+        while self.removed:
+            os.close(self.removed.pop())
 
     def _restore(self, inode, now, folder, names_survive):
         names = dict(self.names_in.get(inode, {}))

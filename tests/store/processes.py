@@ -14,36 +14,43 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 
 # One thread, so that forking is safe: no pool of any library may have started before.
 os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 from safetykit_analytics import SnapshotStore
-from tests.store.helpers import START, keys, observations
+from safetykit_analytics.errors import StoreChanged
+from tests.store.helpers import START, batch_id, keys, observations
 
 ROWS = 10
 OLD = START - dt.timedelta(days=200)
+IDS = [batch_id(OLD + dt.timedelta(days=day), day) for day in range(3)]
 
 
 def frame_of(token):
-    """Give the observations of one append: two closed days, with keys that no other token has."""
-    frame = observations(ROWS, start=OLD, n_batches=5)
-    later = frame["observed_at"] + (frame.index % 2) * dt.timedelta(days=1)
-    return frame.assign(observed_at=later, batch_id=frame["batch_id"] + f"_{token}")
+    """Give the observations of one append: of three cohorts and undated, with keys of its own."""
+    frame = observations(ROWS, start=OLD + dt.timedelta(days=3), n_batches=5)
+    at = frame["observed_at"] + dt.timedelta(microseconds=token)
+    ids = [*IDS, f"ticket_{token}", f"batch_{token}"]
+    return frame.assign(observed_at=at, batch_id=[ids[i % 5] for i in range(ROWS)], error_count=token)
 
 
 def keys_of(tokens):
     return {key for token in tokens for key in keys(frame_of(token))}
 
 
+def tokens_of(frame):
+    """Count the rows of each token."""
+    return frame["error_count"].value_counts().to_dict()
+
+
 def tokens_in(folder):
     """Read the whole store; give the tokens of which all rows are there, and whether any key was twice."""
-    result = keys(SnapshotStore(folder).read())
-    count = {}
-    for batch, _ in result:
-        token = int(batch.rpartition("_")[2])
-        count[token] = count.get(token, 0) + 1
-    return {token for token, n in count.items() if n == ROWS}, len(result) - len(set(result))
+    frame = SnapshotStore(folder).read()
+    result = keys(frame)
+    whole = {token for token, n in tokens_of(frame).items() if n == ROWS}
+    return whole, len(result) - len(set(result))
 
 
 def forked(task):
@@ -196,23 +203,72 @@ def write_on(folder, i, log, stop):
 def compact_on(folder, stop, rounds):
     with open(rounds, "wb", buffering=0) as file:
         while not os.path.exists(stop):
-            if SnapshotStore(folder).compact().days:
+            if SnapshotStore(folder).compact().files_after:
                 file.write(b"x")
 
 
+def calls(store):
+    """Give what a store can be asked for, each as the number of rows that it tells of each token."""
+
+    def cohorts():
+        tables = [table for cohort in store.cohorts() for table in cohort.tables(["error_count"])]
+        return [value for table in tables for value in table.column(0).to_pylist()]
+
+    def some():
+        ids = [
+            *IDS,
+            *(f"batch_{token + i * 10**6}" for token in range(400) for i in range(2)),
+        ]
+        rest = store.read(batch_ids=ids)["error_count"].tolist()
+        return rest + [
+            t for t in set(rest) for _ in range(2)
+        ]  # a ticket has two rows that were not asked for
+
+    def opened():
+        tokens = [int(name.rpartition("_")[2]) for name in store.open_batch_ids() if name not in IDS]
+        return tokens * (ROWS // 2)
+
+    def error_counts():
+        return store.read(columns=["error_count"])["error_count"].tolist()
+
+    def everything():
+        return store.read()["error_count"].tolist()
+
+    return {
+        "read": everything,
+        "columns": error_counts,
+        "one batch": some,
+        "cohorts": cohorts,
+        "open": opened,
+        "latest": lambda: [
+            token for token in store.latest()["error_count"].tolist() for _ in range(ROWS // 2)
+        ],
+    }
+
+
 def look(folder, logs, rounds, n, pipe):
-    """Read n times, and on until some compactions fell into that time, however busy the machine is."""
+    """Ask n times, and on until some compactions fell into that time, however busy the machine is.
+
+    What was acknowledged before a call is in its answer, once, and nothing is there in part.
+    """
     store = SnapshotStore(folder)
     n_reads = missing = twice = 0
+    whole = {"read", "columns", "cohorts"}
     while n_reads < n or os.path.getsize(rounds) < 3:
-        n_reads += 1
-        before = set()
-        for log in logs:
-            with contextlib.suppress(FileNotFoundError), open(log) as file:
-                before |= {int(line) for line in file}
-        found = keys(store.read())
-        twice += len(found) - len(set(found))
-        missing += len(before - {int(batch.rpartition("_")[2]) for batch, _ in found})
+        for name, call in calls(store).items():
+            n_reads += 1
+            before = set()
+            for log in logs:
+                with contextlib.suppress(FileNotFoundError), open(log) as file:
+                    before |= {int(line) for line in file}
+            try:
+                counts = Counter(call())
+            except StoreChanged:
+                assert name == "cohorts"  # whoever reads cohorts lists them again
+                continue
+            missing += len(before - set(counts)) if name != "latest" else 0
+            twice += sum(count > ROWS for count in counts.values()) if name != "latest" else 0
+            missing += sum(count < ROWS for count in counts.values()) if name in whole else 0
     os.write(pipe, b"%d\n%d\n%d\n%d\n" % (n_reads, os.path.getsize(rounds), missing, twice))
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import datetime as dt
 import errno
 import os
-import pathlib
 import time
-import zlib
 
 import duckdb
 import pandas as pd
 import polars as pl
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
 import safetykit_analytics as ska
-from safetykit_analytics.store.compaction import Compaction, compact_days
+from safetykit_analytics.store import compaction
+from safetykit_analytics.store.compaction import Compaction, compact_store
+from safetykit_analytics.store.listing import list_store
 from safetykit_analytics.store.local import LocalFiles
-from safetykit_analytics.store.partition import list_days
-from safetykit_analytics.store.summary import _size
-from tests.store.helpers import START, expected, observations
+from safetykit_analytics.store.summary import size_text
+from tests.store.helpers import START, batch_id, by_day, expected, files_of, fleet, observations
 
-OLD = START - dt.timedelta(days=200)
+DAY = dt.timedelta(days=1)
 
 
 @pytest.fixture
@@ -30,91 +30,144 @@ def store(tmp_path):
     return ska.SnapshotStore(tmp_path)
 
 
-def parquet_files(folder):
-    return sorted(pathlib.Path(folder).glob("observed_date=*/*.parquet"))
+def kinds(folder):
+    return [path.name.partition("_")[0] for path in files_of(folder)]
 
 
-def test_compaction_leaves_one_sorted_file_per_closed_day_and_reads_the_same(store, tmp_path):
-    frame = observations(3000, start=OLD)
-    for i in range(0, 3000, 500):
-        store.append(frame.iloc[i : i + 700])
+def test_compaction_leaves_one_sorted_file_per_cohort_and_reads_the_same(store, tmp_path):
+    frame = pd.concat([fleet(3), observations(100)])
+    for i in range(0, len(frame), 100):
+        store.append(frame.iloc[i : i + 150])
     before = store.read()
-    sizes = [path.stat().st_size for path in parquet_files(tmp_path)]
-    n_files = len(sizes)
+    sizes = [path.stat().st_size for path in files_of(tmp_path)]
     report = store.compact()
-    assert len(parquet_files(tmp_path)) == len(store.partitions()) == 3
-    # The third day was one sorted file already.
-    assert (report.days, report.files_before, report.files_after) == (2, n_files - 1, 2)
-    assert report.observations == 2880
-    assert report.duplicates == 5 * 200
-    after = [path.stat().st_size for path in parquet_files(tmp_path)]
-    assert (report.bytes_before, report.bytes_after) == (sum(sizes[:-1]), sum(after[:-1]))
-    assert str(report) == (
-        f"compacted 2 days: {n_files - 1} files → 2, {report.bytes_before:,} bytes → {report.bytes_after:,}, "
-        f"2,880 observations; 1,000 duplicates dropped"
-    )
+    assert kinds(tmp_path) == ["2026-11-02", "2026-11-03", "2026-11-04", "undated"]
+    assert (report.cohorts, report.files_before, report.files_after) == (4, len(sizes), 4)
+    assert report.observations == len(frame)
+    assert report.duplicates == len(
+        pd.concat([frame.iloc[i : i + 150] for i in range(0, len(frame), 100)])
+    ) - len(frame)
+    after = [path.stat().st_size for path in files_of(tmp_path)]
+    assert (report.bytes_before, report.bytes_after) == (sum(sizes), sum(after))
     pd.testing.assert_frame_equal(store.read(), before)
     pd.testing.assert_frame_equal(before, expected(frame))
-    for path in parquet_files(tmp_path):
+    for path in files_of(tmp_path):
         table = pq.read_table(path, partitioning=None)
         keys = list(zip(table["batch_id"].to_pylist(), table["observed_at"].to_pylist(), strict=True))
         assert keys == sorted(set(keys))
-        assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
+        group = pq.ParquetFile(path).metadata.row_group(0)
+        assert group.column(0).compression == "ZSTD"
+        assert all(
+            group.column(i).statistics.has_min_max or not group.column(i).statistics.num_values
+            for i in range(13)
+        )
     assert store.verify() == []
 
 
 def test_compacting_again_does_nothing_and_says_so(store, tmp_path):
-    store.append(observations(300, start=OLD))
-    store.append(observations(300, start=OLD, offset=300))
+    for part in by_day(fleet(4, stuck={1})):
+        store.append(part)
+        store.compact()
+    files = files_of(tmp_path)
+    assert str(store.compact()) == "nothing to compact"
+    assert files_of(tmp_path) == files
+
+
+def recent_rows(store, tmp_path):
+    return sum(pq.read_metadata(path).num_rows for path in files_of(tmp_path, "recent"))
+
+
+def test_recent_rows_move_when_they_are_a_quarter_of_the_file(store, tmp_path):
+    frame = observations(200, n_batches=1, step=dt.timedelta(hours=1))
+    store.append(frame.iloc[:100])
     store.compact()
-    files = parquet_files(tmp_path)
+    store.append(frame.iloc[100:124])
     assert "nothing to compact" in str(store.compact())
-    assert parquet_files(tmp_path) == files
+    assert recent_rows(store, tmp_path) == 24
+    store.append(frame.iloc[124:125])
+    assert store.compact().cohorts == 1
+    assert recent_rows(store, tmp_path) == 0
+    pd.testing.assert_frame_equal(store.read(), expected(frame.iloc[:125]))
 
 
-def test_a_day_of_one_append_needs_no_compaction(store, tmp_path):
-    store.append(observations(300, start=OLD))
-    files = parquet_files(tmp_path)
-    assert store.compact().days == 0
-    assert parquet_files(tmp_path) == files
+def test_recent_rows_move_when_the_last_open_batch_has_ended(store, tmp_path):
+    frame = observations(100, n_batches=2, step=dt.timedelta(hours=1))
+    frame.loc[frame.index[-1], "is_terminal"] = True
+    store.append(frame.iloc[:98])
+    store.compact()
+    store.append(frame.iloc[99:])
+    assert store.compact().cohorts == 0
+    store.append(frame.iloc[98:99].assign(is_terminal=True))
+    assert store.compact().cohorts == 1
+    assert recent_rows(store, tmp_path) == 0
 
 
-def test_today_is_left_alone(store, tmp_path):
-    now = dt.datetime.now(dt.UTC)
-    today = observations(10, start=now.replace(hour=0, minute=0), step=dt.timedelta(milliseconds=1))
-    store.append(today)
-    store.append(today)
-    assert store.compact().days == 0
-    assert len(parquet_files(tmp_path)) == 2
-    assert len(store.read()) == 10
+def test_recent_rows_move_when_a_key_is_there_already(store, tmp_path):
+    frame = observations(100, n_batches=2, step=dt.timedelta(hours=1))
+    store.append(frame)
+    store.compact()
+    store.append(
+        frame.iloc[40:41].assign(observed_at=frame["observed_at"].iloc[40] + dt.timedelta(minutes=1))
+    )
+    assert store.compact().cohorts == 0
+    store.append(frame.iloc[40:41])
+    report = store.compact()
+    assert (report.cohorts, report.duplicates) == (1, 1)
+    assert recent_rows(store, tmp_path) == 0
 
 
-def test_today_is_the_day_in_utc_wherever_the_machine_is(store, monkeypatch):
-    now = dt.datetime.now(dt.UTC)
-    today = observations(10, start=now.replace(hour=0, minute=0), step=dt.timedelta(milliseconds=1))
-    for frame in (today, today.assign(observed_at=today["observed_at"] - dt.timedelta(days=1))):
-        store.append(frame)
-        store.append(frame)
-    # Now it is tomorrow in Kiritimati, or still yesterday on Baker Island.
-    monkeypatch.setenv("TZ", "<+14>-14" if now.hour >= 11 else "<-12>12")
-    time.tzset()
-    try:
-        assert store.compact().days == 1
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+def test_recent_rows_move_after_ninety_days(store, tmp_path):
+    frame = observations(100, start=START - 200 * DAY, n_batches=2, step=dt.timedelta(hours=1))
+    store.append(frame)
+    store.compact()
+    last = frame["observed_at"].iloc[-1]
+    for days, moved in ((1, 0), (91, 0), (92, 1)):
+        store.append(frame.iloc[-1:].assign(observed_at=last + days * DAY))
+        assert store.compact().cohorts == moved
+
+
+def test_what_stays_is_put_together_with_a_row_group_for_each_cohort(store, tmp_path):
+    store.append(fleet(5, stuck={1, 6, 11}, hours=20))
+    store.compact()
+    for hour in range(3):
+        late = [batch_id(START + number // 4 * DAY + dt.timedelta(hours=6), number) for number in (1, 5, 9)]
+        frame = observations(3, start=START + 9 * DAY + hour * dt.timedelta(hours=1), n_batches=3)
+        store.append(frame.assign(batch_id=late))
+    assert store.compact().cohorts == 0
+    (path,) = files_of(tmp_path, "recent")
+    file = pq.ParquetFile(path)
+    assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [3, 3, 3]
+    assert store.verify() == []
+
+
+def test_no_recent_row_is_lost_when_another_cohort_alone_is_rewritten(store, tmp_path):
+    frame = observations(40, n_batches=1, step=dt.timedelta(hours=1))
+    old = fleet(1)
+    store.append(pd.concat([frame.iloc[:30], old]))
+    store.compact()
+    store.append(frame.iloc[30:31])
+    store.compact()
+    store.append(frame.iloc[31:32])
+    store.compact()
+    # A crash has left the file of another cohort twice.
+    (path,) = (path for path in files_of(tmp_path, "cohorts") if "undated" not in path.name)
+    name = path.name.replace(path.name.rpartition("_")[2].partition("-")[0], "0" * 32)
+    path.with_name(name).write_bytes(path.read_bytes())
+    assert store.compact().cohorts == 1
+    pd.testing.assert_frame_equal(store.read(), expected(frame.iloc[:32], old))
+    assert len(files_of(tmp_path, "cohorts")) == 2
 
 
 @pytest.mark.parametrize("appends", [1, 2])
 def test_unchanged_observations_are_thinned_only_when_asked(store, appends):
-    frame = observations(300, start=OLD, n_batches=3).assign(
+    frame = observations(300, n_batches=3).assign(
         success_count=[i // 60 for i in range(300)], error_count=0, pending_count=0
     )
     for i in range(appends):
         store.append(frame.iloc[i::appends])
     assert store.compact().thinned == 0
     assert len(store.read()) == 300
-    report = store.compact(thin_before=START)
+    report = store.compact(thin_before=START + 100 * DAY)
     kept = store.read()
     first_and_last = frame.groupby(["batch_id", "success_count"]).agg(
         first=("observed_at", "min"), last=("observed_at", "max")
@@ -122,30 +175,42 @@ def test_unchanged_observations_are_thinned_only_when_asked(store, appends):
     wanted = set(first_and_last["first"]) | set(first_and_last["last"])
     assert set(kept["observed_at"]) == wanted
     assert report.thinned == 300 - len(wanted)
-    assert store.compact(thin_before=START).days == 0
+    assert store.compact(thin_before=START + 100 * DAY).cohorts == 0
 
 
-def test_days_from_thin_before_on_are_not_thinned(store):
-    frame = observations(48, start=OLD, n_batches=1, step=dt.timedelta(hours=1)).assign(
+def test_observations_from_thin_before_on_are_not_thinned(store):
+    frame = observations(48, n_batches=1, step=dt.timedelta(hours=1)).assign(
         success_count=0, error_count=0, pending_count=0
     )
     store.append(frame)
-    assert store.compact(thin_before=OLD.date() + dt.timedelta(days=1)).thinned == 22
-    assert len(store.read(OLD.date() + dt.timedelta(days=1))) == 24
+    assert store.compact(thin_before=START + DAY).thinned == 22
+    assert len(store.read(START + DAY)) == 24
+
+
+def test_recent_rows_and_the_file_are_thinned_together(store):
+    frame = observations(48, n_batches=1, step=dt.timedelta(hours=1)).assign(
+        success_count=0, error_count=0, pending_count=0
+    )
+    changed = frame.assign(success_count=[1 if i == 40 else 0 for i in range(48)])
+    store.append(changed.iloc[[i for i in range(48) if i != 40]])
+    store.compact()
+    store.append(changed.iloc[40:41])
+    store.compact(thin_before=START + 100 * DAY)
+    assert [t.hour + 24 * (t.day - 2) for t in store.read()["observed_at"]] == [0, 39, 40, 41, 47]
 
 
 def test_a_change_in_any_column_ends_a_run(store):
-    frame = observations(40, start=OLD, n_batches=1).assign(success_count=0, error_count=0, pending_count=0)
+    frame = observations(40, n_batches=1).assign(success_count=0, error_count=0, pending_count=0)
     frame.loc[10:19, "policy_version"] = "v1"
     frame.loc[20:29, "has_download"] = True
     store.append(frame)
-    store.compact(thin_before=START)
+    store.compact(thin_before=START + 100 * DAY)
     assert [t.minute for t in store.read()["observed_at"]] == [0, 9, 10, 19, 20, 29, 30, 39]
 
 
 def test_leftovers_of_crashed_writers_go_after_a_day_and_not_before(store, tmp_path):
-    store.append(observations(10, start=OLD))
-    day = next(tmp_path.glob("observed_date=*"))
+    store.append(observations(10))
+    day = tmp_path / "recent"
     for name, age in [(".tmp-old", 90_000), (".tmp-older", 900_000), (".tmp-new", 100)]:
         (day / name).write_bytes(b"half")
         os.utime(day / name, (time.time() - age,) * 2)
@@ -153,7 +218,7 @@ def test_leftovers_of_crashed_writers_go_after_a_day_and_not_before(store, tmp_p
     report = store.compact()
     assert report.temporaries == 2
     assert not (tmp_path / ".tmp-older").exists()
-    assert str(report) == "nothing to compact; 2 leftovers of crashes removed"
+    assert str(report).endswith("; 2 leftovers of crashes removed")
     assert [path.name for path in day.glob(".tmp-*")] == [".tmp-new"]
 
 
@@ -162,11 +227,11 @@ def test_a_leftover_that_someone_else_has_removed_is_none(tmp_path):
 
 
 def test_a_compaction_says_all_that_it_did_in_one_line():
-    done = Compaction(1, 2, 1, 3000, 2000, 10, 1234, 5, 6, (("observed_date=2026-11-02", "reasons"),))
+    done = Compaction(1, 2, 1, 3000, 2000, 10, 1234, 5, 6, (("recent/x", "reasons"),))
     assert str(done) == (
-        "compacted 1 day: 2 files → 1, 3,000 bytes → 2,000, 10 observations; 1,234 duplicates dropped; "
+        "compacted 1 cohort: 2 files → 1, 3,000 bytes → 2,000, 10 observations; 1,234 duplicates dropped; "
         "5 unchanged observations thinned; 6 leftovers of crashes removed; "
-        "observed_date=2026-11-02 left alone: reasons"
+        "recent/x left alone: reasons"
     )
     assert str(Compaction()) == "nothing to compact"
     assert str(Compaction(duplicates=1, thinned=1, temporaries=1)) == (
@@ -175,157 +240,163 @@ def test_a_compaction_says_all_that_it_did_in_one_line():
     )
 
 
-def test_a_compaction_holds_no_more_than_sixteen_days_at_a_time(store, monkeypatch):
-    frame = observations(80, start=OLD, step=dt.timedelta(hours=12))
-    for i in range(2):
-        store.append(frame.iloc[i::2])
-    published = []
-    publish = LocalFiles.publish
-
-    def counted(files, new):
-        published.append(len(new))
-        publish(files, new)
-
-    monkeypatch.setattr(LocalFiles, "publish", counted)
-    assert store.compact().days == 40
-    assert published == [16, 16, 8]
+def test_memory_is_bounded_by_taking_some_cohorts_at_a_time(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(compaction, "_ROWS_AT_A_TIME", 200)
+    frame = fleet(6, stuck={1, 9})
+    parts = by_day(frame)
+    for part in parts:
+        store.append(part)
+        store.append(part.iloc[::3])
+    store.compact()
     pd.testing.assert_frame_equal(store.read(), expected(frame))
+    late = [batch_id(START + day * DAY, day) for day in range(6)]
+    more = observations(6, start=START + 20 * DAY, n_batches=6).assign(batch_id=late)
+    for _ in range(2):
+        store.append(more)
+        more = more.assign(observed_at=more["observed_at"] + DAY)
+    monkeypatch.setattr(compaction, "_ROWS_AT_A_TIME", 5)
+    store.compact()
+    assert len(store.read()) == len(frame) + 12
+    assert store.verify() == []
 
 
-def test_a_day_whose_files_vanish_meanwhile_is_left_to_the_other_compaction(store, monkeypatch):
-    frame = observations(300, start=OLD)
+def test_what_vanishes_meanwhile_is_left_to_the_other_compaction(store, monkeypatch):
+    frame = observations(300)
     for i in range(2):
         store.append(frame.iloc[i::2])
+    read = LocalFiles.read
+
+    def gone(files, path):
+        files.renew_generation()
+        return read(files, path + ".gone")
+
     with monkeypatch.context() as patched:
-        patched.setattr(LocalFiles, "read", lambda files, path: os.stat(files.locate(path + ".gone")))
+        patched.setattr(LocalFiles, "read", gone)
         report = store.compact()
-    assert report == Compaction(
-        skipped=((f"observed_date={OLD.date()}", "another compaction is at work on it"),)
-    )
+    assert {reason for _, reason in report.skipped} == {"another compaction is at work on it"}
+    assert report.files_after == 0
     pd.testing.assert_frame_equal(store.read(), expected(frame))
 
 
 def test_what_would_not_be_read_back_as_it_was_written_is_never_published(store, tmp_path, monkeypatch):
-    from safetykit_analytics.store import compaction
-
-    frame = observations(300, start=OLD)
+    frame = observations(300)
     for i in range(2):
         store.append(frame.iloc[i::2])
-    files = parquet_files(tmp_path)
+    files = files_of(tmp_path)
     encode = compaction.encode
-    for wrong in (lambda table, date: encode(table[:-1], date), lambda *_: frame[["batch_id"]].to_parquet()):
-        monkeypatch.setattr(compaction, "encode", wrong)
-        with pytest.raises(
-            ska.errors.StoreFailed, match=rf"^observed_date={OLD.date()} would not be read back"
-        ):
-            store.compact()
-        assert parquet_files(tmp_path) == files
-        pd.testing.assert_frame_equal(store.read(), expected(frame))
-
-
-def test_a_file_of_another_origin_that_has_our_name_does_not_keep_a_day_from_being_compacted(store, tmp_path):
-    frame = observations(300, start=OLD)
-    for i in range(2):
-        store.append(frame.iloc[i::2])
-    data = frame[["batch_id"]].to_parquet()
-    foreign = parquet_files(tmp_path)[0].with_name(f"observations-{'0' * 32}-{zlib.crc32(data):08x}.parquet")
-    foreign.write_bytes(data)
-    assert store.compact().files_before == 2
-    assert len(parquet_files(tmp_path)) == 2
-    assert foreign.read_bytes() == data
+    monkeypatch.setattr(
+        compaction, "encode", lambda tables, **how: encode((table[:-1] for table in tables), **how)
+    )
+    with pytest.raises(ska.errors.StoreFailed, match=r"^cohorts/undated_.* would not be read back"):
+        store.compact()
+    assert files_of(tmp_path) == files
     pd.testing.assert_frame_equal(store.read(), expected(frame))
 
 
-def test_the_marker_never_holds_more_than_one_generation_and_what_others_put_there_stays(store, tmp_path):
-    frame = observations(300, start=OLD)
-    store.append(frame)
-    (tmp_path / ".safetykit-analytics" / "notes.txt").write_text("mine")
-    for _ in range(3):
-        store.append(frame)
-        assert store.compact().days == 1
-        names = {path.name for path in (tmp_path / ".safetykit-analytics").iterdir()}
-        assert "notes.txt" in names
-        assert len(names) == 2
-
-
-def test_an_instant_to_thin_before_that_is_none_is_named(store):
-    with pytest.raises(ValueError, match=r"^thin_before='never' is neither a date"):
-        store.compact(thin_before="never")
-
-
-def test_a_damaged_day_is_named_and_left_alone_while_the_others_are_compacted(store, tmp_path):
-    frame = observations(3000, start=OLD)
-    store.append(frame)
-    store.append(frame)
-    victim = parquet_files(tmp_path)[2]
+def test_a_damaged_recent_file_stays_and_the_rest_is_compacted(store, tmp_path):
+    frame = fleet(3)
+    for part in by_day(frame):
+        store.append(part)
+    victim = files_of(tmp_path, "recent")[1]
     victim.write_bytes(victim.read_bytes()[:-100])
     with pytest.raises(ska.DamagedFile, match=victim.name):
         store.compact()
-    assert len(parquet_files(tmp_path)) == 1 + 2 + 1
-    assert victim.exists()
+    assert files_of(tmp_path, "recent") == [victim]
+    with pytest.warns(ska.errors.DamagedFileWarning):
+        assert len(store.read(skip_damaged=True)) == len(frame) - len(by_day(frame)[1])
 
 
-@pytest.mark.parametrize("appends", [1, 3])
-def test_other_tools_read_the_same_rows(store, tmp_path, appends):
-    frame = observations(900, start=OLD)
-    for i in range(appends):
-        store.append(frame.iloc[i::appends])
+def test_the_rows_of_a_damaged_cohort_stay_recent(store, tmp_path):
+    frame = fleet(3)
+    store.append(frame.iloc[:200])
+    store.compact()
+    store.append(frame.iloc[200:])
+    victim = files_of(tmp_path, "cohorts")[0]
+    good = victim.read_bytes()
+    victim.write_bytes(good[:-100])
+    with pytest.raises(ska.DamagedFile, match=victim.name):
+        store.compact()
+    victim.write_bytes(good)
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+
+
+def test_a_file_that_may_not_be_removed_stays_and_goes_next_time(store, tmp_path, monkeypatch):
+    frame = observations(300)
+    for i in range(2):
+        store.append(frame.iloc[i::2])
+    busy = files_of(tmp_path)[0]
+    with monkeypatch.context() as patched:
+        unlink = os.unlink
+
+        def refuse(path):
+            if str(path) == str(busy):
+                raise PermissionError(errno.EACCES, "in use", path)
+            unlink(path)
+
+        patched.setattr(os, "unlink", refuse)
+        report = store.compact()
+    assert str(report).endswith("left alone: it is open elsewhere and goes next time")
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+    store.compact()
+    assert not busy.exists()
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_other_tools_read_the_folder_as_it_lies(store, tmp_path, compacted):
+    frame = fleet(3, stuck={1})
+    for part in by_day(frame)[:-1]:
+        store.append(part)
+        if compacted:
+            store.compact()
+    store.append(by_day(frame)[-1])
     wanted = expected(frame)
     folder = str(tmp_path)
     total = int(wanted["success_count"].sum())
+    query = "select * from read_parquet('{}/**/*.parquet', hive_partitioning={})"
     for read in (
         lambda: pd.read_parquet(folder),
         lambda: pl.read_parquet(folder).to_pandas(),
-        lambda: pl.read_parquet(f"{folder}/*/*.parquet").to_pandas(),
-        lambda: (
-            duckdb.sql(f"select * from read_parquet('{folder}/*/*.parquet', hive_partitioning=true)")
-            .to_arrow_table()
-            .to_pandas()
-        ),
+        lambda: pl.scan_parquet(f"{folder}/**/*.parquet").collect().to_pandas(),
+        lambda: duckdb.sql(query.format(folder, "true")).to_arrow_table().to_pandas(),
+        lambda: duckdb.sql(query.format(folder, "false")).to_arrow_table().to_pandas(),
         lambda: pq.read_table(folder).to_pandas(),
+        lambda: ds.dataset(folder).to_table().to_pandas(),
     ):
         result = read().sort_values(["batch_id", "observed_at"])
         assert list(result["batch_id"]) == list(wanted["batch_id"])
         assert result["observed_at"].dt.tz_convert("UTC").tolist() == wanted["observed_at"].tolist()
         assert int(result["success_count"].sum()) == total
-        assert list(result["policy_id"].fillna("none")) == list(wanted["policy_id"].fillna("none"))
+        assert list(result["policy_id"]) == list(wanted["policy_id"])
 
 
-def html(folder, **rows):
-    cells = "".join(f"<tr><th>{what}</th><td>{value}</td></tr>" for what, value in rows.items())
-    return f"<table><caption>SnapshotStore <code>{folder}</code></caption>{cells}</table>"
-
-
-def test_repr_says_how_much_there_is(store, tmp_path):
+def test_a_store_tells_of_itself_from_names_alone(store, tmp_path, monkeypatch):
     assert repr(store) == f"SnapshotStore('{tmp_path}'): empty"
-    assert store._repr_html_() == html(
-        tmp_path, files="0", observations="0", batches="0", days="0", size="0 bytes"
-    )
-    frame = observations(3000, start=OLD)
-    store.append(frame)
-    store.append(frame.iloc[:500])
-    size = sum(path.stat().st_size for path in parquet_files(tmp_path))
-    first = OLD.date()
-    assert repr(store) == (
-        f"SnapshotStore('{tmp_path}'): 4 files, 3,000 observations, 10 batches, 3 days "
-        f"({first} to {first + dt.timedelta(days=2)}), {size / 1000:.1f} kB"
-    )
-    assert store._repr_html_() == html(
-        tmp_path,
-        files="4",
-        observations="3,000",
-        batches="10",
-        days=f"3 ({first} to {first + dt.timedelta(days=2)})",
-        size=f"{size / 1000:.1f} kB",
-    )
+    frame = fleet(3, stuck={1})
+    for part in by_day(frame):
+        store.append(part)
+    size = sum(path.stat().st_size for path in files_of(tmp_path))
 
+    def refuse(*_):
+        raise AssertionError
 
-def test_repr_counts_one_as_one(store, tmp_path):
-    store.append(observations(1, start=OLD))
-    size = parquet_files(tmp_path)[0].stat().st_size
-    assert repr(store) == (
-        f"SnapshotStore('{tmp_path}'): 1 file, 1 observation, 1 batch, 1 day ({OLD.date()}), "
-        f"{size / 1000:.1f} kB"
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalFiles, "read", refuse)
+        info = store.info()
+        assert (info.files, info.cohorts, info.rows, info.bytes) == (4, 0, len(frame), size)
+        assert info.batches > 12
+        assert "4 files, 0 cohorts, up to" in repr(store)
+        assert "<th>observations</th>" in store._repr_html_()
+    store.compact()
+    info = store.info()
+    assert (info.files, info.recent_files, info.cohorts, info.rows, info.batches, info.open_batches) == (
+        *(3, 0, 3, len(frame), 12, 1),
+    )
+    assert info.first_observed_at == frame["observed_at"].min()
+    assert info.last_observed_at == frame["observed_at"].max()
+    assert (
+        f"3 files, 3 cohorts, {len(frame)} observations, 12 batches, 1 open, from 2026-11-02 01:00 to"
+        in repr(store)
     )
 
 
@@ -341,7 +412,7 @@ def test_repr_counts_one_as_one(store, tmp_path):
     ],
 )
 def test_bytes_are_said_in_units_of_a_thousand(count, text):
-    assert _size(count) == text
+    assert size_text(count) == text
 
 
 def test_repr_of_what_is_no_store_says_so_instead_of_failing(tmp_path):
@@ -352,15 +423,12 @@ def test_repr_of_what_is_no_store_says_so_instead_of_failing(tmp_path):
 
 
 class Torn(LocalFiles):
-    """A folder whose first list is torn: old files are gone before, the new one came after it was looked for.
-
-    A kernel may list a large folder in several steps, and a compaction may fall between two of them.
-    """
+    """A folder whose first list is torn: old files are gone before, the new one came too late."""
 
     def tree(self, wanted):
         lists.append(listing := super().tree(wanted))
         if len(lists) == 1:
-            compact_days(LocalFiles(self.root), today=START.date(), thin_before=None)
+            compact_store(LocalFiles(self.root), thin_before_us=None)
             return {name: [] if name else entries for name, entries in listing.items()}
         return listing
 
@@ -369,28 +437,89 @@ lists = []
 
 
 def test_a_list_during_which_a_compaction_removed_files_is_made_again(store, tmp_path):
-    frame = observations(300, start=OLD)
+    frame = observations(300)
     store.append(frame.iloc[:200])
     store.append(frame.iloc[200:])
     lists.clear()
-    days = list_days(Torn(str(tmp_path)))
+    listing = list_store(Torn(str(tmp_path)))
     assert len(lists) == 2
-    assert list(days.values()) == [tuple(str(path.relative_to(tmp_path)) for path in parquet_files(tmp_path))]
+    assert [file.path for file in listing.all] == [
+        str(path.relative_to(tmp_path)) for path in files_of(tmp_path)
+    ]
 
 
-def test_a_list_from_before_a_compaction_still_reads_every_key_once(store):
-    frame = observations(300, start=OLD)
-    for i in range(3):
-        store.append(frame.iloc[i::3])
-    before = store.partitions()
+def test_cohorts_from_before_a_compaction_say_that_the_store_has_changed(store):
+    for part in by_day(fleet(2)):
+        store.append(part)
+        store.compact()
+    before = store.cohorts()
+    store.append(fleet(2, hours=50))
     store.compact()
-    store.append(observations(10, start=OLD, offset=300))
+    for cohort in before:
+        with pytest.raises(ska.errors.StoreChanged):
+            list(cohort.tables())
+
+
+def test_recent_rows_are_not_read_again(store):
+    frame = fleet(2)
+    store.append(frame)
+    before = store.cohorts()
     store.compact()
-    assert sum(part.read(["batch_id"]).num_rows for part in before) == 310
+    assert sum(table.num_rows for cohort in before for table in cohort.tables()) == len(frame)
+
+
+def read_all(cohorts):
+    return [list(cohort.tables()) for cohort in cohorts]
+
+
+def test_a_file_that_goes_between_two_renewals_is_looked_for_in_footers(store, tmp_path, monkeypatch):
+    frame = fleet(2)
+    for part in by_day(frame):
+        store.append(part)
+    store.compact()
+    store.append(fleet(2, hours=50))
+    remove = LocalFiles.remove
+
+    def look_while_removing(files, paths):
+        cohorts = store.cohorts()
+        stay = remove(files, paths)
+        seen.append(cohorts)
+        with pytest.raises(ska.errors.StoreChanged):
+            read_all(cohorts)
+        return stay
+
+    seen = []
+    monkeypatch.setattr(LocalFiles, "remove", look_while_removing)
+    store.compact()
+    assert len(seen) == 1
+
+
+def test_a_place_that_goes_away_is_an_error_and_never_fewer_rows(store, tmp_path):
+    for part in by_day(fleet(3)):
+        store.append(part)
+        store.compact()
+    cohorts = store.cohorts()
+    victim = files_of(tmp_path, "cohorts")[0]
+    victim.rename(tmp_path.parent / "elsewhere")
+    with pytest.raises(ska.errors.StoreFailed, match="was listed and is gone") as caught:
+        read_all(cohorts)
+    assert not isinstance(caught.value, ska.errors.StoreChanged)
+    tmp_path.rename(tmp_path.parent / "unmounted")
+    with pytest.raises(ska.errors.StoreFailed, match="was listed and is gone") as caught:
+        list(cohorts[-1].tables())
+    assert not isinstance(caught.value, ska.errors.StoreChanged)
+
+
+def test_a_folder_that_is_a_dead_link_is_an_error(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    store = ska.SnapshotStore(tmp_path / "link")
+    for act in (store.read, store.cohorts, store.info, lambda: store.append(fleet(1))):
+        with pytest.raises(ska.errors.StoreFailed, match="a link that leads nowhere"):
+            act()
 
 
 def test_two_compactions_at_once_lose_nothing(store, tmp_path, monkeypatch):
-    frame = observations(300, start=OLD)
+    frame = observations(300)
     for i in range(3):
         store.append(frame.iloc[i::3])
     publish = LocalFiles.publish
@@ -403,35 +532,36 @@ def test_two_compactions_at_once_lose_nothing(store, tmp_path, monkeypatch):
     monkeypatch.setattr(LocalFiles, "publish", compact_first)
     store.compact()
     pd.testing.assert_frame_equal(store.read(), expected(frame))
-    assert len(parquet_files(tmp_path)) == 2
+    assert len(files_of(tmp_path)) == 2
     store.compact()
-    assert len(parquet_files(tmp_path)) == 1
+    assert len(files_of(tmp_path)) == 1
     pd.testing.assert_frame_equal(store.read(), expected(frame))
 
 
 def test_an_append_during_a_compaction_is_kept(store, tmp_path, monkeypatch):
-    frame = observations(300, start=OLD)
+    frame = observations(300)
     for i in range(2):
         store.append(frame.iloc[i::3])
     renew = LocalFiles.renew_generation
 
     def append_first(files):
+        monkeypatch.setattr(LocalFiles, "renew_generation", renew)
         store.append(frame.iloc[2::3])
         renew(files)
 
     monkeypatch.setattr(LocalFiles, "renew_generation", append_first)
     store.compact()
     pd.testing.assert_frame_equal(store.read(), expected(frame))
-    assert len(parquet_files(tmp_path)) == 2
+    assert len(files_of(tmp_path)) == 2
 
 
 def test_a_compaction_that_cannot_warn_readers_removes_nothing_and_leaves_no_copies(
     store, tmp_path, monkeypatch
 ):
-    frame = observations(300, start=OLD)
+    frame = observations(300)
     for i in range(2):
         store.append(frame.iloc[i::2])
-    files = parquet_files(tmp_path)
+    files = files_of(tmp_path)
 
     def full(_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -439,5 +569,5 @@ def test_a_compaction_that_cannot_warn_readers_removes_nothing_and_leaves_no_cop
     monkeypatch.setattr(LocalFiles, "renew_generation", full)
     with pytest.raises(ska.errors.StoreFailed, match="No space"):
         store.compact()
-    assert parquet_files(tmp_path) == files
+    assert files_of(tmp_path) == files
     pd.testing.assert_frame_equal(store.read(), expected(frame))

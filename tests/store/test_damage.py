@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import random
 import re
 import shutil
 import stat
+import zlib
 
 import pandas as pd
 import pytest
 
 import safetykit_analytics as ska
-from safetykit_analytics.store.layout import snapshot_name
 from safetykit_analytics.store.local import LocalFiles
-from tests.store.helpers import expected, observations
+from tests.store.helpers import expected, files_of, fleet, observations
 
 
 @pytest.fixture
@@ -27,17 +26,13 @@ def store(tmp_path):
     return store
 
 
-def files_of(folder):
-    return sorted(pathlib.Path(folder).glob("observed_date=*/observations-*.parquet"))
-
-
 def everything(store):
     """Read all there is, in each way that there is."""
     return [
         store.read,
         store.latest,
         store.open_batch_ids,
-        lambda: [part.read(["success_count"]) for part in store.partitions()],
+        lambda: [list(cohort.tables(["success_count"])) for cohort in store.cohorts()],
     ]
 
 
@@ -92,7 +87,7 @@ def test_a_damaged_file_is_an_error_that_names_it_never_fewer_rows(store, tmp_pa
     assert [finding.path for finding in found] == [str(victim)]
     assert found[0].is_damage
     assert re.fullmatch(REASONS[damage], found[0].reason)
-    assert "damaged" in repr(store).lower()
+    assert "observations" in repr(store)  # which reads nothing but names
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -152,7 +147,7 @@ def test_verify_checks_the_pages_too_of_a_file_that_was_wrong_when_it_was_writte
     for bit in range(8 * 200, 8 * len(good), 7):
         path.unlink()
         wrong = flip(good, bit)
-        path = path.with_name(snapshot_name(wrong))
+        path = path.with_name(f"{path.name.rpartition('-')[0]}-{zlib.crc32(wrong):08x}.parquet")
         path.write_bytes(wrong)
         with contextlib.suppress(ska.DamagedFile):
             if not store.read().equals(before):
@@ -185,6 +180,7 @@ def test_what_is_not_ours_is_ignored_and_listed(store, tmp_path):
         tmp_path / "notesX",
         tmp_path / "observed_date=2026-13-01",
         tmp_path / "observed_date=20261102",
+        tmp_path / "cohort",
         day / "x.parquet",
         day / "x.parquet.tmp",
         day / (files_of(tmp_path)[0].name + ".bak"),
@@ -194,7 +190,7 @@ def test_what_is_not_ours_is_ignored_and_listed(store, tmp_path):
         path.mkdir() if path.suffix == "" else path.write_bytes(b"x")
     (day / ".tmp-0123").write_bytes(b"half")
     other = pd.DataFrame({"a": [1]}).to_parquet()
-    path = day / snapshot_name(other)
+    path = day / f"{files_of(tmp_path)[0].name.rpartition('-')[0]}-{zlib.crc32(other):08x}.parquet"
     path.write_bytes(other)
     pd.testing.assert_frame_equal(store.read(), before)
     found = store.verify()
@@ -203,8 +199,8 @@ def test_what_is_not_ours_is_ignored_and_listed(store, tmp_path):
     origin = "ignored: a Parquet file of another origin: its footer has no schema version"
     half = "ignored: a write that is under way, or was interrupted; compact() removes it after a day"
     assert {finding.path: finding.reason for finding in found} == {
-        **{str(place): "ignored: no part of a store" for place in foreign[:4]},
-        **{str(place): "ignored: not named like a snapshot" for place in foreign[4:]},
+        **{str(place): "ignored: no part of a store" for place in foreign[:5]},
+        **{str(place): "ignored: not named like a snapshot" for place in foreign[5:]},
         str(day / ".tmp-0123"): half,
         str(path): origin,
     }
@@ -212,14 +208,24 @@ def test_what_is_not_ours_is_ignored_and_listed(store, tmp_path):
     assert all(path.exists() for path in foreign)
 
 
-def test_a_file_in_the_folder_of_another_day_is_damage(store, tmp_path):
+def test_a_file_in_the_place_of_another_cohort_is_damage_that_is_named(store, tmp_path):
+    store.append(fleet(2))
+    store.compact()
+    source = next(path for path in files_of(tmp_path, "cohorts") if path.name.startswith("2026-11-02"))
+    other = source.with_name(source.name.replace("2026-11-02", "2026-11-09", 1))
+    source.rename(other)
+    for read in everything(store)[:2]:
+        with pytest.raises(ska.DamagedFile, match="it was written as 2026-11-02_"):
+            read()
+    assert [finding.path for finding in store.verify() if finding.is_damage] == [str(other)]
+
+
+def test_a_file_in_the_other_folder_is_damage(store, tmp_path):
+    (tmp_path / "cohorts").mkdir()
     source = files_of(tmp_path)[0]
-    other = tmp_path / "observed_date=2026-11-09"
-    other.mkdir()
-    source.rename(other / source.name)
-    with pytest.raises(ska.DamagedFile, match="2026-11-02"):
+    source.rename(tmp_path / "cohorts" / source.name)
+    with pytest.raises(ska.DamagedFile, match="it belongs into another folder than cohorts/"):
         store.read()
-    assert [finding.path for finding in store.verify()] == [str(other / source.name)]
 
 
 def test_links_to_files_and_folders_elsewhere_are_read(store, tmp_path, tmp_path_factory):
@@ -240,7 +246,7 @@ def test_files_and_folders_are_private_to_the_user(tmp_path):
         store = ska.SnapshotStore(tmp_path / "a" / "b")
         store.append(observations(10))
         store.append(observations(10))
-        assert store.compact().days == 1
+        assert store.compact().cohorts == 1
     finally:
         os.umask(old)
     for path in (tmp_path / "a").rglob("*"):

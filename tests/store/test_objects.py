@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 import safetykit_analytics as ska
-from safetykit_analytics.store import snapshots
+from safetykit_analytics.store import parquet
 from safetykit_analytics.store.local import LocalFiles
-from tests.store.helpers import START, expected, observations
+from tests.store.helpers import START, expected, fleet, observations
 
 OLD = START - dt.timedelta(days=200)
 SECRET = "wJalrXUtnFEMI-not-to-be-shown"
@@ -76,13 +76,13 @@ def test_append_read_compact_and_verify_as_in_a_folder(store, place):
     assert store.append(frame.iloc[1000:]) == 2000
     pd.testing.assert_frame_equal(store.read(), expected(frame))
     pd.testing.assert_frame_equal(store.latest(), expected(frame.iloc[-10:]))
-    assert len(names(place)) == 5
+    assert len(names(place)) == 3  # and the marker
     report = store.compact()
     assert (report.duplicates, report.temporaries) == (1000, 0)
-    assert sum(name.endswith(".parquet") for name in names(place)) == 3
+    assert sum(name.endswith(".parquet") for name in names(place)) == 1
     pd.testing.assert_frame_equal(store.read(), expected(frame))
     assert store.verify() == []
-    assert "3 files, 3,000 observations, 10 batches, 3 days" in repr(store)
+    assert "1 file, 1 cohort, 3,000 observations, 10 batches, 10 open" in repr(store)
 
 
 def test_what_another_process_appends_is_seen_at_once(store, place):
@@ -95,50 +95,54 @@ def test_what_another_process_appends_is_seen_at_once(store, place):
     assert len(other.read()) == 100
 
 
-def test_a_list_from_before_a_compaction_still_reads_every_key_once(store):
-    frame = observations(100, start=OLD)
-    store.append(frame.iloc[:50])
-    store.append(frame.iloc[50:])
-    (part,) = pickle.loads(pickle.dumps(store.partitions()))
+def files(place):
+    return [name for name in names(place) if name.endswith(".parquet")]
+
+
+def test_cohorts_from_before_a_compaction_say_that_the_store_has_changed(store):
+    store.append(fleet(1))
     store.compact()
-    assert part.read(["batch_id"]).num_rows == 100
+    store.append(fleet(1, hours=50))
+    (cohort,) = pickle.loads(pickle.dumps(store.cohorts()))
+    store.compact()
+    with pytest.raises(ska.errors.StoreChanged):
+        list(cohort.tables())
 
 
 def test_an_object_that_exists_is_never_replaced(store, place, monkeypatch):
     frame = observations(10, start=OLD)
     store.append(frame)
-    (name,) = (name.rpartition("/")[2] for name in names(place))
-    monkeypatch.setattr(snapshots, "snapshot_name", lambda data: name)
+    (name,) = files(place)
+    monkeypatch.setattr(parquet, "file_path", lambda *_: name)
     with pytest.raises(ska.errors.StoreFailed):
         store.append(frame.assign(success_count=99))
     pd.testing.assert_frame_equal(store.read(), expected(frame))
 
 
-def test_an_append_that_fails_half_way_takes_back_what_it_had_put(store, place):
+def test_an_append_that_fails_takes_back_what_it_had_put(store, place):
     frame = observations(3000, start=OLD)
     fs = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))[0]
     put = fs.pipe_file
-    count = iter(range(10))
 
-    def fail_second(path, value, **kwargs):
-        if next(count) == 1:
+    def lose_the_answer(path, value, **kwargs):
+        put(path, value, **kwargs)
+        if path.endswith(".parquet"):
             raise OSError(5, "Input/output error")
-        return put(path, value, **kwargs)
 
     # fsspec keeps this object: unlike monkeypatch, mock leaves nothing of its own on it.
     with (
-        mock.patch.object(fs, "pipe_file", fail_second),
+        mock.patch.object(fs, "pipe_file", lose_the_answer),
         pytest.raises(ska.errors.StoreFailed, match="Input/output error"),
     ):
         store.append(frame)
-    assert names(place) == []
+    assert files(place) == []
     assert store.append(frame) == 3000
 
 
 def test_damage_and_foreign_objects_are_found(store, place):
     store.append(observations(100, start=OLD))
     fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
-    (name,) = names(place)
+    (name,) = files(place)
     data = fs.cat_file(f"{root}/{name}")
     fs.pipe_file(f"{root}/README.md", b"hello")
     fs.pipe_file(f"{root}/{name}", data[:50] + bytes([data[50] ^ 4]) + data[51:])
@@ -150,26 +154,28 @@ def test_damage_and_foreign_objects_are_found(store, place):
     ]
 
 
-def test_a_snapshot_in_a_folder_within_a_day_is_not_read_and_listed(store, place):
+def test_a_snapshot_in_a_folder_within_a_folder_is_not_read_and_listed(store, place):
     store.append(observations(100, start=OLD))
     fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
-    (name,) = names(place)
+    (name,) = files(place)
     day, _, last = name.partition("/")
     fs.pipe_file(f"{root}/{day}/old/{last}", fs.cat_file(f"{root}/{name}"))
-    assert store.partitions()[0].paths == (name,)
+    assert store.info().files == 1
     assert [(finding.path.rpartition("snapshots/")[2], finding.reason) for finding in store.verify()] == [
         (f"{day}/old/{last}", "ignored: not named like a snapshot")
     ]
 
 
-def test_what_is_directly_below_a_prefix_is_listed_alike_with_and_without_the_files_of_its_days(store, place):
+def test_what_is_directly_below_a_prefix_is_listed_alike_with_and_without_the_files_in_its_folders(
+    store, place
+):
     store.append(observations(3000, start=OLD))
     fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
     fs.pipe_file(f"{root}/X", b"hello")
     files = store._files
     assert files.tree(None)[""] == files.tree(lambda _: True)[""]
     assert "X" in files.tree(None)[""]
-    assert f"{names(place)[-1].partition('/')[0]}/" in files.tree(None)[""]
+    assert "recent/" in files.tree(None)[""]
 
 
 def test_every_compaction_changes_the_generation_that_all_see(store, place):
@@ -184,8 +190,8 @@ def test_every_compaction_changes_the_generation_that_all_see(store, place):
 
 def test_a_file_that_is_not_there_has_no_bytes(store, tmp_path):
     store.append(observations(10, start=OLD))
-    assert store._files.size("nothing") == 0
-    assert LocalFiles(str(tmp_path)).size("nothing") == 0
+    assert store._files.total_size(["nothing"]) == 0
+    assert LocalFiles(str(tmp_path)).total_size(["nothing"]) == 0
 
 
 class NoCredentials(Exception):  # noqa: N818 -- as client libraries name theirs
@@ -198,10 +204,11 @@ class NoCredentials(Exception):  # noqa: N818 -- as client libraries name theirs
         ("find", lambda files: files.tree(lambda _: True), ""),
         ("ls", lambda files: files.tree(None), ""),
         ("cat_file", lambda files: files.read("a"), "/a"),
-        ("cat_file", lambda files: files.generation(), "/.safetykit-analytics/generation"),
+        ("cat_file", lambda files: files.generation(), "/.safetykit-store/generation"),
         ("pipe_file", lambda files: files.renew_generation(), ""),
         ("pipe_file", lambda files: files.publish({"a": b""}), "/a"),
-        ("size", lambda files: files.size("a"), "/a"),
+        ("find", lambda files: files.total_size(["a"]), ""),
+        ("pipe_file", lambda files: files.create(), ""),
         ("rm_file", lambda files: files.remove(["a"]), "/a"),
         ("_strip_protocol", lambda files: files.read("a"), ""),
     ],
@@ -252,12 +259,18 @@ def test_a_url_that_names_no_place_is_refused(url):
         ska.SnapshotStore(url)
 
 
+@pytest.mark.parametrize("url", ["s3://bucket//snapshots", "s3://bucket/a//b", "s3://bucket/snapshots//x"])
+def test_a_url_with_an_empty_part_is_refused(url):
+    with pytest.raises(ValueError, match="an empty part between two slashes"):
+        ska.SnapshotStore(url)
+
+
 def test_a_folder_that_was_made_in_the_console_of_s3_is_empty(endpoint):
     # It is an object of no bytes whose name ends in a slash.
     name = uuid.uuid4().hex
     s3 = fsspec.filesystem("s3", **options(endpoint))
     s3.mkdir(name)
-    for folder in ("snapshots/", f"snapshots/observed_date={OLD:%Y-%m-%d}/"):
+    for folder in ("snapshots/",):
         s3.call_s3("put_object", Bucket=name, Key=folder, Body=b"")
         store = ska.SnapshotStore(f"s3://{name}/snapshots", storage_options=options(endpoint))
         assert store.read().empty
@@ -272,7 +285,7 @@ def test_a_folder_that_was_made_in_the_console_of_s3_is_empty(endpoint):
 def test_a_prefix_that_holds_something_else_is_refused(store, place):
     fs, root = fsspec.url_to_fs(place[0], use_listings_cache=False, **(place[1] or {}))
     fs.pipe_file(f"{root}/thesis.docx", b"precious")
-    for act in (store.read, lambda: store.append(observations(3))):
+    for act in (store.read, store.info, lambda: store.append(observations(3))):
         with pytest.raises(ska.NotAStore):
             act()
     assert names(place) == ["thesis.docx"]

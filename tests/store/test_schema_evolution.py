@@ -15,25 +15,25 @@ import safetykit_analytics as ska
 from safetykit_analytics.frame import table_from_frame
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 from safetykit_analytics.store import parquet
-from safetykit_analytics.store.layout import partition_name, snapshot_name
+from safetykit_analytics.store.names import Facts, file_path, stem
 from tests.store.helpers import START, expected, observations
 
 OLD = START - dt.timedelta(days=200)
 
 
-OLD_DAY = OLD.date()
-
-
-def put(folder, table, *, version, date=OLD_DAY, **footer):
+def put(folder, table, *, version, kind="undated", **footer):
     """Write a file as some other release would have."""
+    at = int(OLD.timestamp()) * 1_000_000
+    name = stem(kind, Facts(at, at, at + 99 * 60_000_000, table.num_rows, 10, 10))
     sink = io.BytesIO()
     with pq.ParquetWriter(sink, table.schema, store_schema=False) as writer:
         writer.write_table(table)
-        keys = {"schema_version": str(version), "observed_date": date.isoformat(), **footer}
+        keys = {"schema_version": str(version), "name": name, **footer}
         writer.add_key_value_metadata({f"safetykit_analytics.{key}": value for key, value in keys.items()})
     data = sink.getvalue()
-    path = pathlib.Path(folder) / partition_name(date) / snapshot_name(data)
+    path = pathlib.Path(folder) / file_path(name, data)
     path.parent.mkdir(exist_ok=True)
+    (pathlib.Path(folder) / ".safetykit-store").mkdir(exist_ok=True)
     path.write_bytes(data)
     return path
 
@@ -45,7 +45,7 @@ def frame():
 
 @pytest.fixture
 def table(frame):
-    return table_from_frame(frame)
+    return table_from_frame(expected(frame))
 
 
 @pytest.fixture
@@ -78,22 +78,21 @@ def test_a_file_from_before_a_column_existed_reads_with_nulls_or_its_default(
     monkeypatch.setattr(parquet, "DEFAULTS", {"has_download": True})
     put(tmp_path, table.drop_columns(["has_download", "policy_version"]), version=0)
     store.append(frame.assign(observed_at=frame["observed_at"] + dt.timedelta(seconds=1)))
-    result = store.read(end=OLD + dt.timedelta(days=1))
+    result = store.read()
     older = result[result["observed_at"].isin(frame["observed_at"])].reset_index(drop=True)
     wanted = expected(frame).assign(
         has_download=True, policy_version=pd.array([None] * 100, dtype=result["policy_version"].dtype)
     )
     pd.testing.assert_frame_equal(older, wanted)
     pd.testing.assert_frame_equal(store.latest().dtypes.to_frame(), wanted.dtypes.to_frame())
-    assert store.partitions()[0].read(["policy_version"]).column(0).null_count >= 100
 
 
 def test_an_older_file_alone_reads_in_any_selection_of_columns(store, tmp_path, table):
-    put(tmp_path, table.drop_columns(["policy_version"]), version=0, sorted_unique_by="batch_id,observed_at")
-    part = store.partitions()[0]
-    assert part.read(["policy_version"]).num_rows == 100
-    assert part.read(["policy_version", "batch_count"]).column_names == ["policy_version", "batch_count"]
-    assert part.read().schema.names == OBSERVATION_SCHEMA.names
+    put(tmp_path, table.drop_columns(["policy_version"]), version=0)
+    (cohort,) = store.cohorts()
+    for columns in (["policy_version"], ["policy_version", "batch_count"], OBSERVATION_SCHEMA.names):
+        (read,) = cohort.tables(columns)
+        assert (read.num_rows, read.column_names) == (100, columns)
 
 
 def test_a_column_that_every_release_has_written_and_is_not_there_is_damage(store, tmp_path, table):
@@ -155,15 +154,16 @@ def test_a_newer_file_whose_values_mean_something_else_is_an_error_never_misread
 
 
 @pytest.mark.filterwarnings("ignore::safetykit_analytics.errors.NewerSchemaWarning")
-def test_compaction_leaves_a_day_with_newer_files_alone_and_says_so(store, tmp_path, frame, table):
-    newer = put(tmp_path, table.append_column("mood", pa.array(["good"] * 100)), version=2)
-    store.append(frame)
+@pytest.mark.parametrize("kind", ["undated", "recent"])
+def test_compaction_leaves_newer_files_alone_and_says_so(store, tmp_path, frame, table, kind):
+    newer = put(tmp_path, table.append_column("mood", pa.array(["good"] * 100)), version=2, kind=kind)
+    more = frame.assign(observed_at=frame["observed_at"] + dt.timedelta(seconds=1))
+    store.append(more)
     report = store.compact()
-    assert report.days == 0
-    assert report.skipped[0][0] == newer.parent.name
+    assert report.skipped[0][0] == str(newer.relative_to(tmp_path))
     assert "later release" in str(report)
     assert newer.exists()
-    assert len(list(newer.parent.iterdir())) == 2
+    pd.testing.assert_frame_equal(store.read(), expected(frame, more))
 
 
 def test_a_version_that_is_no_number_is_damage(store, tmp_path, table):
@@ -172,20 +172,11 @@ def test_a_version_that_is_no_number_is_damage(store, tmp_path, table):
         store.read()
 
 
-def test_a_file_that_does_not_say_that_it_is_sorted_is_sorted_when_read(store, tmp_path, frame, table):
-    put(tmp_path, pa.concat_tables([table, table]).take(pa.array(range(199, -1, -1))), version=1)
-    assert store.partitions()[0].read(["batch_id"]).num_rows == 100
-    pd.testing.assert_frame_equal(store.read(), expected(frame))
-    assert store.compact().duplicates == 100
-    pd.testing.assert_frame_equal(store.read(), expected(frame))
-
-
-def test_verify_finds_a_file_that_claims_more_than_it_keeps(store, tmp_path, table):
-    backwards = table.take(pa.array(range(99, -1, -1)))
-    path = put(tmp_path, backwards, version=1, sorted_unique_by="batch_id,observed_at")
-    moved = put(tmp_path, table, version=1, date=START.date())
+def test_verify_finds_a_file_that_does_not_hold_what_it_claims(store, tmp_path, table):
+    backwards = put(tmp_path, table.take(pa.array(range(99, -1, -1))), version=1)
+    moved = put(tmp_path, table, version=1, kind="2026-11-03")
     found = {finding.path: finding.reason for finding in store.verify()}
     assert found == {
-        str(path): "its footer says that it is sorted and unique by batch_id, observed_at, but it is not",
-        str(moved): "it holds observations of another day than its folder",
+        str(backwards): "it is not sorted by batch_id and observed_at, or has a key twice",
+        str(moved): "it holds batches that are not of the cohort 2026-11-03",
     }

@@ -16,9 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 import safetykit_analytics as ska
 from tests.store.faults import Crash, FaultyOs, instead_of_os
-from tests.store.helpers import START, keys, observations
+from tests.store.helpers import START, files_of, fleet, keys
 
-FRAME = observations(48, start=START - dt.timedelta(days=90), n_batches=5, step=dt.timedelta(hours=2))
+# Four cohorts and batches without one, of which some never end.
+FRAME = fleet(4, per_day=2, hours=6, start=START - dt.timedelta(days=90), stuck={3}).iloc[:64]
+FRAME.loc[FRAME.index % 7 == 0, "batch_id"] = "ticket"
+FRAME = FRAME.drop_duplicates(["batch_id", "observed_at"], ignore_index=True)
+FRAME["success_count"] = range(len(FRAME))
 KEYS = keys(FRAME)
 rows = st.lists(st.integers(0, len(FRAME) - 1), min_size=1, max_size=12)
 
@@ -61,7 +65,9 @@ class StoreIsASet(RuleBasedStateMachine):
     def compact(self, thin):
         # No two observations of a batch in a row are alike here, so thinning has nothing to drop.
         assert self.store.compact(thin_before=START if thin else None).thinned == 0
-        assert all(len(part.paths) == 1 for part in self.store.partitions())
+        assert len(files_of(self.folder, "recent")) <= 1
+        kinds = [path.name.partition("_")[0] for path in files_of(self.folder, "cohorts")]
+        assert len(kinds) == len(set(kinds))
 
     @rule(rows=rows, call=st.integers(1, 60))
     def crash_while_appending(self, rows, call):
@@ -77,7 +83,7 @@ class StoreIsASet(RuleBasedStateMachine):
         assert crashed or found == wanted
         self.model = found
 
-    @rule(call=st.integers(1, 80))
+    @rule(call=st.integers(1, 120))
     def crash_while_compacting(self, call):
         with instead_of_os(FaultyOs(call, Crash)), contextlib.suppress(Crash):
             self.store.compact()
@@ -111,6 +117,20 @@ class StoreIsASet(RuleBasedStateMachine):
         assert keys(self.store.latest()) == sorted(newest.items())
 
     @rule()
+    def open_batches(self):
+        last = (
+            FRAME.iloc[[KEYS.index(key) for key in sorted(self.model)]]
+            .groupby("batch_id")["is_terminal"]
+            .last()
+        )
+        assert self.store.open_batch_ids() == sorted(last.index[~last.astype(bool)])
+
+    @rule(ids=st.lists(st.sampled_from(sorted(set(FRAME["batch_id"]))), max_size=3))
+    def read_some_batches(self, ids):
+        found = keys(self.store.read(batch_ids=ids))
+        assert found == sorted(key for key in self.model if key[0] in ids)
+
+    @rule()
     def verify(self):
         assert not any(finding.is_damage for finding in self.store.verify())
 
@@ -121,7 +141,7 @@ class StoreIsASet(RuleBasedStateMachine):
 
 def test_a_store_holds_what_a_set_would_hold():
     run_state_machine_as_test(
-        StoreIsASet, settings=settings(max_examples=8, stateful_step_count=16, deadline=None)
+        StoreIsASet, settings=settings(max_examples=5, stateful_step_count=14, deadline=None)
     )
 
 

@@ -7,6 +7,7 @@ import pickle
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from tests.store.helpers import START, expected, keys, observations
+from tests.store.helpers import START, batch_id, by_day, expected, fleet, keys, observations
 
 DAY = dt.timedelta(days=1)
 
@@ -89,7 +90,7 @@ def test_a_missing_folder_reads_as_empty_with_the_right_dtypes(store, tmp_path):
     pd.testing.assert_frame_equal(store.read(), empty)
     pd.testing.assert_frame_equal(store.latest(), empty)
     assert store.open_batch_ids() == []
-    assert store.partitions() == []
+    assert store.cohorts() == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -98,7 +99,7 @@ def test_appending_nothing_writes_nothing(store, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("operation", ["read", "latest", "open_batch_ids", "partitions", "append"])
+@pytest.mark.parametrize("operation", ["read", "latest", "open_batch_ids", "cohorts", "info", "append"])
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path, operation):
     (tmp_path / "thesis.docx").write_bytes(b"precious")
     store = ska.SnapshotStore(tmp_path)
@@ -162,7 +163,6 @@ def test_read_filters_by_policy_and_by_batch(store):
     two = frame[frame["batch_id"].isin(["batch_00001", "batch_00003"])]
     asked = (name for name in ["batch_00003", "batch_00001", "batch_none"])
     pd.testing.assert_frame_equal(store.read(batch_ids=asked), expected(two))
-    assert len(store.read(policy_id="policy-9")) == 0
     assert len(store.read(batch_ids=[])) == 0
     with pytest.raises(TypeError, match="list"):
         store.read(batch_ids="batch_00001")
@@ -183,40 +183,152 @@ def test_open_batch_ids_are_those_not_terminal_when_last_seen(store):
     assert store.open_batch_ids() == [f"batch_{b:05d}" for b in range(5, 10)]
 
 
-def test_partitions_are_the_days_in_order_and_read_sorted_and_unique(store):
-    frame = observations(6000, step=dt.timedelta(minutes=7))
-    gap = frame[(frame["observed_at"] < START + 3 * DAY) | (frame["observed_at"] >= START + 5 * DAY)]
-    for part in (gap.iloc[3000:], gap, gap.iloc[:50]):
+def test_cohorts_are_the_days_of_creation_and_read_sorted_and_unique(store):
+    frame = fleet(4, stuck={2})
+    undated = observations(50, start=START + DAY)
+    for part in (*by_day(frame), frame.iloc[50:200], undated):
         store.append(part)
-    parts = store.partitions()
-    assert [part.date for part in parts] == sorted(set(gap["observed_at"].dt.date))
-    for part in parts:
-        day = gap[gap["observed_at"].dt.date == part.date]
-        pd.testing.assert_frame_equal(frame_from_table(part.read().cast(OBSERVATION_SCHEMA)), expected(day))
-    chosen = store.partitions(dt.date(2026, 11, 3), dt.date(2026, 11, 8))
-    assert [part.date.day for part in chosen] == [3, 4, 7]
+    for _ in range(2):
+        cohorts = store.cohorts()
+        days = [f"{START + number * DAY:%Y-%m-%d}" for number in range(4)]
+        assert [cohort.name for cohort in cohorts] == [days[0], "undated", *days[1:]]
+        for cohort in cohorts:
+            of_day = frame[frame["created_at"].dt.strftime("%Y-%m-%d") == cohort.name]
+            wanted = expected(undated if cohort.name == "undated" else of_day)
+            pieces = list(cohort.tables())
+            rows = frame_from_table(pa.concat_tables(pieces).cast(OBSERVATION_SCHEMA))
+            pd.testing.assert_frame_equal(rows, wanted)
+            assert cohort.first_observed == wanted["observed_at"].min().value // 1000
+            assert cohort.last_observed == wanted["observed_at"].max().value // 1000
+            earliest = min(wanted["created_at"].min(), wanted["observed_at"].min())
+            earliest = wanted["observed_at"].min() if pd.isna(earliest) else earliest
+            assert cohort.earliest == earliest.value // 1000
+            assert cohort.n_rows >= len(wanted)
+            assert cohort.n_open >= (~wanted.groupby("batch_id")["is_terminal"].last().astype(bool)).sum()
+        store.compact()
 
 
-@pytest.mark.parametrize("appends", [1, 2])
-def test_a_partition_reads_the_columns_asked_for_in_that_order(store, appends):
-    frame = observations(300)
-    for _ in range(appends):
-        store.append(frame)
-    table = store.partitions()[0].read(["success_count", "batch_id"])
-    assert table.column_names == ["success_count", "batch_id"]
-    assert table.column("success_count").to_pylist() == expected(frame)["success_count"].tolist()
+def test_a_cohort_reads_the_columns_asked_for_in_that_order(store):
+    frame = fleet(2)
+    for part in by_day(frame):
+        store.append(part)
+        store.compact()
+    wanted = expected(frame)
+    tables = [table for cohort in store.cohorts() for table in cohort.tables(["success_count", "policy_id"])]
+    assert tables[0].column_names == ["success_count", "policy_id"]
+    assert tables[0].schema.field("policy_id").type == pa.dictionary(pa.int32(), pa.string())
+    assert pa.concat_tables(tables).column("success_count").to_pylist() == wanted["success_count"].tolist()
 
 
-def test_a_partition_refuses_a_column_that_does_not_exist(store):
+def test_of_repeated_keys_all_columns_decide_whichever_are_read(store):
+    frame = fleet(1)
+    store.append(frame)
+    store.compact()
+    store.append(frame.assign(success_count=frame["success_count"] + 5, policy_version="v0"))
+    (table,) = (table for cohort in store.cohorts() for table in cohort.tables(["policy_version"]))
+    assert set(table.column(0).to_pylist()) == {"v0"}
+    assert set(store.read(columns=["policy_version"])["policy_version"]) == {"v0"}
+
+
+def test_a_cohort_refuses_a_column_that_does_not_exist(store):
     store.append(observations(10))
     with pytest.raises(ska.UnknownName, match="success_count"):
-        store.partitions()[0].read(["sucess_count"])
+        list(store.cohorts()[0].tables(["sucess_count"]))
+    with pytest.raises(ska.UnknownName, match="success_count"):
+        store.read(columns=["sucess_count"])
 
 
-def test_a_partition_pickles_and_reads_elsewhere(store):
-    store.append(observations(300))
-    part = store.partitions()[0]
-    assert pickle.loads(pickle.dumps(part)).read().equals(part.read())
+def test_only_wanted_cohorts_are_listed_and_their_facts_are_known_before(store):
+    store.append(fleet(4))
+    asked = []
+
+    def wanted(cohort):
+        asked.append(cohort.n_rows)
+        return cohort.name > "2026-11-03"
+
+    assert [cohort.name for cohort in store.cohorts(wanted=wanted)] == ["2026-11-04", "2026-11-05"]
+    assert asked == [120] * 4
+
+
+def test_a_cohort_pickles_and_reads_elsewhere(store):
+    for part in by_day(fleet(2, stuck={1})):
+        store.append(part)
+        store.compact()
+    store.append(fleet(2, hours=40))
+    for cohort in store.cohorts():
+        again = pickle.loads(pickle.dumps(cohort))
+        assert list(again.tables()) == list(cohort.tables())
+
+
+def test_a_batch_is_in_the_cohort_of_the_time_in_its_id(store):
+    late = dt.datetime(2099, 12, 31, 23, 59, 59, tzinfo=dt.UTC)
+    ids = {
+        batch_id(START): "2026-11-02",
+        batch_id(late): "2099-12-31",
+        batch_id(late + dt.timedelta(seconds=1)): "undated",
+        batch_id(dt.datetime(2014, 12, 31, 23, 59, tzinfo=dt.UTC)): "undated",
+        "batch_7zzzzzzzzz0000000000000000": "undated",  # the year 10889
+        "ticket 7": "undated",
+    }
+    frame = observations(len(ids), n_batches=len(ids)).assign(batch_id=list(ids))
+    store.append(frame)
+    for _ in range(2):
+        found = {
+            name: cohort.name
+            for cohort in store.cohorts()
+            for table in cohort.tables(["batch_id"])
+            for name in table.column(0).to_pylist()
+        }
+        assert found == ids
+        assert set(store.read(batch_ids=["ticket 7", batch_id(late)])["batch_id"]) == {
+            "ticket 7",
+            batch_id(late),
+        }
+        store.compact()
+    assert store.verify() == []
+
+
+def test_labels_select_batches_and_the_last_row_of_a_batch_has_them(store):
+    frame = fleet(2)
+    last = frame["is_terminal"]
+    webhook = frame[last].assign(policy_id=None, policy_version=None)
+    first = frame.groupby("batch_id").cumcount() < 2
+    polled = frame[~last].assign(
+        policy_id=frame["policy_id"].mask(first), policy_version=frame["policy_version"].mask(first)
+    )
+    nameless = observations(5, n_batches=1).assign(policy_id=None)
+    for part in (polled, webhook, nameless):
+        store.append(part)
+    whole = expected(polled, webhook)
+    spam = frame.loc[frame["policy_id"] == "policy-1", "batch_id"]
+    pd.testing.assert_frame_equal(
+        store.read(policy_id="policy-1"), whole[whole["batch_id"].isin(spam)].reset_index(drop=True)
+    )
+    pd.testing.assert_frame_equal(store.read(policy_id="(none)"), expected(nameless))
+    latest = store.latest()
+    assert latest["is_terminal"].sum() == 8
+    names = dict(zip(frame["batch_id"], frame["policy_id"], strict=True))
+    dated = latest[latest["batch_id"].isin(list(names))]
+    assert dated["policy_id"].tolist() == [names[name] for name in dated["batch_id"]]
+    assert set(dated["policy_version"]) == {"v1"}
+
+
+def test_an_unknown_policy_lists_those_that_are_known_wherever_they_were_seen(store):
+    assert store.read(policy_id="spam").empty
+    store.append(fleet(2))
+    with pytest.raises(ska.UnknownName, match="policy-1") as caught:
+        store.read("2031-01-01", policy_id="polcy-1")
+    assert caught.value.known == ("policy-0", "policy-1", "policy-2")
+    assert store.read("2031-01-01", policy_id="policy-1").empty
+    assert store.read(policy_id="(none)").empty
+
+
+def test_rows_stamped_ahead_of_this_machines_clock_are_written_with_a_warning_that_names_the_batch(store):
+    ahead = dt.datetime.now(dt.UTC) + 2 * DAY
+    frame = observations(10, start=ahead, n_batches=10)
+    with pytest.warns(UserWarning, match="batch 'batch_00009' was observed at .* more than a day ahead"):
+        store.append(frame)
+    assert len(store.read()) == 10
 
 
 def test_a_store_keeps_its_folder_when_the_working_folder_changes(tmp_path, monkeypatch):

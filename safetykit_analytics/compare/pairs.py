@@ -1,0 +1,147 @@
+"""Which versions are compared with which.
+
+A candidate's baseline is fixed by what ended before the candidate did, so that it is the same at every look.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.wording import NONE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
+
+#: The version with most batches in so much time before a candidate's first end is its baseline.
+BEFORE_US = 28 * 86_400_000_000
+NEVER = np.iinfo(np.int64).max
+
+_DAY_US = 86_400_000_000
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The batches that count, sorted by policy and end.
+
+    Attributes
+    ----------
+    policy, group : arrays of int, shape (k,)
+    at_us, day : arrays of int, shape (k,)
+        End of each batch, and its local day in days since 1970-01-01.
+    errors, processed, started_us : arrays of int, shape (k,)
+    n_groups : int
+    """
+
+    policy: Ints
+    group: Ints
+    day: Ints
+    at_us: Ints
+    errors: Ints
+    processed: Ints
+    started_us: Ints
+    n_groups: int
+
+    def rows(self) -> list[Ints]:
+        """Places of the batches of each version."""
+        order = np.argsort(self.group, kind="stable")
+        edges = np.searchsorted(self.group[order], np.arange(1, self.n_groups))
+        return np.split(order, edges)
+
+
+def choose_pairs(
+    heads: pd.DataFrame,
+    ended: Ended,
+    *,
+    baseline: str | None,
+    candidate: str | None,
+    wanted: NDArray[np.bool_] | None,
+) -> pd.DataFrame:
+    """Choose the rows of the table: the group of each, and that of its baseline, -1 for none or itself.
+
+    Parameters
+    ----------
+    heads : DataFrame
+        Policy and version of each group, in natural order.
+    ended : Ended
+    baseline, candidate : str or None
+    wanted : array of bool, shape (groups,), or None
+        The only versions that may be candidates.
+
+    Returns
+    -------
+    DataFrame
+        ``group``, ``base``, ``is_baseline``: each baseline, then its candidates.
+    """
+    versions = heads["policy_version"].fillna(NONE).tolist()
+    for name in (baseline, candidate):
+        if name is not None and name not in versions:
+            policies = heads["policy_id"].fillna(NONE).unique().tolist()
+            where = f"policy {policies[0]!r}" if len(policies) == 1 else "any policy"
+            raise UnknownName("version", name, dict.fromkeys(versions), where=where)
+    times = [ended.at_us[rows] for rows in ended.rows()]
+    rows: list[tuple[int, int, bool]] = []
+    policies = heads.groupby("policy_id", dropna=False, sort=False).ngroup().to_numpy()
+    for members in np.split(np.arange(len(heads)), np.flatnonzero(np.diff(policies)) + 1):
+        if not len(members):
+            continue
+        places = {versions[member]: int(member) for member in members}
+        if candidate is not None and candidate not in places:
+            continue
+        if baseline is not None and baseline not in places:
+            chosen = [places[candidate]] if candidate is not None else list(places.values())
+            rows.extend((place, -1, False) for place in chosen if wanted is None or wanted[place])
+            continue
+        against = _baselines(places, times, baseline, candidate, wanted)
+        if not against and candidate is None and wanted is None:
+            rows.append((next(iter(places.values())), -1, True))
+        for base in dict.fromkeys(against.values()):
+            if base >= 0:
+                rows.append((base, -1, True))
+            rows.extend((place, base, False) for place, of in against.items() if of == base)
+    return pd.DataFrame(rows, columns=["group", "base", "is_baseline"]).astype(
+        {"group": "int64", "base": "int64", "is_baseline": "bool"}
+    )
+
+
+def _baselines(
+    places: dict[str, int],
+    times: list[Ints],
+    baseline: str | None,
+    candidate: str | None,
+    wanted: NDArray[np.bool_] | None,
+) -> dict[int, int]:
+    """Find the baseline of each candidate of one policy; the oldest version is nobody's candidate unasked."""
+    everyone = list(places.values())
+    if baseline is not None:
+        base = places[baseline]
+        chosen = everyone if candidate is None else [places[candidate]]
+        return {place: base for place in chosen if place != base and (wanted is None or wanted[place])}
+    firsts = {place: int(times[place][0]) if len(times[place]) else NEVER for place in everyone}
+    if candidate is not None:
+        chosen = [places[candidate]]
+    else:
+        # Of versions that began on one day the first by name is the oldest.
+        oldest = min(everyone, key=lambda place: (firsts[place] // _DAY_US, place))
+        chosen = [place for place in everyone if place != oldest and (wanted is None or wanted[place])]
+    found = {}
+    for place in chosen:
+        others = [other for other in everyone if other != place]
+        if not others:
+            found[place] = -1
+            continue
+        before = min(
+            firsts[place], max(int(times[other][-1]) + 1 if len(times[other]) else 0 for other in others)
+        )
+        counts = [
+            int(np.searchsorted(times[other], before) - np.searchsorted(times[other], before - BEFORE_US))
+            for other in others
+        ]
+        found[place] = others[int(np.argmax(counts))]
+    return found

@@ -1,0 +1,466 @@
+"""Test and interval of a comparison that may be looked at every week: a test martingale.
+
+Under equal versions, E exp(λU_s) over all assignments of the versions in a stratum is known exactly. So the
+product of exp(λU_s) / E exp(λU_s) over strata is a martingale that starts at 1: it ever exceeds 20
+with probability 5 % at most. NumPy and scipy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import scipy
+
+from safetykit_analytics.stats.strata import Strata, score_variance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from safetykit_analytics.stats.rate import Floats
+
+    Test = Callable[[Floats], Floats]
+
+#: Bets λ = ± c / √V_s, for a score of variance V_s; none stakes more than `MOST_STAKED` on one batch.
+BETS = (0.25, 0.5, 1.0, 2.0, 4.0)
+MOST_STAKED = 3.0
+
+# exp of more than this is no double.
+_MOST_LOG = 700.0
+# Residuals that vary less than this share of the shifts do so by rounding.
+_NOISE = 1e-18
+# Strata of one width are met together, as many as keep the recursion in the cache.
+_CELLS = 60_000
+_POWER = 0.8
+# Trebled so often, any step has reached a bound.
+_MOST_STEPS = 60
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a test martingale says of each comparison; arrays of shape (pairs,).
+
+    Attributes
+    ----------
+    log_now : float64
+        Logarithm of the e-value at the last look.
+    log_most : float64
+        Of the largest at any look, at least 0: p = exp(-log_most) holds at any time.
+    """
+
+    log_now: Floats
+    log_most: Floats
+
+    @property
+    def e_value(self) -> Floats:
+        """exp(log_now)."""
+        return np.exp(np.minimum(self.log_now, _MOST_LOG))
+
+    @property
+    def p_value(self) -> Floats:
+        """1 / max(1, the largest e-value at any look)."""
+        return np.exp(-np.minimum(self.log_most, _MOST_LOG))
+
+
+def log_mean_exp(residual: ArrayLike, chosen: int, bets: ArrayLike) -> Floats:
+    """Logarithm of the mean of exp(λU), U the sum of k of m residuals, over all C(m, k) choices.
+
+    ``e_k(exp(λr₁), …, exp(λr_m)) / C(m, k)``, e_k the elementary symmetric polynomial, by the recursion
+    ``e_j(x₁…x_i) = e_j(x₁…x_(i-1)) + x_i · e_(j-1)(x₁…x_(i-1))``: O(m·k), no cancellation.
+
+    Parameters
+    ----------
+    residual : array of float, shape (m,)
+        With a sum of 0.
+    chosen : int
+        k.
+    bets : array of float, shape (b,)
+        λ; with |λr| ≤ 3 and m ≤ 200 nothing overflows.
+
+    Returns
+    -------
+    float64 array, shape (b,)
+
+    Examples
+    --------
+    >>> log_mean_exp([-1.0, 0.0, 1.0], 1, [0.5]).round(4).tolist()
+    [0.0819]
+    """
+    r = np.asarray(residual, dtype=np.float64)
+    x = np.exp(r[:, None] * np.asarray(bets, dtype=np.float64))
+    m = len(r)
+    return _log_symmetric(x[:, :, None], np.array([chosen]), np.array([m]))[:, 0]
+
+
+def _log_symmetric(x: Floats, k: NDArray[np.int64], m: NDArray[np.int64]) -> Floats:
+    """Log of e_k(x) / C(m, k) for x of shape (m, bets, strata), 0 where a stratum has fewer batches."""
+    width, most, least = len(x), int(k.max()), int(k.min())
+    e = np.zeros((most + 1, *x.shape[1:]))
+    e[0] = 1.0
+    for i in range(width):
+        high = min(i + 1, most)
+        low = max(1, least - (width - 1 - i))
+        e[low : high + 1] += x[i] * e[low - 1 : high]
+    log_e = np.log(np.take_along_axis(e, k[None, None, :], axis=0)[0])
+    log_choices = (
+        scipy.special.gammaln(m + 1.0) - scipy.special.gammaln(k + 1.0) - scipy.special.gammaln(m - k + 1.0)
+    )
+    found: Floats = log_e - log_choices
+    return found
+
+
+class _Classes:
+    """Rows of strata, side by side with those of strata of about the same size."""
+
+    def __init__(self, strata: Strata) -> None:
+        m, k = strata.size, strata.chosen
+        self.flip = np.where(2 * k > m, -1.0, 1.0)
+        self.k = np.minimum(k, m - k)
+        first = np.cumsum(m) - m
+        self.parts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+        # Sorted by size, so that neighbours need little padding.
+        order = np.lexsort((self.k, m))
+        begin = 0
+        while begin < len(order):
+            size = int(m[order[begin]])
+            widest = max(size + 2, size * 9 // 8)
+            end = begin + 1
+            room = max(1, _CELLS // (2 * len(BETS) * (int(self.k[order[begin]]) + 1)))
+            while end < len(order) and m[order[end]] <= widest and end - begin < room:
+                end += 1
+            some = order[begin:end]
+            place = np.arange(int(m[some].max()))[:, None]
+            rows = np.where(place < m[some], first[some] + place, -1)
+            self.parts.append((some, rows))
+            begin = end
+
+
+def make_test(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats], Evidence]:
+    """Return a function that weighs the evidence against residuals zero + τ·slope, for τ of each pair.
+
+    Parameters
+    ----------
+    strata : Strata
+    zero, slope : float64 arrays, shape (k,)
+        Residuals of each batch; both add up to 0 in each stratum.
+    """
+    classes = _Classes(strata)
+    n_strata, stratum = len(strata.size), strata.stratum
+    first = np.cumsum(strata.size) - strata.size
+    is_new = np.append([True], np.diff(strata.pair) != 0) if n_strata else np.zeros(0, dtype=np.bool_)
+    starts = np.flatnonzero(is_new)
+    is_look = np.append(
+        (np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True]
+    ) if n_strata else is_new  # fmt: skip
+    look_pair = strata.pair[is_look]
+    look_starts = np.flatnonzero(np.diff(look_pair, prepend=-1))
+    row_pair = strata.pair[stratum]
+    noise = _NOISE * score_variance(strata, np.abs(strata.shift) + np.abs(slope))
+
+    def test(value: Floats) -> Evidence:
+        n_pairs = len(value)
+        now, most = np.zeros(n_pairs), np.zeros(n_pairs)
+        if not n_strata:
+            return Evidence(now, most)
+        residual = zero + value[row_pair] * slope
+        logs = _log_factors(strata, classes, residual, first, noise)
+        along = np.cumsum(logs, axis=1)
+        before = np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
+        along -= before[:, np.cumsum(is_new) - 1]
+        path = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
+        pairs = look_pair[look_starts]
+        ends = np.append(look_starts[1:], len(path)) - 1
+        now[pairs] = path[ends]
+        most[pairs] = np.maximum(np.maximum.reduceat(path, look_starts), 0.0)
+        return Evidence(now, most)
+
+    return test
+
+
+def _bets(strata: Strata, residual: Floats, first: NDArray[np.int64], noise: Floats) -> tuple[Floats, Floats]:
+    """Bets of shape (bets / 2, strata), the negative ones left out, and the variance of each score."""
+    variance = score_variance(strata, residual)
+    largest = np.maximum.reduceat(np.abs(residual), first)
+    is_live = variance > noise
+    scale = np.where(is_live, variance, 1.0)
+    cap = np.where(is_live, MOST_STAKED / np.where(largest > 0.0, largest, 1.0), 0.0)
+    return np.minimum(np.array(BETS)[:, None] / np.sqrt(scale), cap), np.where(is_live, variance, 0.0)
+
+
+def _log_factors(
+    strata: Strata, classes: _Classes, residual: Floats, first: NDArray[np.int64], noise: Floats
+) -> Floats:
+    """λU - log E exp(λU) for each bet and stratum."""
+    bets, _ = _bets(strata, residual, first, noise)
+    bets = np.concatenate([bets, -bets])
+    score = np.bincount(strata.stratum, weights=residual * strata.is_candidate, minlength=len(strata.size))
+    padded = np.append(residual, 0.0)
+    logs = bets * score
+    for some, rows in classes.parts:
+        half = len(BETS)
+        power = (bets[:half, some] * classes.flip[some])[None] * padded[rows][:, None, :]
+        up = np.exp(power)
+        x = np.concatenate([up, 1.0 / up], axis=1)
+        x *= (rows >= 0)[:, None, :]
+        logs[:, some] -= _log_symmetric(x, classes.k[some], strata.size[some])
+    return logs
+
+
+def evidence(strata: Strata) -> Evidence:
+    """Weigh the evidence against equal versions, at each look and now.
+
+    For a bet λ, exp(λU_s) / E exp(λU_s) over the permutations of a stratum has mean 1 whatever the errors
+    are, and so has the product over strata. Bets are ±c/√V_s for c = ¼, ½, 1, 2, 4, at most 3 / max|r|, and
+    the e-value is the mean of their products.
+
+    Parameters
+    ----------
+    strata : Strata
+        In the order of time within each comparison.
+
+    Returns
+    -------
+    Evidence
+        Arrays of shape (pairs,).
+
+    References
+    ----------
+    .. [1] Ramdas, Grünwald, Vovk, Shafer (2023). Game-theoretic statistics and safe anytime-valid inference.
+       Statistical Science 38:576-601. https://doi.org/10.1214/23-STS894
+    .. [2] Ville (1939). Étude critique de la notion de collectif. Gauthier-Villars.
+    .. [3] Waudby-Smith, Ramdas (2024). Estimating means of bounded random variables by betting. JRSS B
+       86:1-27. https://doi.org/10.1093/jrsssb/qkad009
+
+    Examples
+    --------
+    >>> from safetykit_analytics.stats.strata import make_strata
+    >>> y, is_candidate = [2, 4, 3, 9, 8, 12] * 2, [False, False, False, True, True, True] * 2
+    >>> strata = make_strata(([0] * 12, [0] * 6 + [1] * 6, [0] * 12), y, [100] * 12, is_candidate)
+    >>> evidence(strata).e_value.round(1).tolist()
+    [26.6]
+    """
+    n_pairs = int(strata.pair[-1]) + 1 if len(strata.pair) else 0
+    return make_test(strata, strata.base + strata.own, -strata.shift)(np.zeros(n_pairs))
+
+
+def first_look(strata: Strata, *, alpha: ArrayLike) -> NDArray[np.int64]:
+    """Return the first look of each comparison whose e-value exceeds 1 / alpha; -1 for none.
+
+    Parameters
+    ----------
+    strata : Strata
+    alpha : float array, shape (pairs,)
+
+    Returns
+    -------
+    int64 array, shape (pairs,)
+        As `Strata.look` numbers them.
+    """
+    limit = -np.log(np.asarray(alpha, dtype=np.float64))
+    found = np.full(len(limit), -1, dtype=np.int64)
+    if len(strata.pair):
+        path, pair, look = _path(strata)
+        beyond = np.flatnonzero(path > limit[pair])
+        # Of repeated places the last assignment stays: from the last look to the first.
+        found[pair[beyond[::-1]]] = look[beyond[::-1]]
+    return found
+
+
+def _path(strata: Strata) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
+    """Return the logarithm of the e-value after each look, its comparison and its look."""
+    first = np.cumsum(strata.size) - strata.size
+    noise = _NOISE * score_variance(strata, np.abs(strata.shift))
+    logs = _log_factors(strata, _Classes(strata), strata.base + strata.own, first, noise)
+    is_look = np.append((np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True])
+    along = np.cumsum(logs, axis=1)
+    starts = np.searchsorted(strata.pair, strata.pair)
+    along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
+    path = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
+    return path, strata.pair[is_look], strata.look[is_look]
+
+
+def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike) -> tuple[Floats, Floats]:
+    """Interval of each difference that holds at all looks at once: every δ that no look has rejected.
+
+    Parameters
+    ----------
+    strata : Strata
+    estimate : float array, shape (pairs,)
+        The Mantel-Haenszel differences.
+    alpha : float array, shape (pairs,)
+
+    Returns
+    -------
+    low, high : float64 arrays, shape (pairs,)
+        Within [-1, 1]; NaN where the estimate itself was rejected at an earlier look. 0 lies inside exactly
+        where the p-value for any look is at least `alpha`.
+
+    References
+    ----------
+    .. [1] Howard, Ramdas, McAuliffe, Sekhon (2021). Time-uniform, nonparametric, nonasymptotic confidence
+       sequences. Ann Statist 49:1055-1080. https://doi.org/10.1214/20-AOS1991
+    """
+    center = np.asarray(estimate, dtype=np.float64)
+    test = make_test(strata, strata.base + strata.own, -strata.shift)
+    # What is not known must not spread to other comparisons.
+    step = np.sqrt(strata.total(score_variance(strata, _shifted(strata, np.nan_to_num(center)))))
+    step = 3.0 * step / np.maximum(strata.total(strata.weight), 1.0)
+    step = np.maximum(step, 1e-6)
+    return _invert(test, center, 0.0, step=step, bounds=(-1.0, 1.0), alpha=alpha)
+
+
+def ratio_sequence(
+    strata: Strata, errors: tuple[Floats, Floats], *, alpha: ArrayLike
+) -> tuple[Floats, Floats, Floats]:
+    """Mantel-Haenszel ratios, and intervals that hold at all looks at once.
+
+    Parameters
+    ----------
+    strata : Strata
+    errors : two float64 arrays, shape (pairs,)
+        Σ Y_b N_c / N and Σ Y_c N_b / N.
+    alpha : float array, shape (pairs,)
+
+    Returns
+    -------
+    ratio, low, high : float64 arrays, shape (pairs,)
+        NaN unless both sides have errors in common strata, and as in `confidence_sequence`.
+    """
+    known = (errors[0] > 0.0) & (errors[1] > 0.0)
+    inverse = np.where(known, errors[0], 1.0) / np.where(known, errors[1], 1.0)
+    log_test = make_test(strata, strata.base, strata.own)
+
+    def test(value: Floats) -> Evidence:
+        return log_test(np.exp(value))
+
+    own = strata.base + inverse[strata.pair[strata.stratum]] * strata.own
+    spread = np.sqrt(strata.total(score_variance(strata, own)))
+    step = np.clip(3.0 * spread / np.where(known, errors[0], 1.0), 1e-3, 2.0)
+    low, high = _invert(test, np.log(inverse), 0.0, step=step, bounds=(-30.0, 30.0), alpha=alpha)
+    low, high = np.where(low <= -30.0, -np.inf, low), np.where(high >= 30.0, np.inf, high)
+    return tuple(np.where(known, values, np.nan) for values in (1.0 / inverse, np.exp(-high), np.exp(-low)))  # type: ignore[return-value]
+
+
+def _shifted(strata: Strata, difference: Floats) -> Floats:
+    found: Floats = strata.base + strata.own - difference[strata.pair[strata.stratum]] * strata.shift
+    return found
+
+
+def _invert(
+    test: Callable[[Floats], Evidence],
+    center: Floats,
+    null: float,
+    *,
+    step: Floats,
+    bounds: tuple[float, float],
+    alpha: ArrayLike,
+) -> tuple[Floats, Floats]:
+    """Find the values on both sides of the estimate up to which nothing was rejected.
+
+    `null` is always met, and bounds the search on its side, so that it lies inside exactly if it was kept.
+    """
+    limit = -np.log(np.asarray(alpha, dtype=np.float64))
+    if not len(center):
+        return center.copy(), center.copy()
+    start = np.clip(np.nan_to_num(center), *bounds)
+    is_kept = test(start).log_most <= limit
+    null_excess = test(np.full(len(start), null)).log_most - limit
+    ends = [
+        _walk(test, start, limit, null, null_excess, side=side, step=step, bound=bound)
+        for side, bound in ((-1.0, bounds[0]), (1.0, bounds[1]))
+    ]
+    usable = is_kept & ~np.isnan(center)
+    return np.where(usable, ends[0], np.nan), np.where(usable, ends[1], np.nan)
+
+
+def _walk(
+    test: Callable[[Floats], Evidence],
+    start: Floats,
+    limit: Floats,
+    null: float,
+    null_excess: Floats,
+    *,
+    side: float,
+    step: Floats,
+    bound: float,
+) -> Floats:
+    ahead = (null - start) * side > 0.0
+    inner = np.where(ahead & (null_excess <= 0.0), null, start)
+    inner_excess = np.where(ahead & (null_excess <= 0.0), null_excess, test(start).log_most - limit)
+    outer = np.where(ahead & (null_excess > 0.0), null, np.nan)
+    outer_excess = np.where(ahead & (null_excess > 0.0), null_excess, np.nan)
+    at = start + side * step
+    for _ in range(_MOST_STEPS):
+        open_ = np.isnan(outer) & (inner != bound)
+        if not open_.any():
+            break
+        # What is known to be kept needs no second look.
+        at = np.where((at - inner) * side > 0.0, at, inner + side * step)
+        at = np.where(open_, np.clip(at, -abs(bound), abs(bound)), inner)
+        excess = test(at).log_most - limit
+        kept, gone = open_ & (excess <= 0.0), open_ & (excess > 0.0)
+        inner, inner_excess = np.where(kept, at, inner), np.where(kept, excess, inner_excess)
+        outer, outer_excess = np.where(gone, at, outer), np.where(gone, excess, outer_excess)
+        at = start + (at - start) * 3.0
+        step = step * 3.0
+    # Regula falsi (Illinois) between what is kept and what is not.
+    for _ in range(40):
+        width = np.abs(outer - inner)
+        open_ = ~np.isnan(outer) & (width > 1e-3 * np.maximum(np.abs(outer - start), 1e-9))
+        if not open_.any():
+            break
+        rise = outer_excess - inner_excess
+        share = np.divide(-inner_excess, rise, out=np.full(len(rise), 0.5), where=open_ & (rise > 0.0))
+        at = np.where(open_, inner + (outer - inner) * np.clip(share, 0.02, 0.98), inner)
+        excess = test(at).log_most - limit
+        kept, gone = open_ & (excess <= 0.0), open_ & (excess > 0.0)
+        inner, outer = np.where(kept, at, inner), np.where(gone, at, outer)
+        inner_excess = np.where(kept, excess, np.where(gone, inner_excess / 2.0, inner_excess))
+        outer_excess = np.where(gone, excess, np.where(kept, outer_excess / 2.0, outer_excess))
+    return inner
+
+
+def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Floats:
+    """Smallest true difference that the last look would find in 80 % of comparisons like this one.
+
+    Scores are taken for normal with mean d·w_s and variance V_s, at the residuals without the difference that
+    was found; what remains is the d at which the mean of the bets' products, at the scores' lowest fifth,
+    exceeds 1 / alpha.
+
+    Parameters
+    ----------
+    strata : Strata
+    difference : float array, shape (pairs,)
+    alpha : float array, shape (pairs,)
+
+    Returns
+    -------
+    float64 array, shape (pairs,)
+        At most 1; NaN where nothing varies, or not even 1 would be found.
+    """
+    center = np.nan_to_num(np.asarray(difference, dtype=np.float64))
+    limit = -np.log(np.asarray(alpha, dtype=np.float64))
+    residual = _shifted(strata, center)
+    n_strata = len(strata.size)
+    found = np.full(len(center), np.nan)
+    if not n_strata:
+        return found
+    first = np.cumsum(strata.size) - strata.size
+    noise = _NOISE * score_variance(strata, strata.shift)
+    bets, variance = _bets(strata, residual, first, noise)
+    factors = _log_factors(strata, _Classes(strata), residual, first, noise)[: len(BETS)]
+    score = np.bincount(strata.stratum, weights=residual * strata.is_candidate, minlength=n_strata)
+    drift = np.stack([strata.total(values) for values in bets * strata.weight])
+    spread = np.sqrt(np.stack([strata.total(values) for values in bets**2 * variance]))
+    cost = np.stack([strata.total(values) for values in bets * score - factors])
+    worst = scipy.special.ndtri(1.0 - _POWER) * spread - cost - np.log(2 * len(BETS))
+    low, high = np.zeros(len(center)), np.ones(len(center))
+    is_found = scipy.special.logsumexp(worst + drift, axis=0) > limit
+    for _ in range(30):
+        middle = (low + high) / 2.0
+        is_enough = scipy.special.logsumexp(worst + drift * middle, axis=0) > limit
+        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+    return np.where(is_found & (strata.total(variance) > 0.0), high, np.nan)

@@ -1,0 +1,225 @@
+"""Being told to wait, and connections that were dead: nobody's fault, and no id is lost for it."""
+
+import asyncio
+import io
+import sys
+import time
+from collections import Counter
+
+import pytest
+
+from safetykit_analytics import fetch_batches
+from tests.fetch.helpers import (
+    KEY,
+    Script,
+    Server,
+    answer_well,
+    batch_id,
+    response,
+    status,
+    status_of,
+)
+
+
+def ids(count):
+    return [batch_id(number) for number in range(count)]
+
+
+def fetch(names, server, **settings):
+    return fetch_batches(names, base_url=server.url, api_key=KEY, **settings)
+
+
+class Quota:
+    """So many requests per window of time; else 429 and how long the window lasts yet."""
+
+    def __init__(self, count, window_s, header="retry-after-ms"):
+        self.count, self.window_s, self.header = count, window_s, header
+        self.ends = self.used = 0
+
+    async def __call__(self, request):
+        now = time.monotonic()
+        if now >= self.ends:
+            self.ends, self.used = now + self.window_s, 0
+        self.used += 1
+        if self.used <= self.count:
+            await answer_well(request)
+        else:
+            left_ms = int((self.ends - now) * 1000) + 1
+            said = str(left_ms) if self.header == "retry-after-ms" else str(-(-left_ms // 1000))
+            await request.send(response({}, 429, {self.header: said}))
+
+
+@pytest.mark.parametrize("window_s", [0.5, 1.0])
+def test_a_quota_is_met_with_few_requests_too_many_and_no_id_is_lost(window_s):
+    with Server(Quota(40, window_s)) as server:
+        result = fetch(ids(240), server)
+        assert len(server.requests) <= 1.5 * 240
+    assert len(result.frame) == 240
+
+
+@pytest.mark.parametrize("header", ["retry-after-ms", "retry-after"])
+def test_an_api_that_is_closed_for_a_while_is_waited_for_with_a_few_probes(header):
+    opens = []
+
+    async def closed_at_first(request):
+        opens.append(request.arrived + 1.5) if not opens else None
+        if request.arrived < opens[0]:
+            said = "700" if header == "retry-after-ms" else "1"
+            await request.send(response({}, 503, {header: said}))
+        else:
+            await answer_well(request)
+
+    with Server(closed_at_first) as server:
+        result = fetch(ids(500), server)
+        assert len(server.requests) <= 1.5 * 500
+    assert len(result.frame) == 500
+
+
+def test_being_told_to_wait_costs_an_id_none_of_its_attempts(no_waiting):
+    (name,) = ids(1)
+    with Server(Script({name: [status(429)] * 25})) as server:
+        assert fetch([name], server).frame["batch_id"].tolist() == [name]
+        assert len(server.requests) == 26
+
+
+@pytest.mark.parametrize("said", ["0", "Mon, 01 Jan 2001 00:00:00 GMT", None])
+def test_no_time_to_wait_is_no_licence_to_hammer(said):
+    answer = status(429) if said is None else status(429, retry_after=said)
+    with Server(answer) as server:
+        result = fetch(ids(200), server, timeout_s=3.0)
+        assert len(server.requests) <= 100 + 2 * 8
+    asked = result.failures["attempts"] > 0
+    assert set(result.failures.loc[asked, "kind"]) == {"http_status"}
+    assert set(result.failures.loc[~asked, "kind"]) == {"not_attempted"}
+    assert result.failures["message"].str.contains("timeout_s = 3 s").all()
+
+
+@pytest.mark.parametrize(
+    "headers", ["Retry-After: 0, 1", "Retry-After: 1, 1", "Retry-After: 0\r\nRetry-After: 1"]
+)
+def test_of_several_waits_the_longest_is_obeyed(headers):
+    (name,) = ids(1)
+
+    async def twice(request):
+        await request.send(f"HTTP/1.1 429 Status\r\nContent-Length: 0\r\n{headers}\r\n\r\n".encode())
+
+    with Server(Script({name: [twice]})) as server:
+        assert len(fetch([name], server).frame) == 1
+        first, second = (request.arrived for request in server.requests)
+    assert second - first >= 1.0
+
+
+def test_a_wait_that_is_too_long_ends_the_run_and_the_rest_say_how_long():
+    with Server(status(429, retry_after="3600")) as server:
+        result = fetch(ids(300), server, concurrency=10)
+        assert len(server.requests) <= 10
+    unsent = result.failures[result.failures["kind"] == "not_attempted"]
+    assert len(unsent) >= 290
+    assert (unsent["retry_after_s"] == 3600).all()
+    assert unsent["message"].str.contains("asked to wait 3600 s, longer than timeout_s = 60 s").all()
+
+
+def test_scattered_refusals_do_not_pause_the_run():
+    names = ids(400)
+    with Server(Script({name: [status(429, retry_after="1")] for name in names[::50]})) as server:
+        began = time.monotonic()
+        assert len(fetch(names, server).frame) == 400
+        good = sorted(request.arrived for request in server.requests)[:300]
+    assert good[-1] - began < 1.0
+
+
+def test_the_progress_bar_says_that_it_waits(monkeypatch):
+    shown = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", shown)
+    with Server(Quota(10, 0.5)) as server:
+        assert len(fetch(ids(30), server, progress=True).frame) == 30
+    assert "s as the API asked" in shown.getvalue()
+    assert "as the API asked" not in shown.getvalue().splitlines()[-1].rpartition("\r")[2]
+
+
+async def close_after(request):
+    """Answer, and close without having said so."""
+    await answer_well(request)
+    request.close()
+
+
+@pytest.mark.parametrize(("count", "concurrency"), [(1500, 100), (100, 4), (100, 1)])
+def test_a_server_that_closes_after_every_answer_without_saying_so_loses_no_id(count, concurrency):
+    with Server(close_after) as server:
+        result = fetch(ids(count), server, concurrency=concurrency)
+        assert len(server.requests) == count
+    assert len(result.frame) == count
+
+
+def test_a_dead_connection_takes_no_retry_and_no_back_off():
+    async def at_the_second(request):
+        if request.nth > 1:
+            request.reset()
+        else:
+            await answer_well(request)
+
+    with Server(at_the_second) as server:
+        result = fetch(ids(300), server, concurrency=1, timeout_s=1.0)
+    assert len(result.frame) == 300
+
+
+def test_a_dead_connection_is_resent_once_and_at_the_rate(no_waiting):
+    seen = Counter()
+
+    async def dies_twice(request):
+        seen[request.batch_id] += 1
+        if request.batch_id == batch_id(1) and seen[request.batch_id] < 3:
+            request.reset()
+        else:
+            await answer_well(request)
+
+    with Server(dies_twice) as server:
+        result = fetch(ids(3), server, concurrency=1, max_rate=2)
+        arrived = [request.arrived for request in server.requests]
+    assert len(result.frame) == 3
+    assert len(arrived) == 5
+    assert arrived[4] - arrived[0] >= 1.8
+
+
+def test_waiting_ids_go_before_those_that_were_never_sent():
+    order = []
+    quota = Quota(5, 0.3)
+
+    async def answer(request):
+        order.append(request.batch_id)
+        await quota(request)
+
+    with Server(answer) as server:
+        result = fetch(ids(60), server, concurrency=10, timeout_s=3.0)
+    assert len(result.frame) == 60
+
+
+def test_a_pause_gives_way_to_cancellation():
+    from safetykit_analytics import afetch_batches
+
+    async def scene(url):
+        async with asyncio.timeout(0.5):
+            await afetch_batches(ids(50), base_url=url, api_key=KEY)
+
+    with Server(status(429, retry_after="30")) as server, pytest.raises(TimeoutError) as caught:
+        asyncio.run(scene(server.url))
+    partial = caught.value.__cause__.partial
+    assert len(partial.failures) == 50
+
+
+def test_a_byte_order_mark_is_no_fault():
+    import json
+
+    async def marked(request):
+        await request.send(response(b"\xef\xbb\xbf" + json.dumps(status_of(request.batch_id)).encode()))
+
+    with Server(marked) as server:
+        assert len(fetch(ids(1), server).frame) == 1
+
+
+def test_a_header_of_16_kilobytes_is_read():
+    async def long(request):
+        await request.send(response(status_of(request.batch_id), headers={"X-Long": "x" * 16_384}))
+
+    with Server(long) as server:
+        assert len(fetch(ids(1), server).frame) == 1
