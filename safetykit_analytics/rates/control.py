@@ -1,7 +1,4 @@
-"""Which buckets of a table of rates stand out from how their series varies anyway.
-
-Place in the flow: rates, stats → **control_chart** → plots, report. Reads no observations.
-"""
+"""Which buckets of a table of rates stand out from how their series varies anyway."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame
 from safetykit_analytics.frame import STRING
-from safetykit_analytics.stats import laney_limits
+from safetykit_analytics.stats import find_runs, laney_limits
 
 _NEEDED = ("bucket_start", "error", "processed", "error_rate", "partial", "note")
 
@@ -34,14 +31,15 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         The same rows and columns and
 
-        - ``center`` (float64): error rate of the segment's complete buckets; NaN without any
-        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): center ± 3·sigma; NaN where the bucket
-          has no error rate, and in a segment of which the note says why
+        - ``center`` (float64): median error rate of the segment's complete buckets; NaN without any
+        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): 4 sigma from the center; NaN where the
+          bucket has no error rate, and in a segment of which the note says why
         - ``sigma_z`` (float64): how many times the segment varies as independent decisions would, at least 1
-        - ``out_of_control`` (bool): the error rate is beyond a limit
+        - ``out_of_control`` (bool): the error rate is beyond a limit, or the eighth or later in a row of
+          complete buckets on one side of the center
         - ``segment`` (int64): 0 for the first version of a policy, 1 for the next, by their first bucket
 
-        ``note`` gains ``few_buckets`` (the segment has less than 20 complete buckets with decisions) or
+        ``note`` gains ``few_buckets`` (the segment has less than 10 complete buckets with decisions) or
         ``clustering_not_estimable`` (no errors in them, or nothing else).
 
     Raises
@@ -85,7 +83,7 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     table = rates.copy()
     size = len(table)
     found = {name: np.full(size, np.nan) for name in ("center", "lower_limit", "upper_limit", "sigma_z")}
-    notes = np.full(size, "", dtype=object)
+    notes, is_run = np.full(size, "", dtype=object), np.zeros(size, dtype=np.bool_)
     series, segment = _segments(table)
     is_rate = table["error_rate"].notna().to_numpy()
     is_base = is_rate & ~table["partial"].to_numpy(dtype=bool)
@@ -99,10 +97,13 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
         found["center"][rows], found["sigma_z"][rows] = limits.center, limits.sigma_z
         found["lower_limit"][rows], found["upper_limit"][rows] = limits.lower, limits.upper
         notes[rows] = limits.note
+        if not limits.note:
+            complete = rows[is_base[rows]]
+            is_run[complete] = find_runs(errors[complete] / processed[complete], limits.center)
     for name, values in found.items():
         table[name] = values
     rate = table["error_rate"].to_numpy(dtype=np.float64)
-    table["out_of_control"] = (rate < found["lower_limit"]) | (rate > found["upper_limit"])
+    table["out_of_control"] = (rate < found["lower_limit"]) | (rate > found["upper_limit"]) | is_run
     table["segment"] = segment
     table["note"] = pd.array(
         [";".join(dict.fromkeys(code for code in (*note.split(";"), more) if code))

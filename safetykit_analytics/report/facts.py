@@ -44,8 +44,8 @@ _HOUR = dt.timedelta(hours=1)
 IDLE = "6h"
 IDLE_H = 6.0
 
-#: The chart of the error rate over the week is drawn by day; the control chart needs at least 20 buckets.
-TREND, CONTROL = "D", "6h"
+#: Error rate and control chart are by day, as most batches take less; backlog and outages are finer.
+TREND, FINE = "D", "6h"
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def gather_facts(
     versions = rates(observations, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
-    work_by_bucket = rates(observations, freq=CONTROL, by=(), **(both | {"start": start}))
-    waiting = backlog(observations, freq=CONTROL, by=("policy_id",), **(both | {"start": start}))
+    work_by_bucket = rates(observations, freq=FINE, by=(), **(both | {"start": start}))
+    waiting = backlog(observations, freq=FINE, by=("policy_id",), **(both | {"start": start}))
     findings = data_quality(observations, as_of=as_of)
     return Facts(
         week=week_name(monday),
@@ -210,7 +210,7 @@ def gather_facts(
         comparisons=_comparisons(batches, start, until, zone(tz)),
         outage=find_outage(waiting, work_by_bucket, until),
         rollouts=rollouts,
-        control=control_chart(rates(observations, freq=CONTROL, **both)),
+        control=control_chart(versions),
         backlog=waiting,
         open=_open(waiting, until),
         stalled=_stalled(observations, ends, then, state_at),

@@ -109,7 +109,7 @@ def test_partial_and_empty_buckets_do_not_move_the_limits():
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
-        ([(h, "P", "v7", 2, 100) for h in range(19)], "few_buckets"),
+        ([(h, "P", "v7", 2, 100) for h in range(9)], "few_buckets"),
         ([(h, "P", "v7", 0, 100) for h in range(25)], "clustering_not_estimable"),
         ([(h, "P", "v7", 9, 9) for h in range(25)], "clustering_not_estimable"),
         ([(h, "P", "v7", 0, 0) for h in range(25)], "few_buckets"),

@@ -130,7 +130,7 @@ def test_a_worse_version_is_found_and_named_first(fleet):
     assert table["difference"].iloc[1] > 0
     assert (
         found.change["is_headline"].tolist()
-        == (found.change["policy_id"] == "hate-speech").fillna(False).tolist()
+        == (found.change["policy_id"] == "hate-speech").fillna(value=False).tolist()
     )
     assert headlines(found)[0][0] == "The error rate of "
 
@@ -160,9 +160,7 @@ def test_a_day_without_any_work_while_batches_are_open_is_the_headline():
     assert found.outage is not None
     assert found.outage.start == MONDAY + 12 * HOUR
     assert found.outage.end == MONDAY + 72 * HOUR
-    assert plain(headlines(found)[0]).startswith(
-        "Nothing was processed for 60 h, from 2026-11-16 12:00 UTC"
-    )
+    assert plain(headlines(found)[0]).startswith("Nothing was processed for 60 h, from 2026-11-16 12:00 UTC")
 
 
 def test_twenty_policies_that_do_not_differ_give_no_verdict_by_being_many():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from safetykit_analytics.stats import laney_limits
+from safetykit_analytics.stats import find_runs, laney_limits
 
 
 def test_limits_follow_the_formula_bucket_by_bucket():
@@ -11,14 +11,15 @@ def test_limits_follow_the_formula_bucket_by_bucket():
     n = rng.integers(50, 500, 30)
     y = rng.binomial(n, rng.beta(2, 38, 30))
     found = laney_limits(y, n, np.ones(30, bool))
-    p = y.sum() / n.sum()
-    sigma = np.sqrt(p * (1 - p) / n)
-    z = (y / n - p) / sigma
-    sigma_z = sum(abs(z[i] - z[i - 1]) for i in range(1, 30)) / 29 / 1.128
+    p = np.median(y / n)
+    z = 2 * (np.arcsin(np.sqrt(y / n)) - np.arcsin(np.sqrt(p))) * np.sqrt(n)
+    sigma_z = np.median([abs(z[i] - z[i - 1]) for i in range(1, 30)]) / 0.954
     assert sigma_z > 1
     assert (found.center, found.sigma_z) == pytest.approx((p, sigma_z))
-    assert found.upper == pytest.approx(np.minimum(p + 3 * sigma_z * sigma, 1))
-    assert found.lower == pytest.approx(np.maximum(p - 3 * sigma_z * sigma, 0))
+    for limit, side in ((found.lower, -1), (found.upper, 1)):
+        inside = (limit > 0) & (limit < 1)
+        ends = 2 * (np.arcsin(np.sqrt(limit)) - np.arcsin(np.sqrt(p))) * np.sqrt(n)
+        assert ends[inside] == pytest.approx(np.full(inside.sum(), side * 4 * sigma_z))
     assert found.note == ""
 
 
@@ -51,9 +52,9 @@ def test_buckets_outside_the_base_have_limits_but_do_not_move_them():
 @pytest.mark.parametrize(
     ("errors", "processed", "note"),
     [
-        ([5, 6] * 9, [100] * 18, "few_buckets"),
-        ([5, 6] * 9 + [0, 0, 0], [100] * 18 + [0, 0, 0], "few_buckets"),
-        ([5, 6] * 9 + [-1, 3], [100] * 18 + [50, 2], "few_buckets"),
+        ([5, 6, 5] * 3, [100] * 9, "few_buckets"),
+        ([5, 6, 5] * 3 + [0, 0, 0], [100] * 9 + [0, 0, 0], "few_buckets"),
+        ([5, 6, 5] * 3 + [-1, 3], [100] * 9 + [50, 2], "few_buckets"),
         ([], [], "few_buckets"),
         ([0] * 20, [100] * 20, "clustering_not_estimable"),
         ([100] * 20, [100] * 20, "clustering_not_estimable"),
@@ -70,3 +71,15 @@ def test_too_little_to_go_by_gives_a_reason_and_no_limits(errors, processed, not
 def test_arrays_of_different_length_are_refused():
     with pytest.raises(ValueError, match="one length"):
         laney_limits([1], [2, 3], [True])
+
+
+def test_two_bad_days_of_fourteen_are_beyond_the_limits_and_no_good_one_is():
+    rng = np.random.default_rng(3)
+    y = rng.binomial(5000, np.r_[np.full(12, 0.02), 0.04, 0.04])
+    found = laney_limits(y, np.full(14, 5000), np.ones(14, bool))
+    assert np.flatnonzero((y / 5000 > found.upper) | (y / 5000 < found.lower)).tolist() == [12, 13]
+
+
+def test_a_run_is_eight_in_a_row_on_one_side():
+    rate = [0.1, *[0.3] * 9, 0.1, *[0.3] * 7, np.nan, 0.3]
+    assert np.flatnonzero(find_runs(rate, 0.2)).tolist() == [8, 9]
