@@ -66,6 +66,8 @@ class VersionComparison:
 
         Interval and verdict come from one test at the row's adjusted level: the interval leaves out 0 exactly
         where the verdict is higher or lower.
+    sentences : tuple of str
+        The same in plain English: one for each candidate, and what the comparison does not mean.
     confidence : float
     correction : str
         holm, bh or none.

@@ -127,7 +127,7 @@ def compare_versions(
     ... })
     >>> found = ska.compare_versions(seen, policy_id="spam")
     >>> print(found.sentences[0])
-    v2 is associated with a higher error rate than v1, side by side: +2.55 pp (95 % interval ...
+    v2 is associated with a higher error rate than v1, side by side: +2.51 pp (95 % interval ...
     >>> found.table[["policy_version", "n_batches", "error_rate", "verdict"]]
       policy_version  n_batches  error_rate verdict
     0             v1         12      0.0220    <NA>

@@ -55,12 +55,12 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    Thirty batches of 1,000 decisions, one each hour, of which one has twice the errors:
+    Thirty batches of 1,000 decisions, one each hour, of which one has four times the errors:
 
     >>> import pandas as pd
     >>> import safetykit_analytics as ska
     >>> errors = [18, 25, 21, 30, 16, 22] * 5
-    >>> errors[20] = 60
+    >>> errors[20] = 80
     >>> created = pd.date_range("2026-03-02", periods=30, freq="h", tz="UTC")
     >>> seen = pd.DataFrame({
     ...     "batch_id": [f"batch_{i}" for i in range(30)], "observed_at": created + pd.Timedelta(minutes=50),
@@ -72,7 +72,7 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     >>> chart = ska.control_chart(ska.rates(seen))
     >>> chart.loc[chart["out_of_control"], ["bucket_start", "error_rate", "segment"]]
                     bucket_start  error_rate  segment
-    20 2026-03-02 20:00:00+00:00        0.06        0
+    20 2026-03-02 20:00:00+00:00        0.08        0
     """
     if not isinstance(rates, pd.DataFrame):
         raise TypeError(f"expected the DataFrame that rates() gives, found {type(rates).__name__}")

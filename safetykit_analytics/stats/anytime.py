@@ -87,7 +87,7 @@ def log_mean_exp(residual: ArrayLike, chosen: int, bets: ArrayLike) -> Floats:
     Examples
     --------
     >>> log_mean_exp([-1.0, 0.0, 1.0], 1, [0.5]).round(4).tolist()
-    [0.0819]
+    [0.0817]
     """
     r = np.asarray(residual, dtype=np.float64)
     x = np.exp(r[:, None] * np.asarray(bets, dtype=np.float64))
@@ -240,7 +240,7 @@ def evidence(strata: Strata) -> Evidence:
     >>> y, is_candidate = [2, 4, 3, 9, 8, 12] * 2, [False, False, False, True, True, True] * 2
     >>> strata = make_strata(([0] * 12, [0] * 6 + [1] * 6, [0] * 12), y, [100] * 12, is_candidate)
     >>> evidence(strata).e_value.round(1).tolist()
-    [26.6]
+    [36.0]
     """
     n_pairs = int(strata.pair[-1]) + 1 if len(strata.pair) else 0
     return make_test(strata, strata.base + strata.own, -strata.shift)(np.zeros(n_pairs))

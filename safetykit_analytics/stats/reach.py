@@ -66,7 +66,7 @@ def missing_batches(sides: Sequence[tuple[int, int]], *, alpha: float, any_look:
     Examples
     --------
     >>> missing_batches([(6, 1)], alpha=0.05, any_look=True)
-    4
+    3
     """
     strata = list(sides)
     common = [pair for pair in strata if min(pair) > 0]
