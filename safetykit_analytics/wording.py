@@ -166,6 +166,28 @@ def points(difference: Any, *, signed: bool = True) -> str:
     return MISSING if is_missing(difference) else f"{_points(difference, signed=signed)} pp"
 
 
+def points_between(before: Any, after: Any) -> str:
+    """Write the difference of two fractions as it follows from both as `percent` writes them.
+
+    Examples
+    --------
+    >>> percent(0.02388), percent(0.03484), points(0.03484 - 0.02388), points_between(0.02388, 0.03484)
+    ('2.39 %', '3.48 %', '+1.10 pp', '+1.09 pp')
+    """
+    if is_missing(before) or is_missing(after):
+        return MISSING
+    shown = [_rounded(100 * abs(value)) for value in (before, after)]
+    digits = max(len(text.partition(".")[2]) for text in shown)
+    first, last = (
+        float(text) if value >= 0 else -float(text)
+        for text, value in zip(shown, (before, after), strict=True)
+    )
+    size = f"{abs(last - first):.{digits}f}"
+    if float(size) == 0:
+        return "0 pp"
+    return f"{'+' if last > first else '−'}{size} pp"
+
+
 def points_interval(low: Any, high: Any) -> str:
     """Write an interval of differences of fractions.
 

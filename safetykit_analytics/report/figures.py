@@ -5,7 +5,6 @@ The SVG has its text as text, which is small and sharp in print, and neither a d
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 import urllib.parse
@@ -25,12 +24,11 @@ from safetykit_analytics.plots import (
     plot_throughput,
 )
 from safetykit_analytics.report.document import Picture
+from safetykit_analytics.report.sections import MOST_DRAWN
 from safetykit_analytics.report.text import Name, Sentence, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-    from matplotlib.axes import Axes
 
     from safetykit_analytics.report.facts import Facts
 
@@ -38,9 +36,9 @@ _SALT = "safetykit-analytics"
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 # Small, so that its letters stay legible when a phone makes the picture smaller still.
 _WIDTH = 5.2
-#: More pictures of one kind than this are more than anyone looks through.
-_MOST = 24
-_MOST_CONTROL = 6
+# As wide as the page: where a picture stands alone.
+_PAGE = 9.6
+_MOST_CONTROL = 4
 
 
 #: An e-mail is short: the policies with most decisions, and the comparison.
@@ -64,7 +62,8 @@ def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
         Pictures by the anchor of the section in which they stand.
     """
     return {
-        "versions": _pictures(_versions(facts, most=_MOST)),
+        "weeks": _pictures(_trend(facts)),
+        "versions": _pictures(_versions(facts, most=MOST_DRAWN)),
         "comparisons": _pictures(_comparisons(facts)),
         "control": _pictures(_control(facts)),
         "backlog": _pictures(_backlog(facts)),
@@ -92,15 +91,19 @@ def draw_for_mail(facts: Facts) -> dict[Picture, bytes]:
 
 def _versions(facts: Facts, *, most: int) -> Iterator[Drawn]:
     """Draw one picture per policy, those with most decisions first: throughput above, error rate below."""
-    for policy, rows in _by_volume(facts.versions)[:most]:
-        figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+    first = _with_verdict(facts)
+    parts = sorted(_by_volume(facts.versions), key=lambda part: part[0] not in first)
+    for policy, rows in parts[:most]:
+        figure = Figure(figsize=(_PAGE if len(parts) == 1 else _WIDTH, 4.6), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True)
         plot_throughput(rows, ax=upper)
         plot_error_rate(rows, ax=lower)
-        _legends_below(figure, upper, lower)
+        # Both legends say the same.
+        if (legend := upper.get_legend()) is not None:
+            legend.remove()
         # The page says once that a point is a day; two axes above each other have no room to.
+        upper.set_xlabel("")
         for ax, unit in ((upper, "decisions per hour"), (lower, "error rate")):
-            ax.set_xlabel("")
             ax.set_ylabel(unit)
         words = _versions_in_words(rows, facts)
         head: Sentence = (
@@ -125,16 +128,36 @@ def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
     return (*parts, " in this week.") if parts else ("no decision was processed in this week.",)
 
 
+def _with_verdict(facts: Facts) -> set[Name]:
+    """Return the policies of which the report has something to say."""
+    found = ["higher", "lower", "higher since", "lower since"]
+    return {
+        named(policy)
+        for table in (facts.change[facts.change["scope"] == "policy"], facts.comparison.table)
+        for policy in table["policy_id"][table["verdict"].isin(found).to_numpy(dtype=bool)]
+    }
+
+
+def _trend(facts: Facts) -> Iterator[Drawn]:
+    """Draw the weeks before, by policy: throughput and error rate beside each other."""
+    weeks = facts.trend["bucket_start"].nunique()
+    if weeks < 2 or not (facts.trend["processed"] > 0).any():
+        return
+    for name, draw in (("Throughput", plot_throughput), ("Error rate", plot_error_rate)):
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        draw(facts.trend, ax=figure.subplots())
+        words = f"{name} by policy, a point a week: {weeks} weeks to {facts.week}."
+        yield Drawn(figure, (words,), (words,))
+
+
 def _comparisons(facts: Facts) -> Iterator[Drawn]:
     """Draw one forest of all differences: it is wide, because its words stand beside the intervals."""
-    if not facts.comparisons:
-        return
-    table = pd.concat([comparison.table for comparison in facts.comparisons], ignore_index=True)
+    table = facts.comparison.table
     if not table["difference"].notna().any():
         return
     rows = min(20, int((table["role"] == "candidate").sum()))
-    figure = Figure(figsize=(9.6, 1.7 + 0.52 * rows), layout="constrained")
-    plot_comparison(dataclasses.replace(facts.comparisons[0], table=table), ax=figure.subplots())
+    figure = Figure(figsize=(_PAGE, 1.7 + 0.52 * rows), layout="constrained")
+    plot_comparison(facts.comparison, ax=figure.subplots())
     alt: Sentence = ("Differences of error rates between versions and their baselines, as in the table.",)
     yield Drawn(figure, alt, ("Each version against the baseline of its policy.",))
 
@@ -144,29 +167,26 @@ def _control(facts: Facts) -> Iterator[Drawn]:
     out = facts.outside
     policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
-    for policy, rows in chosen[: _MOST_CONTROL if len(out) else 1]:
-        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+    chosen = chosen[: _MOST_CONTROL if len(out) else 1]
+    for policy, rows in chosen:
+        figure = Figure(figsize=(_PAGE if len(chosen) == 1 else _WIDTH, 3.4), layout="constrained")
         ax = figure.subplots()
         plot_control_chart(rows, ax=ax)
-        _legends_below(figure, ax)
-        ax.set_xlabel("")
         n_out = int(rows["out_of_control"].sum())
         alt: Sentence = (
             "Control chart of the error rate of ",
             policy,
-            f", six hours a point, two weeks: {wording.plural(n_out, 'point')} outside the limits.",
+            f", a point a day, two weeks: {wording.plural(n_out, 'point')} outside the limits.",
         )
-        yield Drawn(figure, alt, (policy, ": six hours a point, two weeks."))
+        yield Drawn(figure, alt, (policy, ": a point a day, two weeks."))
 
 
 def _backlog(facts: Facts) -> Iterator[Drawn]:
     if not (facts.backlog["pending"] > 0).any():
         return
-    figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+    figure = Figure(figsize=(_PAGE, 3.6), layout="constrained")
     ax = figure.subplots()
     plot_backlog(facts.backlog, ax=ax)
-    _legends_below(figure, ax)
-    ax.set_xlabel("")
     alt: Sentence = (
         f"Pending decisions of open batches by policy over {facts.week}: "
         f"{wording.number(float(facts.open['pending'].sum()))} at its end.",
@@ -182,20 +202,6 @@ def _by_volume(table: pd.DataFrame) -> list[tuple[Name, pd.DataFrame]]:
         if (rows["processed"] != 0).any()
     ]
     return sorted(parts, key=lambda part: -float(part[1]["processed"].sum()))
-
-
-def _legends_below(figure: Figure, *axes: Axes) -> None:
-    """Keep one legend of several that say the same, under the lowest picture: beside it there is no room."""
-    for ax in axes:
-        if (legend := ax.get_legend()) is None:
-            continue
-        if ax is not axes[-1]:
-            legend.remove()
-            continue
-        legend.set_loc("upper left")
-        legend.set_bbox_to_anchor((0.0, -0.2), transform=ax.transAxes)
-        lines = sum(1 + words.get_text().count("\n") for words in legend.get_texts())
-        figure.set_size_inches(_WIDTH, figure.get_size_inches()[1] + 0.17 * lines)
 
 
 def _pictures(drawn: Iterable[Drawn]) -> tuple[Picture, ...]:

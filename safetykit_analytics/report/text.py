@@ -103,11 +103,17 @@ def instant(value: dt.datetime | None, zone: dt.tzinfo) -> str:
     if value is None or is_missing(value):
         return MISSING
     local = value.astimezone(zone)
-    # strftime's names follow the machine's locale; a report must not.
-    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[local.weekday()]
     offset = local.strftime("%z")
     shown = "UTC" if offset == "+0000" else f"{offset[:3]}:{offset[3:5]}"
-    return f"{day} {local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M} {shown}"
+    return f"{day(value, zone)}, {local:%H:%M} {shown}"
+
+
+def day(value: dt.datetime, zone: dt.tzinfo) -> str:
+    """Write the local day of an instant: ``Mon 16 Nov 2026``."""
+    local = value.astimezone(zone)
+    # strftime's names follow the machine's locale; a report must not.
+    name = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[local.weekday()]
+    return f"{name} {local.day} {_MONTHS[local.month - 1]} {local.year}"
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -13,8 +13,11 @@ import pathlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from safetykit_analytics.calendar import from_us, to_us, zone
 from safetykit_analytics.flow import batch_summary, last_observed, select
+from safetykit_analytics.rates import data_quality, rates
 from safetykit_analytics.rates.arguments import checked_observations, parse_as_of
 from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.chat import short_markdown, slack_message
@@ -24,7 +27,7 @@ from safetykit_analytics.report.mail import write_mail
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
 from safetykit_analytics.report.sections import compose
 from safetykit_analytics.report.text import readable
-from safetykit_analytics.report.weeks import last_complete_monday, monday_of
+from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds
 from safetykit_analytics.report.workbook import write_workbook
 
 if TYPE_CHECKING:
@@ -108,6 +111,17 @@ def weekly_report(
         gather_facts(
             selection,
             batch_summary(observations, as_of=to_us(at)),
+            rates(
+                observations,
+                freq="W",
+                by=("policy_id",),
+                tz=tz,
+                start=week_bounds(monday - (TREND_WEEKS - 1) * dt.timedelta(days=7), tz)[0],
+                end=end,
+                as_of=at,
+            ),
+            # A selection holds one observation per key; that a frame held more is worth telling.
+            data_quality(observations if isinstance(observations, pd.DataFrame) else selection, as_of=at),
             monday=monday,
             tz=tz,
             as_of=at,
@@ -116,6 +130,8 @@ def weekly_report(
     )
 
 
+#: Weeks of the trend that is drawn beside the two that are compared.
+TREND_WEEKS = 8
 _EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
 
 
