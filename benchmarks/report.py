@@ -1,6 +1,7 @@
 """How long a week's report takes out of a year's store, and how much memory.
 
     python benchmarks/report.py FOLDER [--rows 10000000]
+    python benchmarks/report.py FOLDER --against CHECKOUT    # 300 policies, beside another commit
 
 Makes the store in FOLDER if there is none. Every line is a process of its own, so that its peak is its own.
 """
@@ -74,12 +75,64 @@ def twenty_policies() -> object:
     return fleet_frame(batches=4000, policies=policies)
 
 
+def three_hundred_policies(path: pathlib.Path) -> None:
+    """Write observations of three versions of each of 300 policies to a Parquet file."""
+    sys.path.insert(0, str(HERE.parent))
+    from safetykit_analytics.simulator.fleet import Policy, Version
+    from tests.report.helpers import fleet_frame
+
+    versions = tuple(Version(f"v{n}", 0.3 * (n - 1), 0.02, 1500) for n in (1, 2, 3))
+    policies = tuple(Policy(f"policy-{number:03}", 1 / 300, versions) for number in range(300))
+    fleet_frame(batches=9000, policies=policies).to_parquet(path)
+
+
+#: Runs in a process of its own, with one checkout or the other on its path; CPU time, as machines are shared.
+_PAGE = """
+import sys, time
+import pandas as pd
+import safetykit_analytics as ska
+frame = pd.read_parquet(sys.argv[1])
+ska.weekly_report, ska.plot_throughput
+began = time.process_time()
+report = ska.weekly_report(frame, week="2026-W47", tz="Europe/Berlin")
+facts = time.process_time()
+report.to_html()
+print(facts - began, time.process_time() - began)
+"""
+
+
+def compare(folder: pathlib.Path, other: pathlib.Path) -> None:
+    """Print what 300 policies cost here and in another checkout, three times in turn."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "300-policies.parquet"
+    if not path.exists():
+        three_hundred_policies(path)
+    best = {}
+    for place in (HERE.parent, other) * 3:
+        environment = os.environ | {"PYTHONPATH": str(place)}
+        command = [sys.executable, "-c", _PAGE, str(path)]
+        answer = subprocess.run(
+            command, check=True, capture_output=True, text=True, env=environment, cwd=folder
+        )
+        seconds = tuple(map(float, answer.stdout.split()))
+        best[place] = min(best.get(place, seconds), seconds, key=lambda pair: pair[1])
+    print("| 300 policies | numbers, CPU s | with page, CPU s |")
+    print("| --- | ---: | ---: |")
+    for place, name in ((HERE.parent, "here"), (other, "there")):
+        print(f"| {name} | {best[place][0]:.1f} | {best[place][1]:.1f} |")
+    print(f"with page: {best[HERE.parent][1] / best[other][1]:.2f} of the other")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--case")
+    parser.add_argument("--against", type=pathlib.Path, help="another checkout")
     args = parser.parse_args()
+    if args.against:
+        compare(args.folder, args.against.resolve())
+        return
     if args.case:
         print(json.dumps(measure(args.case, str(args.folder))))
         return

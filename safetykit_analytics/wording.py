@@ -37,6 +37,8 @@ _MARKUP = re.compile(r"([\\`*_\[\]|~$@])")
 _CREDENTIALS = re.compile(r"(\b[a-z0-9+]{2,}:/{1,2})[^/]*@", re.IGNORECASE)
 # Fewer hours are written as hours.
 _DAYS_FROM = 72
+# Python's \s includes no-break spaces; the others have no width.
+_FORMULA = re.compile(r"[\t\r\n]|[\s\x00-\x1f\u200b\u2060\ufeff]*[=+\-@＝＋－＠]")  # noqa: RUF001
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -164,6 +166,28 @@ def points(difference: Any, *, signed: bool = True) -> str:
     return MISSING if is_missing(difference) else f"{_points(difference, signed=signed)} pp"
 
 
+def points_between(before: Any, after: Any) -> str:
+    """Write the difference of two fractions as it follows from both as `percent` writes them.
+
+    Examples
+    --------
+    >>> percent(0.02388), percent(0.03484), points(0.03484 - 0.02388), points_between(0.02388, 0.03484)
+    ('2.39 %', '3.48 %', '+1.10 pp', '+1.09 pp')
+    """
+    if is_missing(before) or is_missing(after):
+        return MISSING
+    shown = [_rounded(100 * abs(value)) for value in (before, after)]
+    digits = max(len(text.partition(".")[2]) for text in shown)
+    first, last = (
+        float(text) if value >= 0 else -float(text)
+        for text, value in zip(shown, (before, after), strict=True)
+    )
+    size = f"{abs(last - first):.{digits}f}"
+    if float(size) == 0:
+        return "0 pp"
+    return f"{'+' if last > first else '−'}{size} pp"
+
+
 def points_interval(low: Any, high: Any) -> str:
     """Write an interval of differences of fractions.
 
@@ -243,12 +267,14 @@ def in_markdown(text: str) -> str:
 def csv_cell(value: object) -> object:
     """Keep a spreadsheet from running a cell: text that looks like a formula gets a leading apostrophe.
 
+    Blanks before a formula and full-width signs are no disguise: some spreadsheets read both.
+
     Examples
     --------
-    >>> csv_cell("=1+1"), csv_cell("-0.5"), csv_cell(-0.5)
-    ("'=1+1", '-0.5', -0.5)
+    >>> csv_cell("=1+1"), csv_cell(" =1+1"), csv_cell("-0.5"), csv_cell(-0.5)
+    ("'=1+1", "' =1+1", '-0.5', -0.5)
     """
-    if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"}:
+    if isinstance(value, str) and _FORMULA.match(value):
         return value if _NUMBER.fullmatch(value) else "'" + value
     return value
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from safetykit_analytics.records import json_value, records
 from safetykit_analytics.report.headlines import headlines
 from safetykit_analytics.report.sections import METHODS
 from safetykit_analytics.report.text import plain
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from safetykit_analytics.report.facts import Facts
 
 #: Changes when a key or a column is renamed, removed, or means something else; new ones do not change it.
@@ -23,13 +23,13 @@ SCHEMA_VERSION = 1
 
 def as_tables(facts: Facts) -> dict[str, pd.DataFrame]:
     """Give every table of a report by name, in the order of the page."""
-    compared = [comparison.table for comparison in facts.comparisons]
     return {
         "totals": facts.totals,
         "previous": facts.previous,
         "change": facts.change,
         "versions": facts.versions,
-        "comparisons": pd.concat(compared, ignore_index=True) if compared else pd.DataFrame(),
+        "trend": facts.trend,
+        "comparisons": facts.comparison.table,
         "rollouts": facts.rollouts,
         "control_chart": facts.control,
         "backlog": facts.backlog,
@@ -59,7 +59,7 @@ def as_dict(facts: Facts) -> dict[str, Any]:
         **{
             name: rows
             for name, rows in tables.items()
-            if name not in {"open", "stalled", "failures", "data_quality"}
+            if name not in {"trend", "open", "stalled", "failures", "data_quality"}
         },
         "backlog": {"now": tables["open"], "over_time": over_time},
         "stalled": tables["stalled"],

@@ -1,8 +1,4 @@
-"""Observations → everything that a week's report states, as numbers.
-
-Place in the flow: rates, compare → **facts** → `sections`, `figures`. Pure: a frame goes in, frozen facts
-come out. Draws nothing, formats nothing, opens no file and looks at no clock.
-"""
+"""Observations → everything that a week's report states, as numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from safetykit_analytics import __version__
 from safetykit_analytics.calendar import to_us, zone
 from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.flow import batch_summary, batch_work
-from safetykit_analytics.rates import backlog, control_chart, data_quality, rates, stalled_batches
+from safetykit_analytics.rates import backlog, control_chart, rates, stalled_batches
 from safetykit_analytics.report.tables import (
     Outage,
     compare_weeks,
@@ -30,6 +26,7 @@ from safetykit_analytics.report.tables import (
 from safetykit_analytics.report.weeks import week_bounds, week_name
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
     from safetykit_analytics.compare import VersionComparison
@@ -85,7 +82,8 @@ class Facts:
     previous: pd.DataFrame
     change: pd.DataFrame
     versions: pd.DataFrame
-    comparisons: tuple[VersionComparison, ...]
+    trend: pd.DataFrame
+    comparison: VersionComparison
     outage: Outage | None
     rollouts: pd.DataFrame
     control: pd.DataFrame
@@ -113,6 +111,15 @@ class Facts:
     def elapsed_hours(self) -> float:
         """Hours of the week that had passed by `as_of`."""
         return max(0.0, (self.state_at - self.start) / dt.timedelta(hours=1))
+
+    def versions_compared(self) -> Iterator[tuple[Any, Any, dt.date | None]]:
+        """Yield each candidate's row, its baseline's row, and the day on which its verdict was reached."""
+        baseline: Any = None
+        for row, found_on in zip(self.comparison.table.itertuples(), self.comparison.found_on, strict=True):
+            if row.role == "baseline":
+                baseline = row
+            else:
+                yield row, baseline, found_on
 
     @property
     def charted(self) -> pd.DataFrame:
@@ -145,6 +152,8 @@ def week_spans(
 def gather_facts(
     observations: Selection,
     batches: pd.DataFrame,
+    trend: pd.DataFrame,
+    findings: pd.DataFrame,
     *,
     monday: dt.date,
     tz: str,
@@ -159,6 +168,10 @@ def gather_facts(
         At least those that `select` chooses for both weeks.
     batches : DataFrame
         All batches up to `as_of`, as `batch_summary` returns them: versions are compared since they ran.
+    trend : DataFrame
+        As `rates` by week and policy.
+    findings : DataFrame
+        As `data_quality`.
     monday : datetime.date
         The first day of the week.
     tz : str
@@ -172,7 +185,7 @@ def gather_facts(
     until = end if as_of >= end else max(start, as_of + dt.timedelta.resolution)
     both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
     work = _work(observations, ((previous_start, previous_end), (start, until)), as_of)
-    ends = batch_summary(observations, as_of=to_us(as_of))
+    ends = batches
     ended = ends["first_terminal_at"].between(start, until, inclusive="left")
     seen = observations.seen_within(to_us(start), to_us(until)).to_pandas()
     shares = _observed_shares(observations, both)
@@ -183,13 +196,12 @@ def gather_facts(
         (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
     )
-    then = batch_summary(observations, as_of=to_us(state_at))
+    then = ends if state_at >= as_of else batch_summary(observations, as_of=to_us(state_at))
     versions = rates(observations, freq=TREND, **both)
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
     work_by_bucket = rates(observations, freq=FINE, by=(), **(both | {"start": start}))
     waiting = backlog(observations, freq=FINE, by=("policy_id",), **(both | {"start": start}))
-    findings = data_quality(observations, as_of=as_of)
     return Facts(
         week=week_name(monday),
         previous_week=week_name(monday - dt.timedelta(days=7)),
@@ -207,7 +219,8 @@ def gather_facts(
         previous=previous,
         change=change,
         versions=versions,
-        comparisons=_comparisons(batches, start, until, zone(tz)),
+        trend=trend,
+        comparison=_compared(batches, start, until, zone(tz)),
         outage=find_outage(waiting, work_by_bucket, until),
         rollouts=rollouts,
         control=control_chart(versions),
@@ -251,9 +264,9 @@ def _observed_shares(observations: Selection, both: dict[str, Any]) -> tuple[pd.
     )
 
 
-def _comparisons(
+def _compared(
     batches: pd.DataFrame, start: dt.datetime, until: dt.datetime, tz: ZoneInfo
-) -> tuple[VersionComparison, ...]:
+) -> VersionComparison:
     """Compare the versions that ended a batch in the week, since they ran beside their baselines.
 
     All policies are adjusted for each other, by Benjamini and Hochberg: one comparison for each baseline.
@@ -266,23 +279,15 @@ def _comparisons(
         as_of_us=to_us(until) - 1,
         wanted=ended,
     )
-    is_baseline = (whole.table["role"] == "baseline").to_numpy(dtype=bool)
-    n_candidates = np.cumsum(~is_baseline)
-    found = []
-    for rows in np.split(np.arange(len(is_baseline)), np.flatnonzero(is_baseline)):
-        # A version without any other has no baseline, and nothing to compare.
-        if len(rows) < 2 or not is_baseline[rows[0]]:
-            continue
-        first, last = (int(n_candidates[row]) for row in (rows[0], rows[-1]))
-        found.append(
-            dataclasses.replace(
-                whole,
-                table=whole.table.iloc[rows].reset_index(drop=True),
-                sentences=(*whole.sentences[first:last], whole.sentences[-1]),
-                found_on=tuple(whole.found_on[row] for row in rows),
-            )
-        )
-    return tuple(found)
+    # A version without any other has no baseline, and nothing to compare.
+    is_baseline = (whole.table["role"] == "baseline").astype("bool")
+    parts = is_baseline.groupby([whole.table["policy_id"].fillna(""), is_baseline.cumsum()])
+    kept = np.flatnonzero(parts.transform("any") & (parts.transform("size") > 1))
+    return dataclasses.replace(
+        whole,
+        table=whole.table.iloc[kept].reset_index(drop=True),
+        found_on=tuple(whole.found_on[row] for row in kept),
+    )
 
 
 def _open(waiting: pd.DataFrame, until: dt.datetime) -> pd.DataFrame:

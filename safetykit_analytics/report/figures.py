@@ -1,16 +1,14 @@
-"""Facts → pictures as data URIs: what the plots draw, small enough for one page and the same every time.
+"""Facts → pictures: SVG in data URIs for the page, PNG for e-mail.
 
-Place in the flow: plots, `facts` → **figures** → `sections`. Computes no number. The SVG has its text as
-text, which is small and sharp in print, and neither a date nor a random id.
+The SVG has its text as text, which is small and sharp in print, and neither a date nor a random id.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 import urllib.parse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -26,10 +24,11 @@ from safetykit_analytics.plots import (
     plot_throughput,
 )
 from safetykit_analytics.report.document import Picture
+from safetykit_analytics.report.sections import MOST_DRAWN
 from safetykit_analytics.report.text import Name, Sentence, named
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+    from collections.abc import Iterable, Iterator
 
     from safetykit_analytics.report.facts import Facts
 
@@ -37,13 +36,25 @@ _SALT = "safetykit-analytics"
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 # Small, so that its letters stay legible when a phone makes the picture smaller still.
 _WIDTH = 5.2
-#: More pictures of one kind than this are more than anyone looks through.
-_MOST = 24
-_MOST_CONTROL = 6
+# As wide as the page: where a picture stands alone.
+_PAGE = 9.6
+_MOST_CONTROL = 4
+
+
+#: An e-mail is short: the policies with most decisions, and the comparison.
+_MOST_IN_MAIL = 2
+
+
+class Drawn(NamedTuple):
+    """A figure, and the words that belong to it."""
+
+    figure: Figure
+    alt: Sentence
+    caption: Sentence
 
 
 def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
-    """Draw what a report shows.
+    """Draw the pictures of the page.
 
     Returns
     -------
@@ -51,25 +62,48 @@ def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
         Pictures by the anchor of the section in which they stand.
     """
     return {
-        "versions": _versions(facts),
-        "comparisons": _comparisons(facts),
-        "control": _control(facts),
-        "backlog": _backlog(facts),
+        "weeks": _pictures(_trend(facts)),
+        "versions": _pictures(_versions(facts, most=MOST_DRAWN)),
+        "comparisons": _pictures(_comparisons(facts)),
+        "control": _pictures(_control(facts)),
+        "backlog": _pictures(_backlog(facts)),
     }
 
 
-def _versions(facts: Facts) -> tuple[Picture, ...]:
-    """One picture per policy, those with most decisions first: throughput above, error rate below."""
-    pictures = []
-    for policy, rows in _by_volume(facts.versions)[:_MOST]:
-        figure = Figure(figsize=(_WIDTH, 4.2), layout="constrained")
+def draw_for_mail(facts: Facts) -> dict[Picture, bytes]:
+    """Draw the few pictures of an e-mail.
+
+    Returns
+    -------
+    dict
+        PNG files by their pictures, whose sources are ``cid:`` and a content id.
+    """
+    drawn = (*_versions(facts, most=_MOST_IN_MAIL), *_comparisons(facts))
+    found = {}
+    for number, (figure, alt, caption) in enumerate(drawn, 1):
+        target = io.BytesIO()
+        figure.savefig(target, format="png", dpi=144, facecolor="white", metadata={"Software": None})
+        width, height = (round(inches * 96) for inches in figure.get_size_inches())
+        source = f"cid:picture-{number}@safetykit-analytics"
+        found[Picture(source, width, height, alt, caption)] = target.getvalue()
+    return found
+
+
+def _versions(facts: Facts, *, most: int) -> Iterator[Drawn]:
+    """Draw one picture per policy, those with most decisions first: throughput above, error rate below."""
+    first = _with_verdict(facts)
+    parts = sorted(_by_volume(facts.versions), key=lambda part: part[0] not in first)
+    for policy, rows in parts[:most]:
+        figure = Figure(figsize=(_PAGE if len(parts) == 1 else _WIDTH, 4.6), layout="constrained")
         upper, lower = figure.subplots(2, sharex=True)
         plot_throughput(rows, ax=upper)
         plot_error_rate(rows, ax=lower)
-        _legends_below(figure, upper, lower)
+        # Both legends say the same.
+        if (legend := upper.get_legend()) is not None:
+            legend.remove()
         # The page says once that a point is a day; two axes above each other have no room to.
+        upper.set_xlabel("")
         for ax, unit in ((upper, "decisions per hour"), (lower, "error rate")):
-            ax.set_xlabel("")
             ax.set_ylabel(unit)
         words = _versions_in_words(rows, facts)
         head: Sentence = (
@@ -77,8 +111,7 @@ def _versions(facts: Facts) -> tuple[Picture, ...]:
             policy,
             f" by day, {facts.previous_week} and {facts.week}: ",
         )
-        pictures.append(_picture(figure, (*head, *words), (policy, ": ", *words)))
-    return tuple(pictures)
+        yield Drawn(figure, (*head, *words), (policy, ": ", *words))
 
 
 def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
@@ -95,55 +128,70 @@ def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
     return (*parts, " in this week.") if parts else ("no decision was processed in this week.",)
 
 
-def _comparisons(facts: Facts) -> tuple[Picture, ...]:
-    """One forest of all differences: it is wide, because its words stand beside the intervals."""
-    if not facts.comparisons:
-        return ()
-    table = pd.concat([comparison.table for comparison in facts.comparisons], ignore_index=True)
+def _with_verdict(facts: Facts) -> set[Name]:
+    """Return the policies of which the report has something to say."""
+    found = ["higher", "lower", "higher since", "lower since"]
+    return {
+        named(policy)
+        for table in (facts.change[facts.change["scope"] == "policy"], facts.comparison.table)
+        for policy in table["policy_id"][table["verdict"].isin(found).to_numpy(dtype=bool)]
+    }
+
+
+def _trend(facts: Facts) -> Iterator[Drawn]:
+    """Draw the weeks before, by policy: throughput and error rate beside each other."""
+    weeks = facts.trend["bucket_start"].nunique()
+    if weeks < 2 or not (facts.trend["processed"] > 0).any():
+        return
+    for name, draw in (("Throughput", plot_throughput), ("Error rate", plot_error_rate)):
+        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        draw(facts.trend, ax=figure.subplots())
+        words = f"{name} by policy, a point a week: {weeks} weeks to {facts.week}."
+        yield Drawn(figure, (words,), (words,))
+
+
+def _comparisons(facts: Facts) -> Iterator[Drawn]:
+    """Draw one forest of all differences: it is wide, because its words stand beside the intervals."""
+    table = facts.comparison.table
     if not table["difference"].notna().any():
-        return ()
+        return
     rows = min(20, int((table["role"] == "candidate").sum()))
-    figure = Figure(figsize=(9.6, 1.7 + 0.52 * rows), layout="constrained")
-    plot_comparison(dataclasses.replace(facts.comparisons[0], table=table), ax=figure.subplots())
+    figure = Figure(figsize=(_PAGE, 1.7 + 0.52 * rows), layout="constrained")
+    plot_comparison(facts.comparison, ax=figure.subplots())
     alt: Sentence = ("Differences of error rates between versions and their baselines, as in the table.",)
-    return (_picture(figure, alt, ("Each version against the baseline of its policy.",)),)
+    yield Drawn(figure, alt, ("Each version against the baseline of its policy.",))
 
 
-def _control(facts: Facts) -> tuple[Picture, ...]:
-    """Charts of the policies with points outside their limits; of the largest where there is none."""
+def _control(facts: Facts) -> Iterator[Drawn]:
+    """Draw charts of the policies with points outside their limits; of the largest where there is none."""
     out = facts.outside
     policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
-    pictures = []
-    for policy, rows in chosen[: _MOST_CONTROL if len(out) else 1]:
-        figure = Figure(figsize=(_WIDTH, 3.2), layout="constrained")
+    chosen = chosen[: _MOST_CONTROL if len(out) else 1]
+    for policy, rows in chosen:
+        figure = Figure(figsize=(_PAGE if len(chosen) == 1 else _WIDTH, 3.4), layout="constrained")
         ax = figure.subplots()
         plot_control_chart(rows, ax=ax)
-        _legends_below(figure, ax)
-        ax.set_xlabel("")
         n_out = int(rows["out_of_control"].sum())
         alt: Sentence = (
             "Control chart of the error rate of ",
             policy,
-            f", six hours a point, two weeks: {wording.plural(n_out, 'point')} outside the limits.",
+            f", a point a day, two weeks: {wording.plural(n_out, 'point')} outside the limits.",
         )
-        pictures.append(_picture(figure, alt, (policy, ": six hours a point, two weeks.")))
-    return tuple(pictures)
+        yield Drawn(figure, alt, (policy, ": a point a day, two weeks."))
 
 
-def _backlog(facts: Facts) -> tuple[Picture, ...]:
+def _backlog(facts: Facts) -> Iterator[Drawn]:
     if not (facts.backlog["pending"] > 0).any():
-        return ()
-    figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        return
+    figure = Figure(figsize=(_PAGE, 3.6), layout="constrained")
     ax = figure.subplots()
     plot_backlog(facts.backlog, ax=ax)
-    _legends_below(figure, ax)
-    ax.set_xlabel("")
     alt: Sentence = (
         f"Pending decisions of open batches by policy over {facts.week}: "
         f"{wording.number(float(facts.open['pending'].sum()))} at its end.",
     )
-    return (_picture(figure, alt, ("Pending decisions of open batches by policy.",)),)
+    yield Drawn(figure, alt, ("Pending decisions of open batches by policy.",))
 
 
 def _by_volume(table: pd.DataFrame) -> list[tuple[Name, pd.DataFrame]]:
@@ -156,21 +204,15 @@ def _by_volume(table: pd.DataFrame) -> list[tuple[Name, pd.DataFrame]]:
     return sorted(parts, key=lambda part: -float(part[1]["processed"].sum()))
 
 
-def _legends_below(figure: Figure, *axes: Axes) -> None:
-    """Keep one legend of several that say the same, under the lowest picture: beside it there is no room."""
-    for ax in axes:
-        if (legend := ax.get_legend()) is None:
-            continue
-        if ax is not axes[-1]:
-            legend.remove()
-            continue
-        legend.set_loc("upper left")
-        legend.set_bbox_to_anchor((0.0, -0.2), transform=ax.transAxes)
-        lines = sum(1 + words.get_text().count("\n") for words in legend.get_texts())
-        figure.set_size_inches(_WIDTH, figure.get_size_inches()[1] + 0.17 * lines)
+def _pictures(drawn: Iterable[Drawn]) -> tuple[Picture, ...]:
+    pictures = []
+    for figure, alt, caption in drawn:
+        width, height = (round(inches * 96) for inches in figure.get_size_inches())
+        pictures.append(Picture(_svg_uri(figure), width, height, alt, caption))
+    return tuple(pictures)
 
 
-def _picture(figure: Figure, alt: Sentence, caption: Sentence) -> Picture:
+def _svg_uri(figure: Figure) -> str:
     target = io.BytesIO()
     # The salt makes the ids of clip paths and markers depend on nothing but what is drawn.
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
@@ -180,11 +222,10 @@ def _picture(figure: Figure, alt: Sentence, caption: Sentence) -> Picture:
             transparent=True,
             metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
         )
-    svg = slim(target.getvalue())
-    width, height = (round(inches * 96) for inches in figure.get_size_inches())
     # Only what a data URI cannot hold is escaped: a third smaller than base64.
-    source = "data:image/svg+xml," + urllib.parse.quote(svg, safe=" !$&'()*+,-./:;=?@[]^_`{|}~")
-    return Picture(source, width, height, alt, caption)
+    return "data:image/svg+xml," + urllib.parse.quote(
+        slim(target.getvalue()), safe=" !$&'()*+,-./:;=?@[]^_`{|}~"
+    )
 
 
 def slim(svg: bytes) -> str:

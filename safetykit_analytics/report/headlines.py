@@ -81,7 +81,8 @@ def _weekly_changes(facts: Facts) -> list[_Change]:
                 "The error rate of ",
                 policy,
                 f" {moved} from {wording.percent(row.error_rate_before)} to "
-                f"{wording.percent(row.error_rate)} ({wording.points(row.difference)}, 95 % interval "
+                f"{wording.percent(row.error_rate)} "
+                f"({wording.points_between(row.error_rate_before, row.error_rate)}, 95 % interval "
                 f"{wording.points_interval(row.difference_low, row.difference_high)}), over "
                 f"{wording.number(row.processed)} decisions in {wording.plural(row.n_batches, 'batch')}.",
             )
@@ -91,30 +92,26 @@ def _weekly_changes(facts: Facts) -> list[_Change]:
 
 def _version_changes(facts: Facts) -> list[_Change]:
     found = []
-    for comparison in facts.comparisons:
-        baseline = comparison.table.iloc[0]
-        for row, found_on in zip(
-            comparison.table.iloc[1:].itertuples(), comparison.found_on[1:], strict=True
-        ):
-            if is_missing(row.verdict):
-                continue
-            if row.verdict in {"higher since", "lower since"}:
-                found.append(_handed_over(row, baseline))
-            if row.verdict in {"higher", "lower"}:
-                policy = named(row.policy_id)
-                sentence: Sentence = (
-                    "Version ",
-                    named(row.policy_version),
-                    " of ",
-                    policy,
-                    f" is associated with a {row.verdict} error rate than ",
-                    named(baseline.policy_version),
-                    f": {wording.points(row.difference)} (95 % interval "
-                    f"{wording.points_interval(row.difference_low, row.difference_high)}; "
-                    f"{row.n_batches:,} against {wording.plural(int(baseline.n_batches), 'batch')}, "
-                    f"{'partly ' if row.design == 'mixed' else ''}side by side; {_age(found_on, facts)}).",
-                )
-                found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
+    for row, baseline, found_on in facts.versions_compared():
+        if is_missing(row.verdict):
+            continue
+        if row.verdict in {"higher since", "lower since"}:
+            found.append(_handed_over(row, baseline))
+        if row.verdict in {"higher", "lower"}:
+            policy = named(row.policy_id)
+            sentence: Sentence = (
+                "Version ",
+                named(row.policy_version),
+                " of ",
+                policy,
+                f" is associated with a {row.verdict} error rate than ",
+                named(baseline.policy_version),
+                f": {wording.points(row.difference)} (95 % interval "
+                f"{wording.points_interval(row.difference_low, row.difference_high)}; "
+                f"{row.n_batches:,} against {wording.plural(int(baseline.n_batches), 'batch')}, "
+                f"{'partly ' if row.design == 'mixed' else ''}side by side; {_age(found_on, facts)}).",
+            )
+            found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
     return found
 
 
@@ -155,7 +152,7 @@ def _no_change(facts: Facts, whole: Any) -> Sentence:
     interval = wording.points_interval(change.difference_low, change.difference_high)
     return (
         f"No policy's error rate changed significantly: all together had {rate}, after "
-        f"{wording.percent(before.error_rate)} ({wording.points(change.difference)}"
+        f"{wording.percent(before.error_rate)} ({wording.points_between(before.error_rate, whole.error_rate)}"
         + (f", 95 % interval {interval})." if interval != MISSING else ").")
         + _mix(change),
     )
@@ -173,13 +170,14 @@ def _mix(change: Any) -> str:
 
 def what_is_stuck(facts: Facts) -> Sentence:
     """Name the batches that do not move, or say that none is known to stand still."""
-    when = "now" if facts.partial else "at the end of the week"
+    when, are = ("now", "are") if facts.partial else ("at the end of the week", "were")
+    one, many = f"batch {'is' if facts.partial else 'was'}", f"batches {are}"
     n_open, pending = int(facts.open["n_open"].sum()), float(facts.open["pending"].sum())
     if facts.stalled.empty:
         if not n_open:
-            return (f"Nothing is stuck: no batch was open {when}.",)
+            return (f"Nothing is stuck: no {one} open {when}.",)
         return (
-            f"Nothing is known to be stuck: {wording.plural(n_open, 'batch was', 'batches were')} open "
+            f"Nothing is known to be stuck: {wording.plural(n_open, one, many)} open "
             f"{when} with "
             f"{wording.number(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
         )
@@ -190,7 +188,7 @@ def what_is_stuck(facts: Facts) -> Sentence:
     moved = int((facts.stalled["since"] == "moved").sum())
     later = [f"{ended:,} ended"] * bool(ended) + [f"{moved:,} moved"] * bool(moved)
     return (
-        f"{wording.plural(n, 'batch was', 'batches were')} stuck {when}, with {wording.number(stuck)} "
+        f"{wording.plural(n, one, many)} stuck {when}, with {wording.number(stuck)} "
         "decisions pending" + (": " if n == 1 else "; the longest is "),
         named(longest["batch_id"]),
         " of ",
@@ -243,7 +241,7 @@ def _little_seen(facts: Facts, whole: Any) -> Sentence:
 
 
 def _undecided(facts: Facts) -> Sentence | None:
-    rows = [row for comparison in facts.comparisons for row in comparison.table.iloc[1:].itertuples()]
+    rows = [row for row, _, _ in facts.versions_compared()]
     open_ones = [row for row in rows if row.verdict == "not enough batches"]
     if not open_ones:
         return None

@@ -1,8 +1,4 @@
-"""Document → one self-contained HTML page, or Markdown; tables → CSV text.
-
-Place in the flow: `sections` → **rendering** → the caller, who saves it. Knows Jinja2 and nothing of
-observations, statistics or drawing.
-"""
+"""Document → HTML and Markdown; table → CSV text."""
 
 from __future__ import annotations
 
@@ -20,9 +16,9 @@ from safetykit_analytics.report.text import Code, Name, markdown_code, plain
 from safetykit_analytics.wording import csv_cell, in_markdown, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
-    from safetykit_analytics.report.document import Cell, Document
+    from safetykit_analytics.report.document import Cell, Document, Picture
     from safetykit_analytics.report.text import Sentence
 
 _LOADER = jinja2.PackageLoader("safetykit_analytics", "report/templates")
@@ -41,13 +37,7 @@ def render_html(document: Document) -> str:
         UTF-8 text. The style sheet and the pictures are inside; the content security policy allows that style
         sheet, by its hash, and pictures from data URIs, and forbids everything else.
     """
-    environment = _environment(
-        autoescape=True,
-        cell=_html_cell,
-        sentence=_html_sentence,
-        words=_html_words,
-        alternative=_alternative,
-    )
+    environment = _html_environment()
     css = (_LOADER.get_source(environment, "report.css")[0]).strip()
     digest = base64.b64encode(hashlib.sha256(css.encode()).digest()).decode()
     return environment.get_template("report.html.j2").render(
@@ -55,6 +45,26 @@ def render_html(document: Document) -> str:
         css=markupsafe.Markup(css),  # noqa: S704 -- a file of this package
         style_hash=digest,
     )
+
+
+def render_mail(document: Document, pictures: Sequence[Picture], rest: str) -> str:
+    """Write the head of a document as the short HTML body of an e-mail.
+
+    Parameters
+    ----------
+    document : Document
+    pictures : sequence of Picture
+        Their sources are ``cid:`` and a content id.
+    rest : str
+        Where the rest of the report is.
+
+    Returns
+    -------
+    str
+        Styles stand at each element, as mail programs drop style sheets; no script, no SVG, no data URI.
+    """
+    template = _html_environment().get_template("mail.html.j2")
+    return template.render(document=document, pictures=pictures, rest=rest)
 
 
 def render_markdown(document: Document) -> str:
@@ -83,6 +93,16 @@ def render_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
     writer.writerow(header)
     writer.writerows([csv_cell(value) for value in row] for row in rows)
     return text.getvalue()
+
+
+def _html_environment() -> jinja2.Environment:
+    return _environment(
+        autoescape=True,
+        cell=_html_cell,
+        sentence=_html_sentence,
+        words=_html_words,
+        alternative=_alternative,
+    )
 
 
 def _environment(*, autoescape: bool, **filters: Callable[..., str]) -> jinja2.Environment:

@@ -1,8 +1,4 @@
-"""Facts and pictures → the sections of a report, in the order in which they are read.
-
-Place in the flow: `facts`, `headlines`, `figures` → **sections** → `rendering`. Chooses words and formats
-numbers; knows neither HTML nor Markdown.
-"""
+"""Facts and pictures → the sections of a report, in the order in which they are read."""
 
 from __future__ import annotations
 
@@ -24,6 +20,9 @@ if TYPE_CHECKING:
 
     from safetykit_analytics.report.document import Cell, Picture
     from safetykit_analytics.report.facts import Facts
+
+#: More pictures of one kind than this are more than anyone looks through.
+MOST_DRAWN = 8
 
 METHODS = (
     "Work is spread evenly over the time between two observations of a batch, so that hours add up to days "
@@ -89,7 +88,8 @@ def _pictures(pictures: Mapping[str, tuple[Picture, ...]], anchor: str) -> tuple
 
 def _subtitle(facts: Facts) -> str:
     tz = zone(facts.tz)
-    return f"{text.instant(facts.start, tz)} to {text.instant(facts.end, tz)} ({facts.tz})"
+    span = f"{text.instant(facts.start, tz)} to {text.instant(facts.end, tz)}"
+    return span if facts.tz == "UTC" else f"{span} ({facts.tz})"
 
 
 def _warnings(facts: Facts) -> tuple[Sentence, ...]:
@@ -133,7 +133,7 @@ def _tiles(facts: Facts) -> tuple[Tile, ...]:
     now, before = all_policies(facts.totals), all_policies(facts.previous)
     change = all_policies(facts.change)
     since = "the same hours of the week before" if facts.partial else "the week before"
-    rate = wording.points(change.difference)
+    rate = wording.points_between(before.error_rate, now.error_rate)
     interval = wording.points_interval(change.difference_low, change.difference_high)
     return (
         Tile(
@@ -188,7 +188,7 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     )
     if len(order) == 1:
         return (Paragraph(intro), Paragraph(("No policy had any work in either week.",)))
-    cut, note = first_rows(order, facts)
+    cut, note = first_rows(order)
     table = Table(
         "Error rate and throughput by policy, with 95 % intervals",
         (
@@ -212,7 +212,7 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
                 _relative(row.throughput_change),
                 wording.percent(row.error_rate),
                 wording.percent(row.error_rate_before),
-                wording.points(row.difference),
+                wording.points_between(row.error_rate_before, row.error_rate),
                 wording.points_interval(row.difference_low, row.difference_high),
                 row.verdict,
             )
@@ -227,9 +227,10 @@ def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
     if not (facts.versions["processed"] != 0).any():
         return (Paragraph(("No decision was processed in either week.",)),)
     alone = facts.versions.groupby("policy_id", dropna=False)["policy_version"].nunique(dropna=False)
-    nameless = facts.versions["policy_version"].isna()
+    nameless = facts.versions["policy_version"] == wording.NONE
     words = (
-        "Each point is one day of the two weeks; a hollow one, on a dotted line, rests on little observation."
+        "Each point is one day of the two weeks; a hollow one, on a dotted line, rests on little "
+        f"observation.{_drawn_alone(facts)}"
         if drawn
         else "The HTML page draws both weeks day by day."
     )
@@ -240,8 +241,17 @@ def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
     return (Paragraph((words,)),)
 
 
+def _drawn_alone(facts: Facts) -> str:
+    """Return which policies have pictures, where not all have."""
+    n = facts.versions[facts.versions["processed"] != 0]["policy_id"].nunique()
+    if n <= MOST_DRAWN:
+        return ""
+    chosen = "those with a verdict first, then those with most decisions"
+    return f" Drawn are {MOST_DRAWN} of {n:,} policies: {chosen}."
+
+
 def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
-    if not facts.comparisons:
+    if facts.comparison.table.empty:
         return (
             Paragraph(
                 (
@@ -250,11 +260,7 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
                 )
             ),
         )
-    rows = [
-        _compared(comparison.table.iloc[0], row)
-        for comparison in facts.comparisons
-        for row in comparison.table.iloc[1:].itertuples()
-    ]
+    rows = [_compared(base, row) for row, base, _ in facts.versions_compared()]
     table = Table(
         "Error rates of versions since they ran, by the end of the week",
         (
@@ -281,13 +287,13 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     return (Paragraph((words,)), table)
 
 
-def _compared(base: pd.Series[Any], row: Any) -> tuple[Cell, ...]:
+def _compared(base: Any, row: Any) -> tuple[Cell, ...]:
     return (
         named(row.policy_id),
         named(row.policy_version),
-        named(base["policy_version"]),
-        f"{row.n_batches:,} against {int(base['n_batches']):,}",
-        f"{wording.percent(row.error_rate)} against {wording.percent(base['error_rate'])}",
+        named(base.policy_version),
+        f"{row.n_batches:,} against {int(base.n_batches):,}",
+        f"{wording.percent(row.error_rate)} against {wording.percent(base.error_rate)}",
         wording.points(row.difference),
         wording.points_interval(row.difference_low, row.difference_high),
         wording.p_value(row.p_adjusted),
@@ -338,16 +344,13 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     if facts.charted.empty:
         return (
             Paragraph(
-                (
-                    "No control chart: no version has 20 complete buckets of six hours with decisions in "
-                    "these two weeks.",
-                )
+                ("No control chart: no version has enough complete days with decisions in these two weeks.",)
             ),
         )
     out = facts.outside
     versions = len(facts.charted[["policy_id", "policy_version"]].drop_duplicates())
     words = (
-        "Laney’s p′ chart asks, six hours at a time, whether an error rate is outside what its own history "
+        "Laney’s p′ chart asks, day by day, whether an error rate is outside what its own history "
         f"explains. {wording.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
@@ -361,13 +364,12 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             named(row.policy_id),
             " ",
             named(row.policy_version),
-            f": {wording.percent(row.error_rate)} in the six hours from "
-            f"{text.instant(row.bucket_start, tz)}, with limits "
+            f": {wording.percent(row.error_rate)} on {text.day(row.bucket_start, tz)}, with limits "
             f"of {wording.percent(row.lower_limit)} and {wording.percent(row.upper_limit)}.",
         )
         for row in worst.head(5).itertuples()
     ]
-    count = wording.plural(len(out), "span of six hours was", "spans of six hours were")
+    count = wording.plural(len(out), "day was", "days were")
     shown = ":" if len(out) <= len(items) else f"; the {len(items)} furthest:"
     return (Paragraph((f"{words}{count} outside the limits in this week{shown}",)), Bullets(tuple(items)))
 

@@ -1,8 +1,4 @@
-"""Facts → the sections on where things stand: backlog, failed batches, how good the data is.
-
-Place in the flow: `facts` → **standing** → `sections`. Chooses words and formats numbers; knows neither
-HTML nor Markdown.
-"""
+"""Facts → the sections on where things stand: backlog, failed batches, how good the data is."""
 
 from __future__ import annotations
 
@@ -15,13 +11,13 @@ from safetykit_analytics.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Paragraph, Table
 from safetykit_analytics.report.headlines import all_policies
-from safetykit_analytics.report.text import Sentence, named
+from safetykit_analytics.report.text import Code, Sentence, named
 from safetykit_analytics.wording import is_missing
 
 if TYPE_CHECKING:
     from safetykit_analytics.report.facts import Facts
 
-#: Longer lists are cut, and say so; the CSV files hold all rows.
+#: Longer lists are cut, and say so.
 MOST_ROWS = 25
 
 #: What each kind of finding means to someone who has not read the manual.
@@ -39,13 +35,17 @@ FINDINGS = {
 }
 
 
-def first_rows(rows: pd.DataFrame, facts: Facts) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
+def first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
     """Keep as many rows as people read, and say how many more there are."""
     more = len(rows) - MOST_ROWS
     if more <= 0:
         return rows, ()
-    words = f"{wording.plural(more, 'row')} more: see the CSV files of {facts.week}."
-    return rows.head(MOST_ROWS), (Paragraph((words,)),)
+    words: Sentence = (
+        f"{wording.plural(more, 'more row')}: ",
+        Code("report.to_csv(folder)"),
+        " writes them all.",
+    )
+    return rows.head(MOST_ROWS), (Paragraph(words),)
 
 
 def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
@@ -55,7 +55,7 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
     if facts.open.empty:
         return (Paragraph((f"No batch was open at {when}.",)),)
     order = facts.open.sort_values("pending", ascending=False, kind="stable")
-    cut, note = first_rows(order, facts)
+    cut, note = first_rows(order)
     table = Table(
         f"Open batches at {when}",
         ("Policy", "Open batches", "Decisions pending", "Done in"),
@@ -81,7 +81,7 @@ def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
     least = wording.hours(facts.idle_h)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
-    cut, note = first_rows(facts.stalled, facts)
+    cut, note = first_rows(facts.stalled)
     since = {"ended": "ended", "moved": "moved", "still": "still stuck"}
     table = Table(
         f"Stalled batches: decisions pending and no progress for at least {least}",

@@ -1,8 +1,4 @@
-"""What a report's sentences are made of: words, names that stay names, lines of code, instants.
-
-Place in the flow: below `headlines` and `rendering`; `wording` writes the numbers. Knows no table and no
-template.
-"""
+"""Parts of a report's sentences: words, names that stay names, lines of code, instants."""
 
 from __future__ import annotations
 
@@ -60,6 +56,31 @@ def plain(sentence: Sentence) -> str:
     return "".join(map(str, sentence))
 
 
+def readable(sentence: Sentence) -> str:
+    """Return a sentence as plain text to read, its names in quotation marks."""
+    return "".join(f"“{part.short}”" if isinstance(part, Name) else visible(str(part)) for part in sentence)
+
+
+def cut(sentence: Sentence, longest: int) -> Sentence:
+    """Return a sentence of at most so many shown characters; one that is cut ends in an ellipsis.
+
+    Examples
+    --------
+    >>> plain(cut(("The error rate of ", Name("spam"), " rose from 2 % to 3 %."), 28))
+    'The error rate of spam rose…'
+    """
+    kept: list[str | Name | Code] = []
+    left = longest
+    for part in sentence:
+        shown = part.short if isinstance(part, Name) else str(part)
+        if len(shown) > left:
+            kept.append(shortened(part, longest=left) if isinstance(part, str) and left > 0 else "…")
+            return tuple(kept)
+        kept.append(part)
+        left -= len(shown)
+    return sentence
+
+
 def markdown_code(text: str, *, in_table: bool = False) -> str:
     """Write text as a Markdown code span, in which nothing has a meaning.
 
@@ -82,11 +103,17 @@ def instant(value: dt.datetime | None, zone: dt.tzinfo) -> str:
     if value is None or is_missing(value):
         return MISSING
     local = value.astimezone(zone)
-    # strftime's names follow the machine's locale; a report must not.
-    day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[local.weekday()]
     offset = local.strftime("%z")
     shown = "UTC" if offset == "+0000" else f"{offset[:3]}:{offset[3:5]}"
-    return f"{day} {local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M} {shown}"
+    return f"{day(value, zone)}, {local:%H:%M} {shown}"
+
+
+def day(value: dt.datetime, zone: dt.tzinfo) -> str:
+    """Write the local day of an instant: ``Mon 16 Nov 2026``."""
+    local = value.astimezone(zone)
+    # strftime's names follow the machine's locale; a report must not.
+    name = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[local.weekday()]
+    return f"{name} {local.day} {_MONTHS[local.month - 1]} {local.year}"
 
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")

@@ -1,12 +1,9 @@
-"""One week's report, and the ways to show it.
-
-Place in the flow: `facts` → `figures` → `sections` → `rendering`, in this order; **weekly**
-puts them in a row and is the only module of this package that writes files.
-"""
+"""One week's report, and the ways to show and write it."""
 
 from __future__ import annotations
 
 import datetime as dt
+import email.policy
 import errno
 import functools
 import html
@@ -16,17 +13,27 @@ import pathlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from safetykit_analytics.calendar import from_us, to_us, zone
 from safetykit_analytics.flow import batch_summary, last_observed, select
+from safetykit_analytics.rates import data_quality, rates
 from safetykit_analytics.rates.arguments import checked_observations, parse_as_of
 from safetykit_analytics.replacing import replacing
+from safetykit_analytics.report.chat import short_markdown, slack_message
 from safetykit_analytics.report.exports import as_dict, as_tables
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
+from safetykit_analytics.report.mail import write_mail
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
 from safetykit_analytics.report.sections import compose
-from safetykit_analytics.report.weeks import last_complete_monday, monday_of
+from safetykit_analytics.report.text import readable
+from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds
+from safetykit_analytics.report.workbook import write_workbook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from email.message import EmailMessage
+
     from safetykit_analytics.report.document import Document
 
 
@@ -104,6 +111,17 @@ def weekly_report(
         gather_facts(
             selection,
             batch_summary(observations, as_of=to_us(at)),
+            rates(
+                observations,
+                freq="W",
+                by=("policy_id",),
+                tz=tz,
+                start=week_bounds(monday - (TREND_WEEKS - 1) * dt.timedelta(days=7), tz)[0],
+                end=end,
+                as_of=at,
+            ),
+            # A selection holds one observation per key; that a frame held more is worth telling.
+            data_quality(observations if isinstance(observations, pd.DataFrame) else selection, as_of=at),
             monday=monday,
             tz=tz,
             as_of=at,
@@ -112,6 +130,8 @@ def weekly_report(
     )
 
 
+#: Weeks of the trend that is drawn beside the two that are compared.
+TREND_WEEKS = 8
 _EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
 
 
@@ -153,15 +173,47 @@ class WeeklyReport:
         """
         return render_html(self._document)
 
-    def to_markdown(self) -> str:
-        """Give the words and tables as Markdown, for chats and wikis; the pictures are left to the page.
+    def to_markdown(self, *, short: bool = False) -> str:
+        """Return the words and tables as Markdown, for wikis, or the short form of it, for chats.
+
+        Parameters
+        ----------
+        short : bool
+            The headlines and the key numbers alone: at most 2,900 characters whatever the fleet, without
+            tables and HTML entities.
 
         Returns
         -------
         str
-            Names from the data are escaped and cannot become markup.
+            Names from the data are escaped and cannot become markup. Pictures are left to the page.
         """
-        return render_markdown(compose(self.facts, {}))
+        document = compose(self.facts, {})
+        return short_markdown(document) if short else render_markdown(document)
+
+    def to_email(self) -> EmailMessage:
+        """Return an e-mail with the headlines, the key numbers and a few pictures.
+
+        Returns
+        -------
+        email.message.EmailMessage
+            A text part, a short HTML body with PNG pictures inside, and the page as an attachment if it has
+            at most 5 MB. The subject names the week and nothing from the data. Set ``From`` and ``To``, then
+            send it, as with ``smtplib.SMTP.send_message``.
+        """
+        from safetykit_analytics.report.figures import draw_for_mail  # noqa: PLC0415 -- needs matplotlib
+
+        return write_mail(self._document, draw_for_mail(self.facts), self.to_html(), week=self.facts.week)
+
+    def to_slack(self) -> dict[str, Any]:
+        """Return the headlines and the key numbers as a Slack message in Block Kit.
+
+        Returns
+        -------
+        dict
+            ``text`` and ``blocks``, within Slack's limits: the JSON body for an incoming webhook, or keyword
+            arguments of ``chat.postMessage``. No name in it mentions or links.
+        """
+        return slack_message(compose(self.facts, {}))
 
     def to_dict(self) -> dict[str, Any]:
         """Give all facts as values that JSON has, for other tools.
@@ -174,23 +226,29 @@ class WeeklyReport:
         """
         return as_dict(self.facts)
 
-    def to_csv(self, folder: str | os.PathLike[str]) -> None:
+    def to_csv(self, folder: str | os.PathLike[str], *, encoding: str = "utf-8") -> None:
         """Write every table as a CSV file, private to the user: ``totals.csv``, ``change.csv`` and so on.
 
         Parameters
         ----------
         folder : path
             Made if it is not there. Files of the same names are replaced.
+        encoding : {"utf-8", "utf-8-sig"}
+            Excel needs ``"utf-8-sig"`` to read letters beyond ASCII.
 
         Raises
         ------
         NotADirectoryError
             There is a file of that name.
+        ValueError
+            Another encoding.
 
         Notes
         -----
         Text that a spreadsheet would take for a formula gets a leading apostrophe.
         """
+        if encoding not in {"utf-8", "utf-8-sig"}:
+            raise ValueError(f"unknown encoding: {encoding!r}; expected 'utf-8' or 'utf-8-sig'")
         target = pathlib.Path(folder)
         if target.is_file():
             raise NotADirectoryError(
@@ -199,7 +257,7 @@ class WeeklyReport:
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
         for name, table in as_tables(self.facts).items():
             rows = table.astype(object).where(table.notna(), None).itertuples(index=False, name=None)
-            _write(target / f"{name}.csv", render_csv(table.columns, rows))
+            _write(target / f"{name}.csv", render_csv(table.columns, rows).encode(encoding))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the report whole or not at all, private to the user.
@@ -207,26 +265,50 @@ class WeeklyReport:
         Parameters
         ----------
         path : path
-            Its suffix says what to write: ``.html``, ``.md`` or ``.json``. A file that is there is replaced.
+            Its suffix says what to write: ``.html``, ``.md``, ``.json``, ``.eml`` (the e-mail of `to_email`)
+            or ``.xlsx`` (every table as a sheet of a workbook, instants in UTC; needs the extra ``excel``). A
+            file that is there is replaced.
 
         Raises
         ------
         ValueError
             Another suffix.
+        ModuleNotFoundError
+            openpyxl is needed for ``.xlsx`` and not installed.
         OSError
             It cannot be written there: no such folder, or a folder of that name.
         """
         target = pathlib.Path(path)
-        suffix = target.suffix.lower()
-        if suffix == ".html":
-            text = self.to_html()
-        elif suffix == ".md":
-            text = self.to_markdown()
-        elif suffix == ".json":
-            text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
-        else:
-            raise ValueError(f"cannot save a report as {target.name!r}: expected .html, .md or .json")
-        _write(target, text)
+        writers: dict[str, Callable[[], bytes]] = {
+            ".html": lambda: self.to_html().encode(),
+            ".md": lambda: self.to_markdown().encode(),
+            ".json": self._json,
+            ".eml": lambda: self.to_email().as_bytes(policy=email.policy.SMTP),
+            ".xlsx": self._workbook,
+        }
+        if (suffix := target.suffix.lower()) not in writers:
+            *most, last = writers
+            raise ValueError(f"cannot save a report as {target.name!r}: expected {', '.join(most)} or {last}")
+        _write(target, writers[suffix]())
+
+    def _json(self) -> bytes:
+        text = json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1) + "\n"
+        return text.encode()
+
+    def _workbook(self) -> bytes:
+        document = compose(self.facts, {})
+        about = [
+            document.title,
+            document.subtitle,
+            "",
+            *map(readable, (*document.warnings, *document.headlines)),
+            "",
+            "Instants are in UTC. Rates, shares and differences of rates are shown in percent; columns that "
+            "end in _h, and spans of time, are in hours.",
+            "",
+            *document.methods,
+        ]
+        return write_workbook(as_tables(self.facts), about, as_of=self.facts.as_of)
 
     def _repr_html_(self) -> str:
         """Show the page inside a frame, so that its style and a notebook's do not meet."""
@@ -244,11 +326,11 @@ class WeeklyReport:
         return "\n".join([*lines, *(f"  - {headline}" for headline in self.to_dict()["headlines"])])
 
 
-def _write(target: pathlib.Path, text: str) -> None:
-    """Write a file that its owner alone may read: who else may is for them to say."""
+def _write(target: pathlib.Path, content: bytes) -> None:
+    """Write a file that its owner alone may read."""
     with replacing(target) as temporary:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())

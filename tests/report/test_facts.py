@@ -43,8 +43,6 @@ def test_totals_of_a_complete_week_are_those_of_the_weekly_rates(fleet, tz):
             for name in (
                 "processed",
                 "error_rate",
-                "error_rate_low",
-                "error_rate_high",
                 "throughput_per_hour",
                 "coverage",
             ):
@@ -122,7 +120,8 @@ def test_the_default_is_the_last_week_that_was_over_by_the_last_observation(flee
 def test_a_worse_version_is_found_and_named_first(fleet):
     found = facts(fleet, tz="Europe/Berlin")
     assert of(found.change, "hate-speech")["verdict"] == "higher"
-    table = next(c.table for c in found.comparisons if c.table["policy_id"].iloc[0] == "hate-speech")
+    table = found.comparison.table
+    table = table[table["policy_id"] == "hate-speech"].reset_index(drop=True)
     assert table["policy_version"].tolist() == ["v7", "v8"]
     assert table["role"].tolist() == ["baseline", "candidate"]
     # v8 took over within two days: too little of it ran beside v7 to blame it, and the week itself is told.
@@ -138,13 +137,13 @@ def test_a_worse_version_is_found_and_named_first(fleet):
 def test_a_version_that_ran_beside_its_baseline_is_named_with_how_long_it_has_been_known():
     frame = fleet_frame(batches=900, policies=_side_by_side())
     found = facts(frame)
-    row = found.comparisons[0].table.iloc[1]
+    row = found.comparison.table.iloc[1]
     assert (row["design"], row["verdict"]) == ("side by side", "higher")
     sentence = plain(headlines(found)[0])
     assert "is associated with a higher error rate than v1" in sentence
     assert re.search(r"side by side; since \d weeks?\)", sentence)
     earlier = facts(frame, week="2026-W45")
-    assert earlier.comparisons[0].found_on[1] is None or "new this week" in plain(headlines(earlier)[0])
+    assert earlier.comparison.found_on[1] is None or "new this week" in plain(headlines(earlier)[0])
 
 
 def test_the_mix_of_policies_and_their_rates_add_up_to_the_change_of_all(fleet):
@@ -258,7 +257,7 @@ def test_what_the_last_poll_saw_is_in_a_week_that_is_not_over():
     assert of(found.totals)["processed"] == pytest.approx(180)
     weekly = ska.rates(frame, freq="W", by=()).iloc[0]
     assert of(found.totals)["throughput_per_hour"] == pytest.approx(weekly["throughput_per_hour"])
-    assert found.comparisons[0].table["processed"].tolist() == [60, 100]
+    assert found.comparison.table["processed"].tolist() == [60, 100]
 
 
 def test_findings_are_of_the_batches_of_the_week_only():

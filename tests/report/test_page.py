@@ -2,10 +2,14 @@
 
 import pathlib
 import re
+import shutil
+import subprocess
 
 import pytest
 
 from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report.document import Bullets, Table
+from safetykit_analytics.report.text import Name, plain
 from tests.report.helpers import WEEK, nothing
 
 RULES = (pathlib.Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8")
@@ -130,3 +134,45 @@ def test_a_notebook_shows_the_page_in_a_frame_of_its_own(browser, report, tmp_pa
     opened = browser.open(cell.as_uri())
     assert opened.evaluate("getComputedStyle(document.body).maxWidth") == "none"
     assert opened.evaluate("document.querySelector('iframe').srcdoc") == report.to_html()
+
+
+@pytest.mark.parametrize("kind", ["ordinary", "hostile"])
+def test_on_a_phone_the_page_has_at_most_ten_screens_and_tables_open_on_demand(browser, addresses, kind):
+    page = browser.open(addresses[kind], width=390, height=844)
+    assert page.evaluate("document.documentElement.scrollHeight") <= 10 * 844
+    heights = "[...document.querySelectorAll('details')].map(one => one.scrollHeight)"
+    folded = page.evaluate(heights)
+    page.evaluate("for (const one of document.querySelectorAll('summary')) one.click()")
+    assert all(after > before for before, after in zip(folded, page.evaluate(heights), strict=True))
+
+
+def test_on_a_wide_screen_nothing_is_folded_and_pictures_use_the_width(browser, addresses):
+    page = browser.open(addresses["ordinary"])
+    assert page.evaluate("[...document.querySelectorAll('summary')].every(one => one.offsetHeight === 0)")
+    assert page.evaluate("[...document.querySelectorAll('tr')].every(row => row.offsetHeight > 0)")
+    share = "image => image.offsetWidth / document.querySelector('main').offsetWidth"
+    assert min(page.evaluate(f"[...document.images].map({share})")) > 0.45
+    assert min(page.evaluate(f"[...document.querySelectorAll('.alone img')].map({share})")) > 0.95
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext: apt-get install poppler-utils")
+def test_every_row_of_every_table_is_on_paper(browser, addresses, report, tmp_path):
+    path = tmp_path / "page.pdf"
+    path.write_bytes(browser.open(addresses["ordinary"], width=400).pdf())
+    run = subprocess.run(["pdftotext", path, "-"], check=True, capture_output=True, text=True)
+    printed = "".join(run.stdout.split())
+    blocks = [block for section in report._document.sections for block in section.blocks]
+    rows = [row for block in blocks if isinstance(block, Table) for row in block.rows]
+    assert len(rows) > 20
+    for first, *others in rows:
+        assert _unspaced(first.short if isinstance(first, Name) else first) in printed
+        # A cell may take two lines, between which its neighbours stand.
+        for word in " ".join(map(str, others)).split():
+            assert word in printed
+    lines = [plain(item) for block in blocks if isinstance(block, Bullets) for item in block.items]
+    for text in (*lines, *report._document.methods):
+        assert _unspaced(text) in printed
+
+
+def _unspaced(text):
+    return "".join(text.split())

@@ -77,10 +77,10 @@ def test_the_same_observations_give_the_same_bytes_in_any_order(small, tmp_path)
     for name, frame in (("one", small), ("two", shuffled)):
         made = weekly_report(frame, week=WEEK, tz="Europe/Berlin")
         made.to_csv(tmp_path / name)
-        for suffix in (".md", ".json", ".html"):
+        for suffix in (".md", ".json", ".html", ".eml", ".xlsx"):
             made.save(tmp_path / name / f"report{suffix}")
     paths = list((tmp_path / "one").iterdir())
-    assert len(paths) == 15
+    assert len(paths) == 18
     for path in paths:
         assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
 
@@ -182,7 +182,7 @@ def test_a_week_with_only_running_batches_says_so():
     waiting = together(*(batch(MONDAY, (n, 0, 0), (n + 9, 0, 0), size=50, number=n) for n in (1, 2, 3)))
     words = weekly_report(waiting, week=WEEK).to_markdown()
     assert "none of them got any decision processed" in words
-    assert "3 batches were stuck" in words
+    assert "3 batches are stuck now" in words
     assert "of 0 that ended" in words
     assert "nan" not in words.lower()
 
@@ -310,8 +310,17 @@ def test_a_report_with_a_long_name_and_one_behind_a_link_are_saved_where_they_be
     assert (tmp_path / "real.html").read_text(encoding="utf-8") == report.to_html()
 
 
+def test_csv_files_begin_with_a_byte_order_mark_on_request(report, tmp_path):
+    report.to_csv(tmp_path / "plain")
+    report.to_csv(tmp_path / "excel", encoding="utf-8-sig")
+    for path in (tmp_path / "plain").iterdir():
+        assert (tmp_path / "excel" / path.name).read_bytes() == b"\xef\xbb\xbf" + path.read_bytes()
+    with pytest.raises(ValueError, match="unknown encoding: 'latin-1'; expected 'utf-8' or 'utf-8-sig'"):
+        report.to_csv(tmp_path / "other", encoding="latin-1")
+
+
 def test_an_unknown_suffix_is_refused_with_the_known_ones(report, tmp_path):
-    with pytest.raises(ValueError, match=r"expected \.html, \.md or \.json"):
+    with pytest.raises(ValueError, match=r"expected \.html, \.md, \.json, \.eml or \.xlsx"):
         report.save(tmp_path / "report.pdf")
     assert not list(tmp_path.iterdir())
 

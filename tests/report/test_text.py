@@ -3,13 +3,14 @@
 import csv
 import io
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from safetykit_analytics.report import text
 from safetykit_analytics.report.rendering import render_csv
-from safetykit_analytics.wording import visible
+from safetykit_analytics.wording import csv_cell, visible
 
 ANY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=80)
 
@@ -58,3 +59,15 @@ def _is_number(cell):
     except ValueError:
         return False
     return True
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\n", "\t ", "\r\n", "\u3000", "\ufeff", "\u200b"])
+@pytest.mark.parametrize("sign", "=+-@＝＋－＠")
+def test_no_blank_and_no_width_hides_a_formula_in_csv(blank, sign):
+    cell = f"{blank}{sign}HYPERLINK(1)"
+    assert csv_cell(cell) == "'" + cell
+
+
+def test_numbers_and_words_stand_in_csv_as_they_are():
+    for cell in ("-0.5", "+3", "1e-5", "a=b", " a", "", -0.5, None):
+        assert csv_cell(cell) is cell

@@ -1,0 +1,153 @@
+"""Document → what fits into a chat: short Markdown, and a message of Slack's Block Kit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from safetykit_analytics.report.text import Code, Name, cut, markdown_code
+from safetykit_analytics.wording import shortened, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from safetykit_analytics.report.document import Document
+    from safetykit_analytics.report.text import Sentence
+
+#: Slack and Discord cut or refuse longer messages.
+LONGEST_MARKDOWN = 2900
+_LONGEST_HEADER, _LONGEST_SECTION, _LONGEST_FIELD = 150, 3000, 2000
+# Shown characters of each sentence, tried in turn: escapes make a hostile name longer than it looks.
+_LENGTHS = (1200, 600, 300, 150, 75)
+
+_MARKUP = re.compile(r"([\\`*_\[\]|~$@<>&])")
+_ENTITY = re.compile(r"&(#?\w+);")
+
+
+def short_markdown(document: Document) -> str:
+    """Return the headlines and the key numbers as Markdown for a chat.
+
+    Parameters
+    ----------
+    document : Document
+
+    Returns
+    -------
+    str
+        At most `LONGEST_MARKDOWN` characters, without tables and HTML entities.
+    """
+
+    def written(longest: int) -> str:
+        sentences = [_markdown(cut(headline, longest)) for headline in document.headlines]
+        parts = [
+            f"**{_escaped(document.title)}**\n{_escaped(document.subtitle)}",
+            *(f"> {_markdown(cut(warning, longest))}" for warning in document.warnings),
+            "\n".join(f"{number}. {sentence}" for number, sentence in enumerate(sentences, 1)),
+            "\n".join(
+                f"- {_escaped(tile.label)}: **{_escaped(tile.value)}** ({_escaped(tile.detail)})"
+                for tile in document.tiles
+            ),
+        ]
+        return "\n\n".join(parts) + "\n"
+
+    return _fitting(written, LONGEST_MARKDOWN)
+
+
+def slack_message(document: Document) -> dict[str, Any]:
+    """Return the headlines and the key numbers as a message of Slack's Block Kit.
+
+    Parameters
+    ----------
+    document : Document
+
+    Returns
+    -------
+    dict
+        ``text`` for notifications, and ``blocks``. Each text is within Slack's limits, and names in it can
+        neither mention nor link.
+    """
+    first, *_ = document.headlines
+    warnings = [_section(("Note: ", *warning)) for warning in document.warnings]
+    headlines = [
+        _section((f"{number}. ", *headline)) for number, headline in enumerate(document.headlines, 1)
+    ]
+    fields = [
+        _mrkdwn(
+            shortened(f"*{_slack_text(tile.label)}*\n{_slack_text(tile.value)}", longest=200)
+            + f"\n{_slack_text(tile.detail)}",
+            _LONGEST_FIELD,
+        )
+        for tile in document.tiles
+    ]
+    context = [_fitting(lambda longest: _slack(cut((document.subtitle,), longest)), _LONGEST_SECTION)]
+    return {
+        "text": _fitting(lambda longest: _slack(cut((f"{document.title}: ", *first), longest)), 3000),
+        "blocks": [
+            {"type": "header", "text": _plain_text(document.title)},
+            {"type": "context", "elements": [_mrkdwn(text, _LONGEST_SECTION) for text in context]},
+            *warnings,
+            *headlines,
+            *([{"type": "section", "fields": fields}] if fields else []),
+        ],
+    }
+
+
+def _section(sentence: Sentence) -> dict[str, Any]:
+    text = _fitting(lambda longest: _slack(cut(sentence, longest)), _LONGEST_SECTION)
+    return {"type": "section", "text": _mrkdwn(text, _LONGEST_SECTION)}
+
+
+def _plain_text(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": shortened(text, longest=_LONGEST_HEADER), "emoji": False}
+
+
+def _mrkdwn(text: str, longest: int) -> dict[str, Any]:
+    # verbatim: Slack makes no links of addresses, channels and people in the text.
+    return {"type": "mrkdwn", "text": shortened(text, longest=longest), "verbatim": True}
+
+
+def _fitting(written: Callable[[int], str], most: int) -> str:
+    """Return the first text that is short enough."""
+    return next((text for text in map(written, _LENGTHS) if len(text) <= most), "")
+
+
+def _markdown(sentence: Sentence) -> str:
+    return "".join(map(_markdown_part, sentence))
+
+
+def _markdown_part(part: str | Name | Code) -> str:
+    if isinstance(part, str):
+        return _escaped(part)
+    shown = part.short if isinstance(part, Name) else visible(part.value)
+    # Chats show a backslash in a code span, so that what needs one stands outside.
+    needs_escape = set(shown) & set("|`&") or not shown.strip()
+    return f"**{_escaped(shown)}**" if needs_escape else markdown_code(shown)
+
+
+def _escaped(text: str) -> str:
+    """Escape text for Markdown with backslashes alone: some chats show entities as they are."""
+    without_entities = _ENTITY.sub("&\\1\0;", visible(text))
+    return (
+        _MARKUP.sub(r"\\\1", without_entities)
+        .replace("\0;", r"\;")
+        .replace("://", r"\://")
+        .replace("www.", r"www\.")
+    )
+
+
+def _slack(sentence: Sentence) -> str:
+    return "".join(map(_slack_part, sentence))
+
+
+def _slack_part(part: str | Name | Code) -> str:
+    if isinstance(part, str):
+        return _slack_text(part)
+    shown = part.short if isinstance(part, Name) else visible(part.value)
+    # Slack has no escape for a backtick inside of code: a grave accent looks like one.
+    return "`" + _slack_text(shown).replace("`", "\u02cb") + "`"
+
+
+def _slack_text(text: str) -> str:
+    escaped = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    # A word joiner, which has no width, keeps "@" from calling anyone.
+    return escaped.replace("@", "@\u2060")

@@ -1,0 +1,128 @@
+"""What stands where in a report: now and before, low and high, idle or not, told from single batches."""
+
+import datetime as dt
+
+import pytest
+
+from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report.sections import compose
+from safetykit_analytics.report.text import Name
+from safetykit_analytics.wording import hours, percent, points_between
+from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
+
+HOUR = dt.timedelta(hours=1)
+WEEK_LONG = dt.timedelta(days=7)
+
+
+def weeks(before, now):
+    """Process so many errors of a hundred decisions, a few more or less, in 20 batches and then in 40."""
+    return together(
+        *(
+            batch(
+                start + 4 * n * HOUR, (1, 100 - errors, errors), size=100, number=n + 100 * (start == MONDAY)
+            )
+            for start, mean in ((MONDAY - WEEK_LONG, before), (MONDAY, now))
+            for n in range(40 if start == MONDAY else 20)
+            for errors in [mean - 2 + n % 5]
+        )
+    )
+
+
+def table_of(report, anchor, number=0):
+    section = next(one for one in compose(report.facts, {}).sections if one.anchor == anchor)
+    found = [block for block in section.blocks if block.kind == "table"][number]
+    return [dict(zip(found.header, row, strict=True)) for row in found.rows]
+
+
+def test_now_and_before_are_told_apart_wherever_they_stand():
+    report = weekly_report(weeks(2, 9), week=WEEK, as_of=NEXT_MONDAY)
+    row = table_of(report, "weeks")[1]
+    assert (row["Policy"], row["Error rate"], row["Before"]) == (Name("spam"), "9.00 %", "2.00 %")
+    assert row["Difference"] == "+7.00 pp"
+    assert "rose from 2.00 % to 9.00 % (+7.00 pp" in report.to_dict()["headlines"][0]
+    tiles = {tile.label: (tile.value, tile.detail) for tile in compose(report.facts, {}).tiles}
+    assert tiles["Decisions processed"] == ("4,000", "2,000 in the week before")
+    assert tiles["Throughput per hour"] == ("24", "+100.0 % on the week before")
+    assert tiles["Error rate"][0] == "9.00 %"
+    assert tiles["Error rate"][1].startswith("+7.00 pp, 95 % interval ")
+    fallen = weekly_report(weeks(9, 2), week=WEEK, as_of=NEXT_MONDAY)
+    assert "fell from 9.00 % to 2.00 % (−7.00 pp" in fallen.to_dict()["headlines"][0]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [
+        (0.02388, 0.03484, "+1.09 pp"),
+        (0.03484, 0.02388, "−1.09 pp"),
+        (0.0995, 0.1004, "+0.05 pp"),
+        (0.00012, 0.02, "+1.988 pp"),
+        (0.02, 0.02, "0 pp"),
+        (0.0, 1.0, "+100 pp"),
+        (None, 0.02, "—"),
+    ],
+)
+def test_a_difference_agrees_with_the_rates_that_it_stands_beside(before, after, shown):
+    assert points_between(before, after) == shown
+    if before is not None and 0 < abs(after - before) < 1:
+        ends = [float(percent(value).removesuffix(" %")) for value in (before, after)]
+        assert float(shown.removesuffix(" pp").replace("−", "-")) == pytest.approx(ends[1] - ends[0])
+
+
+def test_the_pending_decisions_are_done_at_the_earliest_before_the_latest(report):
+    found = report.facts.open.set_index("policy_id")
+    assert (found["eta_low_h"] <= found["eta_high_h"]).all()
+    assert (found["eta_low_h"] < found["eta_high_h"]).any()
+    for row in table_of(report, "backlog"):
+        low, high = found.loc[str(row["Policy"]), ["eta_low_h", "eta_high_h"]]
+        assert row["Done in"].startswith(hours(low).partition(" ")[0])
+        assert row["Done in"].endswith(hours(high))
+
+
+@pytest.mark.parametrize(("idle", "is_listed"), [(5.9, False), (6.0, True), (7.0, True)])
+def test_a_batch_is_stuck_from_six_hours_without_progress_on(idle, is_listed):
+    seen = NEXT_MONDAY - MONDAY
+    last = seen / HOUR - idle
+    waiting = together(
+        weeks(2, 2),
+        batch(MONDAY, (last - 1, 10, 0), (last, 20, 0), (seen / HOUR, 20, 0), size=50, number=999),
+    )
+    report = weekly_report(waiting, week=WEEK, as_of=NEXT_MONDAY)
+    assert bool(len(report.facts.stalled)) == is_listed
+    said = report.to_dict()["headlines"][1]
+    if is_listed:
+        assert said.startswith("1 batch was stuck at the end of the week, with 30 decisions pending")
+        assert f"for at least {hours(idle)}." in said
+    else:
+        assert "none of them idle for as long as 6 h" in said
+    assert "6 h" in report.to_markdown()
+
+
+def test_an_idle_time_is_written_from_its_least_to_its_most(report):
+    stalled = report.facts.stalled
+    assert (stalled["idle_at_least_h"] < stalled["idle_at_most_h"]).any()
+    for row, shown in zip(stalled.itertuples(), table_of(report, "backlog", 1), strict=True):
+        assert shown["Idle for"].startswith(hours(row.idle_at_least_h).partition(" ")[0])
+        assert shown["Idle for"].endswith(hours(row.idle_at_most_h))
+
+
+def test_points_outside_their_limits_have_the_colour_of_alarms():
+    days = range(-7, 7)
+    frame = together(
+        *(
+            batch(
+                MONDAY + day * 24 * HOUR + hour * HOUR,
+                (1, 1000 - errors, errors),
+                size=1000,
+                number=100 * (day + 7) + hour,
+            )
+            for day in days
+            for hour in range(1, 20, 3)
+            for errors in [300 if day == 4 else 20 + (7 * day + hour) % 5]
+        )
+    )
+    report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
+    assert len(report.facts.outside) >= 1
+    page = report.to_html()
+    chart = page[page.index('id="control"') : page.index('id="backlog"')]
+    assert "outside the limits in this week" in chart
+    assert "%23d0021b" in chart.lower()
