@@ -92,11 +92,11 @@ def test_groups_come_in_natural_order_with_none_last_and_the_columns_are_fixed()
         *("policy_id", "policy_version", "n_batches", "n_running"),
         *("median_low", "median_high", "p90_low", "p90_high"),
     ]
-    assert table["policy_version"].tolist() == ["v9", "v10", pd.NA]
+    assert table["policy_version"].tolist() == ["v9", "v10", "(none)"]
     assert ska.completion_time(observations(rows), by="policy_version").columns[0] == "policy_version"
     swapped = ska.completion_time(observations(rows), by=["policy_version", "policy_id"])
     assert swapped.columns[:2].tolist() == ["policy_version", "policy_id"]
-    assert swapped["policy_version"].tolist() == ["v9", "v10", pd.NA]
+    assert swapped["policy_version"].tolist() == ["v9", "v10", "(none)"]
 
 
 def test_no_observations_give_an_empty_table_of_the_same_types():
