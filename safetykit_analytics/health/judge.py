@@ -133,7 +133,6 @@ def _worse_version(facts: Facts) -> Iterator[Finding]:
 
 
 def _higher(observations: flow.Selection) -> Iterator[tuple[Any, Any]]:
-    """Yield the rows of the versions whose error rate is higher, each with its baseline."""
     table = compare_versions(observations, policy_id=None, baseline=None).table
     baselines = table[table["role"] == "baseline"].set_index("policy_id")["policy_version"]
     for row in table[table["verdict"].eq("higher").fillna(value=False)].itertuples():

@@ -92,7 +92,12 @@ class SnapshotStore:
         return self._files.locate().rstrip("/").rpartition("/")[2]
 
     def exists(self) -> bool:
-        """Tell whether there is a folder, or anything under the URL. An empty folder is an empty store.
+        """Tell whether there is a folder, or anything under the URL.
+
+        Returns
+        -------
+        bool
+            True for an empty folder, which is an empty store.
 
         Raises
         ------
@@ -102,7 +107,12 @@ class SnapshotStore:
             return self._files.tree(None) is not None
 
     def last_compaction_at(self) -> dt.datetime | None:
-        """Return when a compaction last changed something; None if there is no file of a cohort yet.
+        """Return when a compaction last changed something.
+
+        Returns
+        -------
+        datetime.datetime or None
+            Aware, UTC; None if there is no file of a cohort yet.
 
         Raises
         ------
