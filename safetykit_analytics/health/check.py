@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import datetime as dt
     from concurrent.futures import Executor
 
-#: Every kind of finding, in the order in which they are listed.
 KINDS = ("silent", "error_rate", "worse_version", "backlog_late", "stalled", "unanswered", "contradiction")
 
 

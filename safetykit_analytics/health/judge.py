@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
-#: Of batches that are not open, only those seen so lately are read: among them the baseline of a new version.
 READ_DAYS = 28
 _NEW_DAYS = 14
 _DAY, _HOUR = pd.Timedelta(days=1), pd.Timedelta(hours=1)
