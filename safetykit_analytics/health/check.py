@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import datetime as dt
     from concurrent.futures import Executor
 
-#: Every kind of finding, in the order in which they are listed.
 KINDS = ("silent", "error_rate", "worse_version", "backlog_late", "stalled", "unanswered", "contradiction")
 
 
@@ -38,6 +37,12 @@ class CheckReport:
         fractions; NaN for none).
     sentences : tuple of str
         One for each finding, in the same order.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> ska.check(ska.SnapshotStore("no such folder")).ok
+    True
     """
 
     as_of: dt.datetime
@@ -74,14 +79,14 @@ def check(
     observations : DataFrame or SnapshotStore
     max_error_rate : float or mapping of str to float, optional
         The highest error rate, a fraction, of each policy or of those named. Default: not judged.
-    stalled : str or timedelta
-        How long the counts of an open batch may stand still.
-    silent : str or timedelta
-        How long nothing may be observed while batches are open.
+    stalled, silent : str or timedelta
+        How long the counts of an open batch may stand still, and how long nothing may be observed.
     eta : str or timedelta, optional
         How long the backlog of a policy may take. Default: not judged.
-    tz, as_of, executor
-        As for `rates`, but the default `as_of` is now. Sentences have the times of `tz`.
+    tz : str
+    as_of : aware datetime, date or str, optional
+    executor : concurrent.futures.Executor, optional
+        As for `rates`, but the default `as_of` is now.
 
     Returns
     -------
@@ -102,10 +107,8 @@ def check(
 
     Raises
     ------
-    UnknownName
-        `max_error_rate` names a policy that never occurred; an unknown time zone.
-    ValueError, InvalidFrame, TypeError
-        A limit that is not a length of time or not a fraction; else as for `rates`.
+    UnknownName, ValueError, InvalidFrame, TypeError
+        As for `rates`; also a policy in `max_error_rate` that never occurred, and a limit that is none.
 
     Examples
     --------

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
-#: Of batches that are not open, only those seen so lately are read: among them the baseline of a new version.
 READ_DAYS = 28
 _NEW_DAYS = 14
 _DAY, _HOUR = pd.Timedelta(days=1), pd.Timedelta(hours=1)
@@ -133,7 +132,6 @@ def _worse_version(facts: Facts) -> Iterator[Finding]:
 
 
 def _higher(observations: flow.Selection) -> Iterator[tuple[Any, Any]]:
-    """Yield the rows of the versions whose error rate is higher, each with its baseline."""
     table = compare_versions(observations, policy_id=None, baseline=None).table
     baselines = table[table["role"] == "baseline"].set_index("policy_id")["policy_version"]
     for row in table[table["verdict"].eq("higher").fillna(value=False)].itertuples():

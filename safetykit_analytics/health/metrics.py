@@ -27,7 +27,7 @@ _OUTCOMES = ("success", "error", "cancelled")
 
 
 class _Sums(NamedTuple):
-    """What a piece adds to the metrics; instants in microseconds since 1970 UTC."""
+    """What a piece adds; instants in microseconds since 1970 UTC."""
 
     values: Counter[tuple[str, ...]]  # by name of the metric and labels
     begun: dict[tuple[str, ...], int]  # by policy and version
@@ -47,7 +47,9 @@ def open_metrics(
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
-    tz, as_of, executor
+    tz : str
+    as_of : aware datetime, date or str, optional
+    executor : concurrent.futures.Executor, optional
         As for `rates`, but the default `as_of` is now.
 
     Returns
@@ -61,8 +63,7 @@ def open_metrics(
           creation had done before its first observation does not count, as in `rates`.
         - ``safetykit_batches{policy_id,policy_version,status}``: batches by their last status
         - ``safetykit_backlog_decisions{policy_id,policy_version}``: pending in open batches
-        - ``safetykit_oldest_open_seconds``: the age of the oldest open batch; 0 if none is open
-        - ``safetykit_last_observation_age_seconds``: absent without observations
+        - ``safetykit_oldest_open_seconds`` (0 if none is open), ``safetykit_last_observation_age_seconds``
 
     Raises
     ------
@@ -97,8 +98,8 @@ def _imported(module: str) -> Any:
     try:
         return importlib.import_module(f"prometheus_client.{module}")
     except ModuleNotFoundError as error:
-        hint = "pip install 'safetykit-analytics[metrics]'"
-        raise ModuleNotFoundError(f"{error.name} is not installed: {hint}", name=error.name) from error
+        what = f"{error.name} is not installed: pip install 'safetykit-analytics[metrics]'"
+        raise ModuleNotFoundError(what, name=error.name) from error
 
 
 def _families(observations: Any, *, tz: str, as_of: Any, executor: Any, with_created: bool) -> Any:
@@ -126,8 +127,6 @@ def _families(observations: Any, *, tz: str, as_of: Any, executor: Any, with_cre
 
 
 def _summed(observations: Any, now: int, executor: Executor | None) -> _Sums:
-    """Add up what all cohorts reduce to."""
-
     def run(listing: flow.Listing) -> _Sums:
         values, begun, oldest, last = Counter[tuple[str, ...]](), dict[tuple[str, ...], int](), BEYOND, NEVER
         for _, piece in flow.reduced(listing, _reduce, columns=_COLUMNS, labels=LABELS, executor=executor):

@@ -92,7 +92,12 @@ class SnapshotStore:
         return self._files.locate().rstrip("/").rpartition("/")[2]
 
     def exists(self) -> bool:
-        """Return whether anything is at its place: a folder, also an empty one, or objects below the prefix.
+        """Return whether there is a folder, or anything under the URL.
+
+        Returns
+        -------
+        bool
+            True for an empty folder, which is an empty store.
 
         Raises
         ------
@@ -102,7 +107,12 @@ class SnapshotStore:
             return self._files.tree(None) is not None
 
     def last_compaction_at(self) -> dt.datetime | None:
-        """Return when a compaction last changed something; None if there is no file of a cohort yet.
+        """Return when a compaction last changed something.
+
+        Returns
+        -------
+        datetime.datetime or None
+            Aware, UTC; None if there is no file of a cohort yet.
 
         Raises
         ------
@@ -127,12 +137,6 @@ class SnapshotStore:
         int
             Rows written: those of the frame without repeated keys.
 
-        Warns
-        -----
-        UserWarning
-            A row is stamped more than a day ahead of this machine's clock: one of the two clocks is wrong.
-            Rows are written all the same, and every default ``as_of`` is then that late.
-
         Raises
         ------
         InvalidFrame
@@ -141,6 +145,12 @@ class SnapshotStore:
             The folder holds something else; nothing was written.
         StoreFailed
             The disk or object store refused; nothing of this append counts.
+
+        Warns
+        -----
+        UserWarning
+            A row is stamped more than a day ahead of this machine's clock: one of the two clocks is wrong.
+            Rows are written all the same, and every default ``as_of`` is then that late.
         """
         table = sorted_unique(table_from_frame(frame, exact=True))
         _check_times(table)

@@ -25,7 +25,7 @@ class Cron:
     """Polls and checks of a fleet; what they print is mailed."""
 
     def __init__(self, capsys, monkeypatch, *, days, every_h):
-        self.fleet = make_fleet(seed=3, batches=12 * days, weeks=days / 7)
+        self.fleet = make_fleet(seed=3, batches=30 * days, weeks=days / 7)
         self.now = self.fleet.start + 12 * HOUR
         self.every = every_h * HOUR
         self.capsys, self.monkeypatch = capsys, monkeypatch
@@ -35,13 +35,19 @@ class Cron:
     def day_of(self, at):
         return (at - self.fleet.start).days
 
-    def poll(self):
+    def poll(self, *, disk_is_full=False):
         ids = list(self.fleet.batch_ids[: self.fleet.created_by(self.now)])
         with open("ids.txt", "w", encoding="ascii") as file:
             file.writelines(f"{one}\n" for one in ids)
         # Answers of the simulator are stamped by its own clock.
         command = ["poll", "--quiet", "--ids", "ids.txt", "--clock", "server", "--timeout-s", "1"]
-        code = run(command)
+        limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if disk_is_full:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
+        try:
+            code = run(command)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         _, err = self.capsys.readouterr()
         self.mail("poll", code, err)
 
@@ -89,14 +95,7 @@ def play(cron, trouble, days):
             cron.monkeypatch.setenv("SAFETYKIT_BASE_URL", "http://127.0.0.1:9" if what == "down" else url)
             cron.monkeypatch.setenv("SAFETYKIT_API_KEY", "revoked" if what == "revoked" else KEY)
             if what != "stopped":
-                if what == "full":
-                    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-                    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
-                try:
-                    cron.poll()
-                finally:
-                    if what == "full":
-                        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+                cron.poll(disk_is_full=what == "full")
                 if what in {"doubled", "before"}:
                     cron.probe(errors=80 if what == "doubled" else 40)
                 if what == "stuck":

@@ -181,7 +181,6 @@ def test_a_url_with_a_slash_too_few_makes_no_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-
 def test_a_store_at_an_unknown_protocol_is_refused_at_once():
     assert "s3://bucket/snapshots" in said(ValueError, ska.SnapshotStore, "foo://bucket/snapshots")
     assert "foo://" in said(ValueError, ska.SnapshotStore, "simplecache::foo://bucket")
