@@ -99,8 +99,9 @@ def choose_pairs(
             rows.extend((place, -1, False) for place in chosen if wanted is None or wanted[place])
             continue
         against = _baselines(places, times, baseline, candidate, wanted)
-        if not against and candidate is None and wanted is None:
-            rows.append((next(iter(places.values())), -1, True))
+        if candidate is None and wanted is None:
+            named = {*against, *against.values()}
+            rows.extend((place, -1, True) for place in places.values() if place not in named)
         for base in dict.fromkeys(against.values()):
             if base >= 0:
                 rows.append((base, -1, True))
@@ -143,5 +144,8 @@ def _baselines(
             int(np.searchsorted(times[other], before) - np.searchsorted(times[other], before - BEFORE_US))
             for other in others
         ]
+        if not any(counts):
+            # None ended before it: the first by name that ever ended a batch.
+            counts = [len(times[other]) > 0 for other in others]
         found[place] = others[int(np.argmax(counts))]
     return found
