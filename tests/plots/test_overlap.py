@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import os
 
 import pandas as pd
 import pytest
@@ -138,7 +139,8 @@ def test_words_do_not_overlap_in_a_small_a_usual_and_a_flat_picture_and_in_two_s
 @pytest.mark.heavy
 @pytest.mark.parametrize("name", PLOTS)
 def test_words_do_not_overlap_in_thirty_sizes(name):
-    found = {size: troubles(drawn(name, size)) for size in SIZES}
+    step = round(1 / float(os.environ.get("SKA_HEAVY", "1")))
+    found = {size: troubles(drawn(name, size)) for size in SIZES[::step]}
     assert found == {size: [] for size in found}
 
 
