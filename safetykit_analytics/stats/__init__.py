@@ -3,7 +3,7 @@
 Decisions of one batch resemble each other, so that a batch of 10,000 says far less than 10,000 independent
 decisions would. Every interval here takes the batch (the "cluster") as what was sampled.
 
-Knows NumPy, scipy and statsmodels; no pandas, no pyarrow, no files.
+Knows NumPy and scipy; no pandas, no pyarrow, no files.
 """
 
 from safetykit_analytics.stats.anytime import (
