@@ -1,7 +1,4 @@
-"""Array idioms that the passes of this package share: runs of equal keys, filling, expanding.
-
-Place in the flow: below the rest of `flow`. NumPy only.
-"""
+"""Array idioms that the passes of this package share: runs of equal keys, filling, expanding."""
 
 from __future__ import annotations
 
@@ -18,13 +15,13 @@ NEVER = -(2**62)
 
 
 def narrowest(some: list[Ints]) -> type[np.signedinteger[Any]]:
-    """Give the narrower type that holds whole numbers, and a few differences of them added up."""
+    """Return the narrower type that holds whole numbers, and a few differences of them added up."""
     fits = all(values.min(initial=0) > -(2**28) and values.max(initial=0) < 2**28 for values in some)
     return np.int32 if fits else np.int64
 
 
 def columns_of(values: Any, which: Ints | Flags | slice) -> Any:
-    """Give ``values[:, which]``; NumPy itself would lay it out by columns, and take several times as long."""
+    """Return ``values[:, which]``; NumPy itself would lay it out by columns, and take far longer."""
     if isinstance(which, slice):
         return values[:, which]
     return values.take(np.flatnonzero(which) if which.dtype == np.bool_ else which, axis=1)
@@ -41,13 +38,13 @@ def run_starts(*keys: Any) -> Flags:
 
 
 def run_bounds(starts: Flags) -> tuple[Ints, Ints]:
-    """Give where each run begins and where it ends (exclusive), from the flags of `run_starts`."""
+    """Return where each run begins and where it ends (exclusive), from the flags of `run_starts`."""
     begin = np.flatnonzero(starts)
     return begin, np.append(begin, len(starts))[1:]
 
 
 def last_valid(valid: Flags, run_start: Ints) -> Ints:
-    """Give the last valid position at or before each one within its run, -1 where there is none.
+    """Return the last valid position at or before each one within its run, -1 where there is none.
 
     Parameters
     ----------
@@ -60,14 +57,14 @@ def last_valid(valid: Flags, run_start: Ints) -> Ints:
 
 
 def next_valid(valid: Flags, run_end: Ints) -> Ints:
-    """Give the first valid position at or after each one within its run (end exclusive), -1 where none."""
+    """Return the first valid position at or after each one within its run (end exclusive), -1 where none."""
     n = len(valid)
     following = np.minimum.accumulate(np.where(valid, np.arange(n), n)[::-1])[::-1]
     return np.where(following < run_end, following, -1)
 
 
 def expand(counts: Ints) -> tuple[Ints, Ints]:
-    """Give the owner and the step of each element when owner i has counts[i] of them."""
+    """Return the owner and the step of each element when owner i has counts[i] of them."""
     owner = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
     return owner, np.arange(len(owner)) - before[owner]

@@ -114,7 +114,7 @@ def to_us(instant: dt.datetime) -> int:
 
 
 def from_us(instant: int) -> dt.datetime:
-    """Turn microseconds since 1970 into an aware time in UTC."""
+    """Convert microseconds since 1970 into an aware time in UTC."""
     return _EPOCH + instant * _MICROSECOND
 
 
@@ -192,7 +192,7 @@ def parse_instant(value: object, name: str, tz: ZoneInfo) -> int:
 
 
 def bucket_edges(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int) -> Ints:
-    """Give the edges of all buckets from the one that holds `first_us` to the one that holds `last_us`.
+    """Return the edges of all buckets from the one that holds `first_us` to the one that holds `last_us`.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def bucket_edges(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int) -> 
 
 
 def overlapping(edges: Ints, start: int | None, end: int | None) -> Ints:
-    """Give the edges of the buckets that overlap [start, end), uncut; none at all if no bucket does."""
+    """Return the edges of the buckets that overlap [start, end), uncut; none at all if no bucket does."""
     first = 0 if start is None else max(int(np.searchsorted(edges, start, side="right")) - 1, 0)
     last = (
         len(edges) - 1 if end is None else min(int(np.searchsorted(edges, end, side="left")), len(edges) - 1)
@@ -245,7 +245,7 @@ def overlapping(edges: Ints, start: int | None, end: int | None) -> Ints:
 def edges_over(
     freq: Frequency, tz: ZoneInfo, bounds: tuple[int | None, int | None], first_us: int, last_us: int
 ) -> Ints:
-    """Give the edges of all buckets that hold a time between two and overlap [start, end).
+    """Return the edges of all buckets that hold a time between two and overlap [start, end).
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def edges_over(
 
 
 def same_edges(edges: Ints, first_us: int, last_us: int) -> Ints:  # noqa: ARG001 -- whatever the times
-    """Give the edges that are given, with guards."""
+    """Return the edges that are given, with guards."""
     return with_guards(edges)
 
 
@@ -316,7 +316,7 @@ def _local_midnights(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int)
 
 
 def _first_at(local: Ints, tz: ZoneInfo) -> Ints:
-    """Give the first instant at which the local clock shows each reading, or, if skipped, a later one."""
+    """Return the first instant at which the local clock shows each reading, or, if skipped, a later one."""
     if not len(local):
         return local
     starts, offsets = _offsets(tz, int(local[0]) - 2 * DAY_US, int(local[-1]) + 2 * DAY_US)
@@ -327,7 +327,7 @@ def _first_at(local: Ints, tz: ZoneInfo) -> Ints:
 
 
 def _offsets(tz: ZoneInfo, first_us: int, last_us: int) -> tuple[Ints, Ints]:
-    """Give the pieces of constant UTC offset that cover a time span: starts, and offsets in microseconds."""
+    """Return the pieces of constant UTC offset of a time span: starts, and offsets in microseconds."""
     first_us, last_us = (min(max(instant, _FIRST_US), _LAST_US) for instant in (first_us, last_us))
     starts, offsets = [-BEYOND], [_offset(tz, first_us - DAY_US)]
     for year in range(from_us(first_us - DAY_US).year, from_us(last_us).year + 1):

@@ -28,7 +28,7 @@ _AS_IT_CAME = ("batch_status", *COUNT_COLUMNS, "policy_id", "policy_version", "h
 
 
 def frame_from_table(table: Any) -> pd.DataFrame:
-    """Turn an Arrow table into a DataFrame whose dtypes depend on nothing but the schema.
+    """Convert an Arrow table into a DataFrame whose dtypes depend on nothing but the schema.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _flags(values: pd.Series[Any], field: Any) -> Any:
 
 
 def _converted(values: pd.Series[Any], kind: Any) -> Any:
-    """Give an Arrow array, or None: Arrow's errors quote the value, which may be a URL that opens data."""
+    """Return an Arrow array, or None: Arrow's errors quote the value, which may be a URL that opens data."""
     try:
         return pa.array(values, type=kind, from_pandas=True)
     except (pa.ArrowException, TypeError, UnicodeEncodeError):
@@ -208,7 +208,7 @@ def _counts(values: pd.Series[Any], field: Any) -> Any:
 
 
 def _whole_numbers(values: pd.Series[Any]) -> Any:
-    """Give int64 where every value is a whole number within it, else None."""
+    """Return int64 where every value is a whole number within it, else None."""
     try:
         return pa.array(values, from_pandas=True).cast(pa.int64(), safe=True)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
@@ -220,7 +220,7 @@ def _first(wrong: Any) -> int:
 
 
 def _place(values: pd.Series[Any], row: int) -> str:
-    """Say where a wrong value stands, and never what it is: it could be a secret."""
+    """Describe where a wrong value stands, and never what it is: it could be a secret."""
     return f"column {values.name!r}, row {row} (index {_label(values.index[row])})"
 
 
@@ -268,7 +268,7 @@ def row_of(status: BatchStatus, observed_at_us: int) -> Row:
 
 
 def table_from_rows(rows: Sequence[Row]) -> Any:
-    """Turn rows into a pyarrow.Table of `OBSERVATION_SCHEMA`, with creation times from the ids."""
+    """Convert rows into a pyarrow.Table of `OBSERVATION_SCHEMA`, with creation times from the ids."""
     columns = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
     kept = dict(zip(Row._fields, columns, strict=True))
     observed_at_us = np.asarray(kept["observed_at_us"], dtype=np.int64)
@@ -284,7 +284,7 @@ def table_from_rows(rows: Sequence[Row]) -> Any:
 
 
 def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
-    """Turn SafetyKit's ``batch.completed`` webhook events into observations: completion, known to the second.
+    """Convert SafetyKit's ``batch.completed`` webhook events into observations.
 
     Parameters
     ----------

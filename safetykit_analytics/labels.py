@@ -99,7 +99,7 @@ def parse_by(by: object, own: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def unify(labels: list[Label]) -> Label:
-    """Put label columns of several days end to end, with one list of names in natural order."""
+    """Join label columns of several days end to end, with one list of names in natural order."""
     names = tuple(sorted({name for label in labels for name in label.names}, key=natural_key))
     place = {name: code for code, name in enumerate(names)}
     pieces = []
@@ -143,7 +143,7 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
 
 
 def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
-    """Give nulls the label before them in their batch, leading nulls the first one after.
+    """Return nulls the label before them in their batch, leading nulls the first one after.
 
     Parameters
     ----------

@@ -1,8 +1,4 @@
-"""Tables → records that JSON has, for other tools.
-
-Place in the flow: below every stage that writes JSON. Numbers keep all their digits, names stay as they are.
-Imports nothing but the standard library and `wording`.
-"""
+"""Tables → records that JSON has, for other tools."""
 
 from __future__ import annotations
 
@@ -17,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def json_value(value: Any) -> Any:
-    """Turn a cell into what JSON has: what is missing or endless as null, spans of time as hours.
+    """Convert a cell into what JSON has: what is missing or endless as null, spans of time as hours.
 
     Instants become ISO 8601 in the zone that they have, which is ``Z`` for UTC.
 
@@ -39,7 +35,7 @@ def json_value(value: Any) -> Any:
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Turn a table into one dict per row."""
+    """Convert a table into one dict per row."""
     names = [str(name) for name in table.columns]
     columns = [[json_value(value) for value in table[name]] for name in table.columns]
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]

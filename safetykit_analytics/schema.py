@@ -1,7 +1,4 @@
-"""The one truth on what an observation is: columns, types, units, keys.
-
-Place in the flow: below `frame` and everything that handles tables. Knows pyarrow, not pandas, not files.
-"""
+"""The one truth on what an observation is: columns, types, units, keys."""
 
 from __future__ import annotations
 

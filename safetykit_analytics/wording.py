@@ -43,7 +43,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def is_missing(value: Any) -> bool:
-    """Tell whether a cell is empty: None, NA, NaT or NaN."""
+    """Return whether a cell is empty: None, NA, NaT or NaN."""
     # pandas' NA equals nothing and has no truth; the others are the values that differ from themselves.
     return value is None or type(value).__name__ == "NAType" or bool(value != value)  # noqa: PLR0124
 

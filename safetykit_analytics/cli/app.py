@@ -99,7 +99,7 @@ def main() -> NoReturn:
 
 
 def _open_closed_streams() -> None:
-    """Put nothing in place of a stream that is closed, as in ``2>&-`` of a crontab.
+    """Replace with nothing a stream that is closed, as in ``2>&-`` of a crontab.
 
     Else Python has None there, and the next file that is opened, a snapshot, gets its number.
     """

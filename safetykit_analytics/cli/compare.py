@@ -74,7 +74,7 @@ def compare(
     xlsx: Xlsx = None,
     plot: Plot = None,
 ) -> None:
-    """Say whether a version's error rate differs from another's, and how sure that is."""
+    """Return whether a version's error rate differs from another's, and how sure that is."""
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj

@@ -1,8 +1,6 @@
 """``demo``: weeks of a simulated SafetyKit, polled over real HTTP, in under a minute.
 
 What it does to the simulator is what a user does to SafetyKit: ask for the open batches, append, compute.
-
-Place in the flow: the library and its simulator → **demo** → a folder. Imports no other command.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def show_table(rows: list[dict[str, str]], *, right: tuple[str, ...], loudness: 
 
 
 def is_stdout(path: Path) -> bool:
-    """Tell whether a path means stdout."""
+    """Return whether a path means stdout."""
     return str(path) == "-"
 
 

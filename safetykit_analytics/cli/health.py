@@ -106,7 +106,7 @@ def check(
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Tell what somebody must look at; exit code 5 if there is anything."""
+    """List what somebody must look at; exit code 5 if there is anything."""
     from safetykit_analytics import health  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
@@ -182,7 +182,7 @@ def metrics(
 
 
 def _limits(path: Path | None, given: dict[str, Any]) -> Any:
-    """Put limits together: options before the file, the file before the defaults."""
+    """Merge limits: options before the file, the file before the defaults."""
     from safetykit_analytics.health import parse_limits  # noqa: PLC0415
 
     merged: dict[str, Any] = {"max_error_rate": None, "eta": None, **_DEFAULTS}

@@ -1,7 +1,4 @@
-"""``simulate``: a SafetyKit on this machine, for trying things.
-
-Place in the flow: the simulator → **simulate** → loopback. Imports no stage and no other command.
-"""
+"""``simulate``: a SafetyKit on this machine, for trying things."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def keys_of(findings: list[dict[str, Any]]) -> list[Key]:
 
 
 def is_known(told: Told, key: Key, now: dt.datetime) -> bool:
-    """Tell whether a finding was told and has not been absent for a day since."""
+    """Return whether a finding was told and has not been absent for a day since."""
     return key in told and not _is_forgotten(told[key], now)
 
 

@@ -150,7 +150,7 @@ def as_list_item(text: str) -> str:
 
 
 def _shown(table: pd.DataFrame, confidence: float) -> tuple[list[str], list[list[str]]]:
-    """Turn the table into what people read: fewer columns, percent, no long fractions."""
+    """Convert the table into what people read: fewer columns, percent, no long fractions."""
     interval = f"{100 * confidence:g} % CI"
     columns: dict[str, Callable[[Any], str]] = {
         "policy": lambda row: visible_name(row.policy_id),

@@ -226,7 +226,7 @@ def _draws(n: int, alpha: float) -> int:
 
 
 def _choose(ended: Ended, places: tuple[Ints, Ints], first_us: int, stratum: Ints) -> _Pair:
-    """Take the batches that are evidence: of the baseline's those that began after the candidate's first."""
+    """Return the batches that are evidence: the baseline's only if begun after the candidate's first."""
     baseline, own = places
     baseline = baseline[ended.started_us[baseline] >= first_us]
     rows = np.sort(np.concatenate([baseline, own]))

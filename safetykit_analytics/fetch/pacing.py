@@ -199,7 +199,7 @@ class AdaptiveLimit:
         return self._in_flight
 
     def enter(self) -> Ticket | None:
-        """Take a place if one is free and nobody waits for it."""
+        """Occupy a place if one is free and nobody waits for it."""
         return None if self._queue or self._is_closed or not self._has_room() else self._take()
 
     async def wait(self) -> Ticket | None:

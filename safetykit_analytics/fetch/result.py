@@ -248,7 +248,7 @@ def result_of(run: Run, before: FetchResult | None = None) -> FetchResult:
 def _merged(
     before: FetchResult, call: Call, table: Any, places: Sequence[int], failed: Iterable[_Failed]
 ) -> FetchResult:
-    """Put the outcome of asking again in the places that the ids had at first."""
+    """Merge the outcome of asking again in the places that the ids had at first."""
     kept = [old for old in before._failed if old.failure.kind == "invalid_id"]  # noqa: SLF001 -- a result
     again = [old for old in before._failed if old.failure.kind != "invalid_id"]  # noqa: SLF001
     added = [

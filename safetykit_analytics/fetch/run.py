@@ -152,7 +152,7 @@ class Run:
             progress.count(failed=isinstance(outcome, Failure))
 
     def _pull(self) -> int | None:
-        """Take the next id that can be asked for and was not seen; give its place, or None at the end."""
+        """Return the next id that can be asked for and was not seen; give its place, or None at the end."""
         while (batch_id := next(self._source, _END)) is not _END:
             problem = id_problem(batch_id)
             # A str subclass, as NumPy's, is shown and stored as a plain one; half a surrogate pair fits no

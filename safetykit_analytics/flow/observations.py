@@ -96,7 +96,7 @@ class Rows:
 
 
 def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
-    """Turn tables into arrays, without what was observed after `as_of`.
+    """Convert tables into arrays, without what was observed after `as_of`.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""Arguments that several tables take, refused before any work is done, in words that say what to pass.
-
-Place in the flow: below every table of this package; compare and the report use it too. Reads no observation.
-"""
+"""Arguments that several tables take, refused before any work is done, in words that say what to pass."""
 
 from __future__ import annotations
 
@@ -222,5 +219,5 @@ def _text(values: pd.Series[Any]) -> Any:
 
 
 def _kind(value: object) -> str:
-    """Say what was found: its type, or that it is one."""
+    """Describe what was found: its type, or that it is one."""
     return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__

@@ -146,7 +146,7 @@ def _add(table: pd.DataFrame, name: str, pairs: list[tuple[float, float]]) -> No
 
 
 def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
-    """Give numbers to the combinations of labels that occur, in natural order of the columns, none last.
+    """Return numbers to the combinations of labels that occur, in natural order of the columns, none last.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64
 
 
 def durations(ends: pd.DataFrame) -> pd.DataFrame:
-    """Give the microseconds from creation between which each batch ended, or its age when it was last seen.
+    """Return the microseconds from creation between which each batch ended, or its age when it was last seen.
 
     Returns
     -------
@@ -211,7 +211,7 @@ def median_brackets(ends: pd.DataFrame, group: NDArray[np.int64], n_groups: int)
 
 
 def _split(times: pd.DataFrame, group: NDArray[np.int64], n_groups: int) -> list[tuple[Any, Any, Any]]:
-    """Give each group's lower and upper ends and which of them are completions."""
+    """Return each group's lower and upper ends and which of them are completions."""
     order = np.argsort(group, kind="stable")
     bounds = np.searchsorted(group[order], np.arange(n_groups + 1))
     lower, upper, is_event = (times[name].to_numpy()[order] for name in ("lower", "upper", "is_event"))
@@ -219,7 +219,7 @@ def _split(times: pd.DataFrame, group: NDArray[np.int64], n_groups: int) -> list
 
 
 def timedeltas(microseconds: Sequence[float]) -> NDArray[np.timedelta64]:
-    """Turn microseconds into timedelta64[us]; NaT for inf."""
+    """Convert microseconds into timedelta64[us]; NaT for inf."""
     values = np.asarray(microseconds, dtype=np.float64)
     is_finite = np.isfinite(values)
     found = np.where(is_finite, values, 0.0).astype(np.int64).astype("timedelta64[us]")

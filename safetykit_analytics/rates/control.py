@@ -114,7 +114,7 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
 
 
 def _segments(table: pd.DataFrame) -> tuple[Any, Any]:
-    """Give numbers to the series (distinct labels), and in a policy to its versions by first bucket."""
+    """Return numbers to the series (distinct labels), and in a policy to its versions by first bucket."""
     labels = [name for name in ("policy_id", "policy_version") if name in table.columns]
     if not labels:
         return np.zeros(len(table), dtype=np.int64), np.zeros(len(table), dtype=np.int64)

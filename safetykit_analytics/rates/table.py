@@ -270,7 +270,7 @@ def _finest(weights: Iterable[tuple[int, Floats]]) -> Frequency:
 def _table(
     work: Totals, by: tuple[str, ...], as_of: int, tz: str, *, lead: int, confidence: float
 ) -> pd.DataFrame:
-    """Turn sums into the table that people read."""
+    """Convert sums into the table that people read."""
     place = active_places(work, lead)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
     start, stop = work.edges[bucket], work.edges[bucket + 1]

@@ -1,8 +1,4 @@
-"""What a report consists of, whatever it is written as: sections of paragraphs, lists, tables and pictures.
-
-Place in the flow: below `sections`, which fills these, and `rendering`, which writes them as HTML and
-Markdown. Knows no facts, no drawing and no template.
-"""
+"""What a report consists of, whatever it is written as: paragraphs, lists, tables and pictures."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Facts → values for other tools: a dict that JSON can hold, and the tables of the CSV files.
-
-Place in the flow: `facts` → **exports** → `weekly`. Formats no number and changes no name.
-"""
+"""Facts → values for other tools: a dict that JSON can hold, and the tables of the CSV files."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ SCHEMA_VERSION = 1
 
 
 def as_tables(facts: Facts) -> dict[str, pd.DataFrame]:
-    """Give every table of a report by name, in the order of the page."""
+    """Return every table of a report by name, in the order of the page."""
     return {
         "totals": facts.totals,
         "previous": facts.previous,
@@ -41,7 +38,7 @@ def as_tables(facts: Facts) -> dict[str, pd.DataFrame]:
 
 
 def as_dict(facts: Facts) -> dict[str, Any]:
-    """Give all facts as plain values; see `WeeklyReport.to_dict`."""
+    """Return all facts as plain values; see `WeeklyReport.to_dict`."""
     tables = {name: records(_in_utc(table)) for name, table in as_tables(facts).items()}
     over_time = tables.pop("backlog")
     return {

@@ -291,7 +291,7 @@ def _compared(
 
 
 def _open(waiting: pd.DataFrame, until: dt.datetime) -> pd.DataFrame:
-    """Take what was open just before an instant, by policy, from the last bucket of `backlog`."""
+    """Return what was open just before an instant, by policy, from the last bucket of `backlog`."""
     at = pd.Timestamp(until)
     last = waiting[(waiting["bucket_start"] < at) & (waiting["bucket_end"] >= at) & (waiting["n_open"] > 0)]
     table = last[["policy_id", "n_open", "pending"]].reset_index(drop=True)

@@ -1,7 +1,5 @@
 """The three sentences that a reader takes away: what changed, what is stuck, what the data cannot say.
 
-Place in the flow: `facts` → **headlines** → `sections`. Pure; words only, no HTML and no drawing.
-
 Versions are not assigned by chance, and looking every week is looking often. So a difference is
 *associated with* a version, and the sentence names the interval and what it rests on.
 """
@@ -262,5 +260,5 @@ def _idle(facts: Facts) -> str:
 
 
 def all_policies(table: pd.DataFrame) -> Any:
-    """Take the row that stands for all policies together."""
+    """Return the row that stands for all policies together."""
     return next(table[table["scope"] == "all"].itertuples(index=False))

@@ -39,7 +39,7 @@ METHODS = (
 
 
 def compose(facts: Facts, pictures: Mapping[str, tuple[Picture, ...]]) -> Document:
-    """Put a report together.
+    """Compose a report.
 
     Parameters
     ----------

@@ -49,7 +49,7 @@ def first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]
 
 
 def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
-    """Say what is open, how long it will take, and what stands still."""
+    """Describe what is open, how long it will take, and what stands still."""
     tz = zone(facts.tz)
     when = text.instant(facts.state_at, tz)
     if facts.open.empty:
@@ -103,7 +103,7 @@ def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
-    """Say which batches ended otherwise than well."""
+    """Describe which batches ended otherwise than well."""
     if facts.failures.empty:
         return (
             Paragraph((f"No batch was seen to end in ERROR or CANCELLED, of {facts.n_ended:,} that ended.",)),
@@ -138,7 +138,7 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
-    """Say what the data covers, and what is odd in it."""
+    """Describe what the data covers, and what is odd in it."""
     whole = all_policies(facts.totals)
     if not facts.n_observations:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)

@@ -1,8 +1,4 @@
-"""The tables of a week that no other stage makes: weeks side by side, roll-outs, failures, findings.
-
-Place in the flow: rates, stats → **tables** → `facts`. DataFrames in, DataFrames out; nothing is
-formatted here.
-"""
+"""The tables of a week that no other stage makes: weeks side by side, roll-outs, failures, findings."""
 
 from __future__ import annotations
 
@@ -217,7 +213,7 @@ def _change(
 
 
 def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.DataFrame:
-    """Take coverage and smeared share of one week from `rates` tables: of all policies, and of each."""
+    """Select coverage and smeared share of one week from `rates` tables: of all policies, and of each."""
     columns = ["scope", "policy_id", "coverage", "smeared_share"]
     # Typed, as pandas 2 warns of a column of None that meets one of strings.
     none = pd.Series(pd.NA, index=all_policies.index, dtype=STRING)
@@ -230,7 +226,7 @@ def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.D
 
 
 def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
-    """Say which versions came, stayed and went.
+    """List which versions came, stayed and went.
 
     Parameters
     ----------

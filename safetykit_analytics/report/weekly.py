@@ -164,7 +164,7 @@ class WeeklyReport:
         return compose(self.facts, draw_figures(self.facts))
 
     def to_html(self) -> str:
-        """Give the page: one HTML document that needs nothing else, runs no script and asks for nothing.
+        """Return the page: one HTML document that needs nothing else, runs no script and asks for nothing.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class WeeklyReport:
         return slack_message(compose(self.facts, {}))
 
     def to_dict(self) -> dict[str, Any]:
-        """Give all facts as values that JSON has, for other tools.
+        """Return all facts as values that JSON has, for other tools.
 
         Returns
         -------
@@ -319,7 +319,7 @@ class WeeklyReport:
         )
 
     def __repr__(self) -> str:
-        """Say which week it is about, and the three headlines."""
+        """Return the week and the three headlines."""
         lines = [
             f"WeeklyReport {self.facts.week} ({self.facts.tz}), as of {self.facts.as_of:%Y-%m-%d %H:%M} UTC"
         ]

@@ -1,7 +1,4 @@
-"""ISO weeks as pure functions: names, Mondays, and the instants between which a week lies in a time zone.
-
-Place in the flow: below `facts`. Knows the calendar only: no table, no file, no clock.
-"""
+"""ISO weeks as pure functions: names, Mondays, and the instants between which a week lies in a time zone."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """A SafetyKit that runs on this machine: a fleet of batches, and the HTTP in front of it.
 
-Place in the flow: none; it stands at the other end of the wire. Imports no other stage of this package.
-`serve` needs the extra ``[demo]``.
-
 Examples
 --------
 >>> import datetime as dt

@@ -1,8 +1,4 @@
-"""The documented answer, over ASGI, for a fleet and a clock, with the faults that a network has.
-
-Place in the flow: none; see `fleet`. Imports no other stage. One route needs no framework, and every
-microsecond here is paid for some twenty thousand times in the demo.
-"""
+"""The documented answer, over ASGI, for a fleet and a clock, with the faults that a network has."""
 
 from __future__ import annotations
 
@@ -184,7 +180,7 @@ class _Quota:
 
 
 def _answerer(fleet: Fleet, api_key: str) -> Callable[[Message, dt.datetime], tuple[int, bytes]]:
-    """Give the function that answers a request (an ASGI scope) at a time, all being well."""
+    """Return the function that answers a request (an ASGI scope) at a time, all being well."""
     index = {batch_id: i for i, batch_id in enumerate(fleet.batch_ids)}
     expected = f"Bearer {api_key}".encode()
 

@@ -1,8 +1,4 @@
-"""A fleet of batches whose whole life a seed decides: what each looks like at any time is arithmetic.
-
-Place in the flow: none; it stands in for SafetyKit. Pure NumPy: imports no other stage of this package, so
-that a mistake there cannot hide here.
-"""
+"""A fleet of batches whose whole life a seed decides: what each looks like at any time is arithmetic."""
 
 from __future__ import annotations
 
@@ -129,7 +125,7 @@ class Fleet:
         return int(np.searchsorted(self.created_ms, to_ms(at), side="right"))
 
     def counts_at(self, batch: Any, at_ms: int) -> BatchCounts:
-        """Say what batches look like at a time: arithmetic, whatever came before.
+        """Compute what batches look like at a time: arithmetic, whatever came before.
 
         Parameters
         ----------

@@ -1,7 +1,4 @@
-"""The simulator on a loopback port, in a thread: real HTTP for the demo, the tests and the command line.
-
-Place in the flow: none; see `fleet`. Imports no other stage.
-"""
+"""The simulator on a loopback port, in a thread: real HTTP for the demo, the tests and the command line."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""How long until a batch is done, when polls tell only between which two of them it was.
-
-Place in the flow: `rate` → **completion** → rates. NumPy and scipy only.
-"""
+"""How long until a batch is done, when polls tell only between which two of them it was."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Is one group's error rate higher than another's? Versions of a policy, and one week against the next.
-
-Place in the flow: `rate` → **difference** → compare, report. NumPy and scipy only.
-"""
+"""Is one group's error rate higher than another's? Versions of a policy, and one week against the next."""
 
 from __future__ import annotations
 
@@ -356,7 +353,7 @@ def _relative_risk(
 
 
 def verdicts(found: Differences, p_adjusted: ArrayLike, *, confidence: float = 0.95) -> NDArray[np.object_]:
-    """Say in two or three words what a difference shows.
+    """Return in two or three words what a difference shows.
 
     Parameters
     ----------

@@ -1,7 +1,4 @@
-"""The error rate of groups of batches, with an interval that knows that the batch is the unit.
-
-Place in the flow: **rate** → `completion`, `difference`, rates, compare. NumPy and scipy only.
-"""
+"""The error rate of groups of batches, with an interval that knows that the batch is the unit."""
 
 from __future__ import annotations
 

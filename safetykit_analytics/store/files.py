@@ -35,7 +35,7 @@ class Files(Protocol):
         """Return what differs after anyone has called `renew_generation`; None without a marker."""
 
     def renew_generation(self) -> None:
-        """Tell readers that files which they may have listed are about to be removed."""
+        """Let readers know that files which they may have listed are about to be removed."""
 
     def renewed_at(self) -> dt.datetime | None:
         """Return when `renew_generation` was last called; None without a marker."""
@@ -93,7 +93,7 @@ def open_files(path: str | os.PathLike[str], storage_options: Mapping[str, Any] 
 
 @contextlib.contextmanager
 def typed_errors(what: str) -> Iterator[None]:
-    """Turn what the operating system says into an error of ours that says what it stopped."""
+    """Convert what the operating system says into an error of ours that says what it stopped."""
     try:
         yield
     except SafetyKitAnalyticsError:

@@ -46,7 +46,7 @@ class LocalFiles:
     root: str
 
     def locate(self, path: str = "") -> str:
-        """Give the full path."""
+        """Return the full path."""
         return os.path.join(self.root, path) if path else self.root
 
     def tree(self, wanted: Callable[[str], bool] | None) -> dict[str, list[str]] | None:
@@ -261,7 +261,7 @@ def _write(path: str, data: bytes, mode: int) -> None:
 
 
 def _link(temporary: str, place: str) -> None:
-    """Give a finished file its name; fail rather than replace anything."""
+    """Return a finished file its name; fail rather than replace anything."""
     try:
         if hasattr(os, "link"):
             os.link(temporary, place)

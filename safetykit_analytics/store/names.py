@@ -160,7 +160,7 @@ def old_date(name: str) -> dt.date | None:
 
 
 def is_folder_of_files(name: str) -> bool:
-    """Tell whether a folder in the root of a store holds files of it."""
+    """Return whether a folder in the root of a store holds files of it."""
     return name in (RECENT, COHORTS) or old_date(name) is not None
 
 

@@ -58,7 +58,7 @@ class ObjectFiles:
     storage_options: Mapping[str, Any] = field(repr=False, default_factory=dict)
 
     def locate(self, path: str = "") -> str:
-        """Give the full URL."""
+        """Return the full URL."""
         shown = place_name(self.url)
         return f"{shown}/{path}" if path else shown
 
@@ -131,7 +131,7 @@ class ObjectFiles:
             fs.pipe_file(f"{root}/{_GENERATION}", new_token().encode(), mode="create")
 
     def publish(self, files: Mapping[str, bytes]) -> None:
-        """Put objects one by one, create-only where the store supports it."""
+        """Write objects one by one, create-only where the store supports it."""
         fs, root = self._open()
         ours: list[str] = []
         try:
@@ -167,7 +167,7 @@ class ObjectFiles:
         return 0
 
     def _open(self) -> tuple[Any, str]:
-        """Give the file system, which fsspec keeps, and the path of the root in it."""
+        """Return the file system, which fsspec keeps, and the path of the root in it."""
         with _os_errors(self.locate()):
             fs, root = fsspec.url_to_fs(self.url, use_listings_cache=False, **self.storage_options)
         return fs, str(root).rstrip("/")
@@ -180,7 +180,7 @@ def _ls(fs: Any, root: str) -> list[str]:
 
 @contextlib.contextmanager
 def _os_errors(place: str) -> Iterator[None]:
-    """Turn what a client library raises of its own, such as missing credentials, into OSError."""
+    """Convert what a client library raises of its own, such as missing credentials, into OSError."""
     try:
         yield
     except OSError:

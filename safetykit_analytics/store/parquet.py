@@ -351,7 +351,7 @@ def _as_today(table: Any, field: Any, *, place: str) -> Any:
 
 
 def _same_kind(found: Any, expected: Any) -> bool:
-    """Tell whether a cast that loses nothing also means the same: a bare number is no instant."""
+    """Return whether a cast that loses nothing also means the same: a bare number is no instant."""
     if pa.types.is_timestamp(expected):
         return bool(pa.types.is_timestamp(found) and found.tz == expected.tz)
     if pa.types.is_integer(expected):

@@ -84,7 +84,7 @@ def only_batches(table: Any, batch_ids: Sequence[str]) -> Any:
 
 
 def concat(tables: Sequence[Any]) -> Any:
-    """Put tables end to end, with one dictionary per text column."""
+    """Join tables end to end, with one dictionary per text column."""
     if len(tables) == 1:
         return tables[0].combine_chunks()
     return pa.concat_tables(tables).unify_dictionaries().combine_chunks()

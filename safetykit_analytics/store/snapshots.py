@@ -356,7 +356,7 @@ class SnapshotStore:
             return summarize(list_store(self._files))
 
     def __repr__(self) -> str:
-        """Say where it is and how much there is in it; never fails."""
+        """Return where it is and how much there is in it; never fails."""
         try:
             with typed_errors(f"read {self._files.locate()}"):
                 what = str(summarize(list_store(self._files)))
@@ -388,7 +388,7 @@ class SnapshotStore:
 
 
 def _why(error: Exception) -> str:
-    """Say why a store cannot tell about itself; what others raise may quote a credential."""
+    """Return why a store cannot tell about itself; what others raise may quote a credential."""
     name = type(error).__name__
     return f"{name}: {error}" if isinstance(error, SafetyKitAnalyticsError) else name
 
@@ -440,7 +440,7 @@ def _between(table: Any, start_us: int | None, end_us: int | None) -> Any:
 
 
 def _frame(tables: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
-    """Put tables together into a frame sorted by key."""
+    """Join tables into a frame sorted by key."""
     if not tables:
         return frame_from_table(OBSERVATION_SCHEMA.empty_table().select(names))
     table = sorted_unique(concat(tables)).select(names)
