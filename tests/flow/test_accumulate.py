@@ -75,7 +75,7 @@ def test_cells_of_days_that_are_over_are_folded_while_cohorts_are_read() -> None
 
     from safetykit_analytics.rates import table
 
-    with mock.patch.object(table, "error_rate_intervals", counted(table.error_rate_intervals)):
+    with mock.patch.object(table, "batch_sums", counted(table.batch_sums)):
         with mock.patch(CELLS, 0):
             often = ska.rates(dealt)
         n_folds, largest = len(folds), max(folds)

@@ -186,8 +186,8 @@ SPAN = (MONDAY + 2 * DAY, MONDAY + 4 * DAY)
 @pytest.mark.parametrize(
     "function",
     [
-        partial(ska.rates, start=at(SPAN[0]), end=at(SPAN[1])),
-        partial(ska.rates, freq="D", start=at(SPAN[0] + 1), end=at(SPAN[1] - 1)),
+        partial(ska.rates, freq="15min", start=at(SPAN[0]), end=at(SPAN[1])),
+        partial(ska.rates, freq="15min", start=at(SPAN[0] + 1), end=at(SPAN[1] - 1)),
         partial(batch_work, edges=SPAN),
         partial(select, start=SPAN[0], end=SPAN[1]),
     ],
@@ -202,9 +202,15 @@ def test_a_cohort_that_cannot_touch_the_window_is_not_read(function: Any) -> Non
 def test_an_open_batch_may_touch_every_later_window() -> None:
     reads: list[Any] = []
     rows = [seen for seen in WEEK if (seen["batch_id"], seen["is_terminal"]) != ("batch_0", True)]
-    table = ska.rates(watched(rows, reads), by=(), start=at(SPAN[0]), end=at(SPAN[1]))
+    table = ska.rates(watched(rows, reads), freq="15min", by=(), start=at(SPAN[0]), end=at(SPAN[1]))
     assert len(reads) == 3
     assert (table["coverage"].dropna() < 1).all()
+
+
+def test_intervals_borrow_from_the_buckets_before_the_window() -> None:
+    reads: list[Any] = []
+    ska.rates(watched(WEEK, reads), freq="D", start=at(SPAN[0]), end=at(SPAN[1]))
+    assert len(reads) == 4
 
 
 def test_a_window_far_from_everything_is_empty_and_nothing_is_read_for_it() -> None:
