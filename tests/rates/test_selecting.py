@@ -184,7 +184,13 @@ def test_batches_are_grouped_by_columns_of_ones_own(rows: Any, cut: Any, by: Any
     expected: dict[Any, float] = {}
     for batch in frame["batch_id"].unique():
         names = [own.loc[batch, name] if batch in own.index else None for name in ("market", "queue")]
-        named = dict(zip(("market", "queue"), [str(name) if name else NONE for name in names], strict=True))
+        named = dict(
+            zip(
+                ("market", "queue"),
+                [str(name) if pd.notna(name) and name else NONE for name in names],
+                strict=True,
+            )
+        )
         alone = function(frame[frame["batch_id"] == batch], as_of=frame["observed_at"].max())
         for line in (alone.assign(**named)).to_dict("records"):
             key = (*(line[name] for name in by), line["bucket_start"])
@@ -334,7 +340,11 @@ def test_a_date_is_midnight_of_the_zone_of_the_call(function: Any, tz: str | Non
     expected = function(HOURLY, as_of=midnight, **zone)
     for day in (dt.date(2026, 3, 3), "2026-03-03"):
         pd.testing.assert_frame_equal(function(HOURLY, as_of=day, **zone), expected)
-    assert not expected.equals(function(HOURLY, as_of=midnight - dt.timedelta(hours=3), **zone))
+    if function not in {
+        ska.stalled_batches,
+        ska.completion_time,
+    }:  # which tell the same of it three hours before
+        assert not expected.equals(function(HOURLY, as_of=midnight - dt.timedelta(hours=3), **zone))
 
 
 @pytest.mark.parametrize("function", TABLES)
