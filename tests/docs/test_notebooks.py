@@ -11,14 +11,6 @@ import safetykit_analytics as ska
 from docs.make_notebooks import run, said
 from tests.docs.helpers import NOTEBOOKS, PACKAGE
 
-# `by=` names no own columns yet; without `ska.poll` the first three have nothing to read.
-RUNNABLE = [
-    path
-    for path in NOTEBOOKS
-    if path.stem != "05_own_dimensions"
-    and (hasattr(ska, "poll") or "ska.poll" not in path.read_text("utf-8"))
-]
-
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
 def notebook(request):
@@ -49,14 +41,14 @@ def outputs(folder):
 
     async def run_all():
         return await asyncio.gather(
-            *(run(path, folder, environment) for path in RUNNABLE), return_exceptions=True
+            *(run(path, folder, environment) for path in NOTEBOOKS), return_exceptions=True
         )
 
-    return dict(zip(RUNNABLE, asyncio.run(run_all()), strict=True))
+    return dict(zip(NOTEBOOKS, asyncio.run(run_all()), strict=True))
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_top_to_bottom_without_a_key_and_says_what_is_committed(path, outputs):
     if isinstance(outputs[path], BaseException):
         raise outputs[path]
@@ -70,14 +62,14 @@ def test_a_notebook_runs_top_to_bottom_without_a_key_and_says_what_is_committed(
 def test_what_one_notebook_writes_is_not_read_by_another(outputs, folder):
     # Three fleets in one store would be one report on all of them; and ./snapshots may be the reader's own.
     assert outputs
-    expected = {"01": "quickstart", "02": "versions", "03": "monday", "04": "year"}
-    assert {path.name for path in folder.iterdir()} == {expected[path.stem[:2]] for path in RUNNABLE}
+    expected = {"01": "quickstart", "02": "versions", "03": "monday", "04": "year", "05": "markets"}
+    assert {path.name for path in folder.iterdir()} == {expected[path.stem[:2]] for path in NOTEBOOKS}
     batches = {path.parent.name: len(ska.SnapshotStore(path).latest()) for path in folder.glob("*/snapshots")}
-    sizes = {"quickstart": 500, "versions": 900, "monday": 800, "year": 6000}
+    sizes = {"quickstart": 500, "versions": 900, "monday": 800, "year": 6000, "markets": 600}
     assert batches == {name: sizes[name] for name in batches}
 
 
-@pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_committed_notebook_has_pictures_with_words_and_nothing_of_the_run(path):
     notebook = nbformat.read(path, as_version=4)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
@@ -101,5 +93,5 @@ def test_a_notebook_begins_with_a_heading_and_says_something_after_its_last_pict
 
 def test_a_notebook_uses_public_names_only(notebook):
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert set(re.findall(r"\bska\.(\w+)", code)) <= {*dir(ska), "poll"}
+    assert set(re.findall(r"\bska\.(\w+)", code)) <= set(dir(ska))
     assert set(re.findall(r"from (safetykit_analytics[\w.]*)", code)) <= {"safetykit_analytics.simulator"}
