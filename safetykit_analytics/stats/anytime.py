@@ -78,7 +78,7 @@ def log_mean_exp(residual: ArrayLike, chosen: int, bets: ArrayLike) -> Floats:
     chosen : int
         k.
     bets : array of float, shape (b,)
-        λ; with |λr| ≤ 3 and m ≤ 200 nothing overflows.
+        λ; with ``|λr| ≤ 3`` and m ≤ 200 nothing overflows.
 
     Returns
     -------
@@ -213,8 +213,8 @@ def evidence(strata: Strata) -> Evidence:
     """Weigh the evidence against equal versions, at each look and now.
 
     For a bet λ, exp(λU_s) / E exp(λU_s) over the permutations of a stratum has mean 1 whatever the errors
-    are, and so has the product over strata. Bets are ±c/√V_s for c = ¼, ½, 1, 2, 4, at most 3 / max|r|, and
-    the e-value is the mean of their products.
+    are, and so has the product over strata. Bets are ±c/√V_s for c = ¼, ½, 1, 2, 4, at most
+    ``3 / max|r|``, and the e-value is the mean of their products.
 
     Parameters
     ----------

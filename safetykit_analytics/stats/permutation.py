@@ -120,7 +120,7 @@ def _choices(m: int, k: int) -> NDArray[np.int64]:
 
 
 def permutation_p(found: Outcomes) -> float:
-    """Two-sided p-value: the share of assignments whose |ΣU| is that of the data or more.
+    """Two-sided p-value: the share of assignments whose ``|ΣU|`` is that of the data or more.
 
     Returns
     -------
@@ -187,7 +187,7 @@ def _difference_crossings(found: Outcomes) -> tuple[Floats, Floats]:
 
 
 def _crossings(score: Floats, slope: Floats, weight: float) -> tuple[Floats, Floats]:
-    """How far below and above the estimate each assignment is as extreme as the data: |u₀ - ta| ≥ |t|w."""
+    """Return where, below and above, each assignment is as extreme as the data: ``|u₀ - ta| ≥ |t|w``."""
     above, below = weight + slope, weight - slope
     with np.errstate(divide="ignore", invalid="ignore"):
         by_above = np.where(above > _TIE * weight, score / above, np.inf)
