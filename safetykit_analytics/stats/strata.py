@@ -84,8 +84,8 @@ def class_sizes(stratum: ArrayLike, n: ArrayLike, is_candidate: ArrayLike, *, an
     """Cut strata into classes of size where the two versions' batches are of different sizes.
 
     They are where median sizes differ by more than 1.5 times, and by more than chance explains
-    (``|z| > 2`` of a rank-sum test). For one look the sizes of all batches count. For a test at any look those
-    of earlier strata count alone: no later batch changes what has been cut.
+    (``|z| > 2`` of a rank-sum test). For one look the sizes of all batches count. For a test at any look
+    those of earlier strata count alone: no later batch changes what has been cut.
 
     Parameters
     ----------

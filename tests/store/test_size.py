@@ -12,7 +12,7 @@ from benchmarks.observations import write_store
 from safetykit_analytics.simulator.fleet import STATUSES, make_fleet, to_ms
 
 LIMIT = 15
-# An id takes about as much as two further observations of its batch: these batches are seen three to four times.
+# An id takes as much as two further observations of its batch: these are seen three to four times.
 LIMIT_SELDOM_SEEN = 20
 
 
