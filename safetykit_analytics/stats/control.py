@@ -50,9 +50,9 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
 
     With the median rate p, f(p) = 2·arcsin(√p) and zᵢ = √nᵢ·(f(pᵢ) - f(p)), sigma_z the median
     of ``|zᵢ - zᵢ₋₁|`` / 0.954, at least 1, and the limits are where ``|z| = 4·sigma_z``.
-    Laney uses z of p itself, means, and 3: with fourteen unequal buckets in a fortnight, that marks a policy that
-    does not change in 10 to 30 % of weeks. The arcsine makes rates near 0 symmetric, and medians keep a few bad
-    buckets out of their own limits.
+    Laney uses z of p itself, means, and 3: with fourteen unequal buckets in a fortnight, that marks
+    a policy that does not change in 10 to 30 % of weeks. The arcsine makes rates near 0 symmetric,
+    and medians keep a few bad buckets out of their own limits.
 
     Parameters
     ----------
