@@ -355,7 +355,7 @@ def test_a_page_on_twenty_policies_of_three_versions_is_at_most_a_megabyte():
     versions = tuple(Version(f"v{n}", 0.3 * (n - 1), 0.02, 1500) for n in (1, 2, 3))
     policies = tuple(Policy(f"policy-{number:02}", 0.05, versions) for number in range(20))
     page = weekly_report(fleet_frame(batches=4000, policies=policies), week=WEEK).to_html()
-    assert page.count("<img ") > 20
+    assert page.count("<img ") > 10
     assert len(page.encode()) <= 1_000_000
 
 

@@ -78,5 +78,8 @@ def test_equal_weeks_are_rarely_called_different_though_batches_span_both(weeks)
 @pytest.mark.heavy
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_bar_holds_in_many_runs(section):
-    runs = max(200, int(4000 * float(os.environ.get("SKA_HEAVY", "1"))))
+    scale = float(os.environ.get("SKA_HEAVY", "1"))
+    if section == "null" and scale < 1:
+        pytest.skip("its 204 cells have no shorter form than those of every day")
+    runs = max(200, int(4000 * scale))
     assert [cell for cell in SECTIONS[section](runs, 2) if is_broken(cell, runs=runs)] == []
