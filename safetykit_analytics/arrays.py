@@ -68,14 +68,3 @@ def expand(counts: Ints) -> tuple[Ints, Ints]:
     owner = np.repeat(np.arange(len(counts)), counts)
     before = np.cumsum(counts) - counts
     return owner, np.arange(len(owner)) - before[owner]
-
-
-def keep_memory() -> None:
-    """Have this process keep what it frees for what it needs next, where the GNU C library manages memory.
-
-    Every few milliseconds arrays of many megabytes are freed and others needed. It would return them to the
-    system, to be fetched and zeroed again page by page: an eighth of all time, a fifth where two processes
-    ask for pages at once. How much it keeps is twice the largest block that was ever freed, up to 64 MB; none
-    of this one is touched.
-    """
-    np.empty(31 << 20, dtype=np.uint8)

@@ -242,43 +242,6 @@ def overlapping(edges: Ints, start: int | None, end: int | None) -> Ints:
     return edges[first : last + 1] if first < last else edges[:0]
 
 
-def edges_over(
-    freq: Frequency, tz: ZoneInfo, bounds: tuple[int | None, int | None], first_us: int, last_us: int
-) -> Ints:
-    """Return the edges of all buckets that hold a time between two and overlap [start, end).
-
-    Parameters
-    ----------
-    freq : Frequency
-    tz : ZoneInfo
-    bounds : tuple of int or None
-        `start` and `end`.
-    first_us, last_us : int
-        Microseconds since 1970, UTC; first > last if there is no time at all.
-
-    Returns
-    -------
-    int64 array
-        With guards: all that lies before `start` is in the first bucket, what lies after `end` in the last.
-    """
-    if first_us > last_us:
-        return with_guards(np.zeros(0, dtype=np.int64))
-    start, end = bounds
-    edges = overlapping(bucket_edges(freq, tz, first_us, last_us), start, end)
-    if not len(edges):
-        # All before, or all after: one edge says which.
-        if start is not None and last_us < start:
-            edges = bucket_edges(freq, tz, start, start)[:1]
-        elif end is not None:
-            edges = bucket_edges(freq, tz, end - 1, end - 1)[-1:]
-    return with_guards(edges)
-
-
-def same_edges(edges: Ints, first_us: int, last_us: int) -> Ints:  # noqa: ARG001 -- whatever the times
-    """Return the edges that are given, with guards."""
-    return with_guards(edges)
-
-
 def with_guards(edges: Ints) -> Ints:
     """Add a bucket before the first edge and one after the last, for what happens outside."""
     return np.concatenate([[-BEYOND], edges, [BEYOND]])

@@ -16,7 +16,7 @@ from safetykit_analytics.wording import NONE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from safetykit_analytics.arrays import Flags, Ints
+    from safetykit_analytics.arrays import Ints
 
 LABELS = ("policy_id", "policy_version")
 
@@ -142,7 +142,7 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
     return codes.astype(np.int32), groups
 
 
-def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
+def fill(codes: Ints, batch: Ints) -> Ints:
     """Return nulls the label before them in their batch, leading nulls the first one after.
 
     Parameters
@@ -154,13 +154,11 @@ def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
 
     Returns
     -------
-    codes : integer array, shape (n,)
-    leads : bool array, shape (n,)
-        Nulls with no label before them.
+    integer array, shape (n,)
     """
     valid = codes >= 0
     if valid.all():
-        return codes, ~valid
+        return codes
     run = np.cumsum(run_starts(batch))
     lacks = np.zeros(int(run.max(initial=0)) + 1, dtype=np.bool_)
     lacks[run[~valid]] = True
@@ -169,7 +167,6 @@ def fill(codes: Ints, batch: Ints) -> tuple[Ints, Flags]:
     source = last_valid(valid[rows], np.repeat(begin, end - begin))
     leading = source < 0
     source[leading] = next_valid(valid[rows], np.repeat(end, end - begin))[leading]
-    filled, leads = codes.copy(), np.zeros(len(codes), dtype=np.bool_)
-    leads[rows] = leading
+    filled = codes.copy()
     filled[rows] = np.where(source >= 0, codes[rows][source], -1)
-    return filled, leads
+    return filled

@@ -16,14 +16,16 @@ from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
 from safetykit_analytics.compare.sentences import sentences
 from safetykit_analytics.compare.verdicts import COLUMNS, Found, judge
 from safetykit_analytics.frame import STRING
-from safetykit_analytics.rates.arguments import (
+from safetykit_analytics.rates import (
     check_policies,
     checked_confidence,
     checked_observations,
+    grouped,
+    median_brackets,
     parse_as_of,
     parse_policies,
+    timedeltas,
 )
-from safetykit_analytics.rates.completion import grouped, median_brackets, timedeltas
 from safetykit_analytics.stats import adjust, cluster_rates
 
 if TYPE_CHECKING:

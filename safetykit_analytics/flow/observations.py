@@ -125,7 +125,7 @@ def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), ow
     found = {}
     for name in labels:
         label = unify([_label(table.column(name)) for table in tables])
-        found[name] = Label(fill(label.codes, batch)[0], label.names)
+        found[name] = Label(fill(label.codes, batch), label.names)
     table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     if own is not None:
         ids = one_array(table.column("batch_id")).take(pa.array(start)).cast(pa.string())

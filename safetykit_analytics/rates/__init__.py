@@ -4,13 +4,16 @@ Opens no file: a store is anything that lists cohorts.
 """
 
 from safetykit_analytics.rates.arguments import (
+    check_policies,
+    checked_confidence,
     checked_executor,
     checked_observations,
     parse_as_of,
     parse_length,
+    parse_policies,
 )
 from safetykit_analytics.rates.backlog import backlog
-from safetykit_analytics.rates.completion import completion_time
+from safetykit_analytics.rates.completion import completion_time, grouped, median_brackets, timedeltas
 from safetykit_analytics.rates.control import control_chart
 from safetykit_analytics.rates.quality import data_quality
 from safetykit_analytics.rates.stalled import stalled_batches
@@ -18,13 +21,19 @@ from safetykit_analytics.rates.table import rates
 
 __all__ = [
     "backlog",
+    "check_policies",
+    "checked_confidence",
     "checked_executor",
     "checked_observations",
     "completion_time",
     "control_chart",
     "data_quality",
+    "grouped",
+    "median_brackets",
     "parse_as_of",
     "parse_length",
+    "parse_policies",
     "rates",
     "stalled_batches",
+    "timedeltas",
 ]

@@ -15,7 +15,7 @@ from safetykit_analytics.calendar import Frequency, parse_freq, parse_instant
 from safetykit_analytics.errors import InvalidFrame, UnknownName
 from safetykit_analytics.flow import HasCohorts, known_policies
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from safetykit_analytics.stats.rate import check_confidence
+from safetykit_analytics.stats import check_confidence
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:

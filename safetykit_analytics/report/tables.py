@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics.frame import STRING
-from safetykit_analytics.rates.completion import grouped
+from safetykit_analytics.rates import grouped
 from safetykit_analytics.stats import (
     ClusterRates,
     Differences,

@@ -17,8 +17,7 @@ import pandas as pd
 
 from safetykit_analytics.calendar import from_us, to_us, zone
 from safetykit_analytics.flow import batch_summary, last_observed, select
-from safetykit_analytics.rates import data_quality, rates
-from safetykit_analytics.rates.arguments import checked_observations, parse_as_of
+from safetykit_analytics.rates import checked_observations, data_quality, parse_as_of, rates
 from safetykit_analytics.replacing import replacing
 from safetykit_analytics.report.chat import short_markdown, slack_message
 from safetykit_analytics.report.exports import as_dict, as_tables

@@ -47,7 +47,7 @@ def filled(table: Any) -> Any:
     batch = _batch_numbers(table)
     for name in LABELS:
         column = table.column(name).combine_chunks()
-        codes, _ = fill(column.indices.fill_null(-1).to_numpy(), batch)
+        codes = fill(column.indices.fill_null(-1).to_numpy(), batch)
         labels = pa.DictionaryArray.from_arrays(
             pa.array(codes, pa.int32(), mask=codes < 0), column.dictionary
         )

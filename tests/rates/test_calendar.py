@@ -19,7 +19,7 @@ import safetykit_analytics as ska
 from safetykit_analytics.calendar import (
     Frequency,
     bucket_edges,
-    edges_over,
+    overlapping,
     parse_freq,
     parse_instant,
     to_us,
@@ -270,6 +270,6 @@ def test_the_calendar_holds_for_all_years_that_python_has(tz: str, freq: str, da
 @pytest.mark.parametrize("freq", ["1h", "D", "W", "MS"])
 def test_the_first_and_the_last_year_are_bounds_like_any_other(tz: str, freq: str) -> None:
     first, last = instant("2026-11-02"), instant("2026-11-05")
-    everything = edges_over(parse_freq(freq), zone(tz), (None, None), first, last)
+    everything = bucket_edges(parse_freq(freq), zone(tz), first, last)
     bounds = (parse_instant("0001-01-01", "start", zone(tz)), parse_instant("9999-12-31", "end", zone(tz)))
-    np.testing.assert_array_equal(edges_over(parse_freq(freq), zone(tz), bounds, first, last), everything)
+    np.testing.assert_array_equal(overlapping(everything, *bounds), everything)
