@@ -9,6 +9,7 @@ from collections import Counter
 import pytest
 
 from safetykit_analytics import fetch_batches
+from safetykit_analytics.fetch import pacing
 from tests.fetch.helpers import (
     KEY,
     Script,
@@ -151,7 +152,10 @@ def test_a_server_that_closes_after_every_answer_without_saying_so_loses_no_id(c
     assert len(result.frame) == count
 
 
-def test_a_dead_connection_takes_no_retry_and_no_back_off():
+def test_a_dead_connection_takes_no_retry_and_no_back_off(monkeypatch):
+    waited = []
+    monkeypatch.setattr(pacing, "backoff_s", lambda n_before: waited.append(n_before) or 0.001)
+
     async def at_the_second(request):
         if request.nth > 1:
             request.reset()
@@ -159,8 +163,9 @@ def test_a_dead_connection_takes_no_retry_and_no_back_off():
             await answer_well(request)
 
     with Server(at_the_second) as server:
-        result = fetch(ids(300), server, concurrency=1, timeout_s=1.0)
+        result = fetch(ids(300), server, concurrency=1)
     assert len(result.frame) == 300
+    assert waited == []
 
 
 def test_a_dead_connection_is_resent_once_and_at_the_rate(no_waiting):
