@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from safetykit_analytics.stats import (
     POOL_BUCKETS,
+    ClusterSums,
     can_decide,
     class_sizes,
     cluster_rates,
-    cluster_sums,
     confidence_sequence,
     cut_strata,
     differences,
@@ -414,6 +414,27 @@ def weeks(runs: int, seed: int) -> Iterator[Cell]:
             small, wrong = weeks_cell(shape, icc, runs=runs, seed=seed)
             yield f"weeks {shape}, ICC {icc}: p < 0.05", small, 0.065, None
             yield f"weeks {shape}, ICC {icc}: wrong", wrong, 0.065, None
+
+
+def cluster_sums(place: Ints, y: Floats, n: Floats, *, n_places: int) -> ClusterSums:
+    """Sum up batches by bucket."""
+    rates = cluster_rates(place, y, n, n_groups=n_places)
+    counts = n > 0
+
+    def total(values: Floats) -> Floats:
+        return np.bincount(place, weights=values, minlength=n_places)
+
+    return ClusterSums(
+        errors=rates.errors,
+        processed=rates.processed,
+        work=total(np.abs(y) + np.abs(n - y)),
+        n_clusters=total(counts.astype(float)),
+        squares=total(n**2),
+        ratios=total(np.where(counts, y**2, 0.0) / np.where(counts, n, 1.0)),
+        took_back=total(np.maximum(-n, 0.0)),
+        variance=rates.variance,
+        df=rates.df,
+    )
 
 
 def bucket_cell(m: int, rate: float, icc: float, *, runs: int, seed: int, own: int | None = None) -> float:

@@ -18,19 +18,26 @@ from safetykit_analytics.flow.findings import KINDS, findings
 from safetykit_analytics.flow.increments import growth, increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
-from safetykit_analytics.flow.reduce import reduce_work
+from safetykit_analytics.flow.reduce import N_BATCHES, N_CLUSTERS, RATIOS, SQUARES, TOOK_BACK, reduce_work
 from safetykit_analytics.flow.selection import Selection, select
-from safetykit_analytics.flow.spread import ABSOLUTE, HIGH, LOW, MOVED, REPROCESSED, SMEARED
+from safetykit_analytics.flow.spread import ABSOLUTE, ERROR, HIGH, LOW, MOVED, REPROCESSED, SMEARED, SUCCESS
 
 __all__ = [
     "ABSOLUTE",
     "BASE_COLUMNS",
+    "ERROR",
     "HIGH",
     "KINDS",
     "LOW",
     "MOVED",
+    "N_BATCHES",
+    "N_CLUSTERS",
+    "RATIOS",
     "REPROCESSED",
     "SMEARED",
+    "SQUARES",
+    "SUCCESS",
+    "TOOK_BACK",
     "Cohort",
     "Fold",
     "HasCohorts",

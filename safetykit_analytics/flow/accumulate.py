@@ -1,7 +1,7 @@
 """What cohorts add, one after the other → totals by group and bucket.
 
-Sums are added up in the order of the cohorts. What single batches did is kept until their bucket is final,
-when no later cohort can touch it any more.
+Sums are added up in the order of the cohorts. What single batches did, where there are few, is kept until
+their bucket is final: no later cohort can touch it any more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, expand, run_starts
 from safetykit_analytics.flow.grid import Layout
-from safetykit_analytics.flow.reduce import N_BATCHES, N_TIMES, Reduced, Sparse
+from safetykit_analytics.flow.reduce import N_ROWS, N_TIMES, Reduced, Sparse
 from safetykit_analytics.labels import natural_key
 
 # So many cells are kept before those of final buckets are folded.
@@ -36,8 +36,8 @@ class Totals:
     edges : int64 array
         With guards.
     layout : Layout
-    sums : float64 array, shape (9, places)
-    n_batches : int64 array
+    sums : float64 array, shape (14, places)
+        Rows as those of `reduce_work`.
     observed, unobserved : float64 arrays
         Microseconds in which batches were active.
     folded : dict of arrays
@@ -48,13 +48,12 @@ class Totals:
     edges: Ints
     layout: Layout
     sums: Floats
-    n_batches: Ints
     observed: Floats
     unobserved: Floats
     folded: dict[str, Any]
 
 
-def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fold | None = None) -> Totals:
+def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fold) -> Totals:
     """Add up what cohorts reduce to.
 
     Parameters
@@ -63,7 +62,7 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
         In the order of the cohorts, each with the earliest instant that a later one can touch.
     edges : int64 array
         With guards.
-    fold : Fold, optional
+    fold : Fold
     """
     groups: dict[tuple[str | None, ...], int] = {}
     sums: list[Sparse] = []
@@ -76,17 +75,14 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
         code = np.array([groups.setdefault(group, len(groups)) for group in piece.groups], dtype=np.int64)
         _append(sums, _with_groups(piece.sums, code))
         _append(times, _with_groups(piece.times, code))
-        if fold is None or piece.cells is None or piece.covers is None:
-            continue
         cells.append(_with_groups(piece.cells, code))
         covers.append((_with_groups(piece.covers, code), piece.n_covered))
         until = int(np.searchsorted(edges, earliest, side="right")) - 1
         if until > final and _size(cells) + sum(int(n.sum()) for _, n in covers) > limit:
             folded.append(_folded(fold, sums, cells, covers, (final, until), edges))
             final, limit = until, max(_CELLS, 2 * _size(cells))
-    if fold is not None:
-        folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
-    blank = {} if fold is None else fold(np.zeros((N_BATCHES + 1, 1)), _no_batches)
+    folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
+    blank = fold(np.zeros((N_ROWS, 1)), _no_batches)
     return _totals(groups, merged_sums(sums), merged_sums(times), folded, blank, edges)
 
 
@@ -203,7 +199,7 @@ def _totals(  # noqa: PLR0917 -- all that is there
     def place(sparse: Sparse) -> Ints:
         return layout.base(rank[sparse.group]) + sparse.bucket
 
-    work = np.zeros((N_BATCHES + 1, layout.size))
+    work = np.zeros((N_ROWS, layout.size))
     spent = np.zeros((N_TIMES, layout.size))
     if len(sums.bucket):
         work[:, place(sums)] = sums.values
@@ -222,8 +218,7 @@ def _totals(  # noqa: PLR0917 -- all that is there
         groups=[named[code] for code in order],
         edges=edges,
         layout=layout,
-        sums=work[:N_BATCHES],
-        n_batches=work[N_BATCHES].astype(np.int64),
+        sums=work,
         observed=time[0],
         unobserved=time[1],
         folded=made,

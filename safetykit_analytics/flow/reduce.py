@@ -10,7 +10,7 @@ import numpy as np
 from safetykit_analytics.arrays import Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
 from safetykit_analytics.flow.increments import Active, active_spans, increments_of
-from safetykit_analytics.flow.spread import N_SUMS, covering, merged, spread
+from safetykit_analytics.flow.spread import N_SUMS, add_ranges, covering, merged, spread
 from safetykit_analytics.labels import groups_of
 from safetykit_analytics.wording import NONE
 
@@ -19,8 +19,13 @@ if TYPE_CHECKING:
 
     from safetykit_analytics.flow.observations import Rows
 
-#: A further row of the matrix of sums: distinct batches with work.
+#: Further rows of the matrix of sums: distinct batches with work; of those that processed n > 0, y
+#: of them in error, how many there are, Σ n², Σ y²/n, and Σ |n| of those whose n is negative.
 N_BATCHES = N_SUMS
+N_CLUSTERS, SQUARES, RATIOS, TOOK_BACK = range(N_SUMS + 1, N_SUMS + 5)
+N_ROWS = N_SUMS + 5
+# A batch's share of less than this is rounding noise of what its counters took back.
+_LEAST = 1e-9
 # Rows of the matrix of times: microseconds within a span's first and last bucket, and how many more spans
 # cover a bucket whole than the bucket before; observed, then not observed.
 N_TIMES = 4
@@ -49,11 +54,11 @@ class Reduced:
     ----------
     groups : list of tuples of str or None
     sums : Sparse
-        Rows as those of `spread`, and N_BATCHES.
+        Rows as those of `spread`, and N_BATCHES to TOOK_BACK.
     times : Sparse
-    cells : Sparse or None
+    cells : Sparse
         What single batches did in their first and last buckets: success + error, and error.
-    covers : Sparse or None
+    covers : Sparse
         The same per microsecond, for increments that cover buckets whole; `bucket` is the first of them.
     n_covered : integer array
         How many buckets each of `covers` covers.
@@ -62,8 +67,8 @@ class Reduced:
     groups: list[tuple[str | None, ...]]
     sums: Sparse
     times: Sparse
-    cells: Sparse | None
-    covers: Sparse | None
+    cells: Sparse
+    covers: Sparse
     n_covered: Ints
 
 
@@ -87,7 +92,7 @@ def reduce_work(
     policies: Sequence[str] | None,
     edges: Ints,
     as_of: int,
-    keep_cells: bool,
+    few: int,
 ) -> Reduced:
     """Spread the increments of whole batches over buckets, and add them up by group.
 
@@ -102,8 +107,8 @@ def reduce_work(
         With guards.
     as_of : int
         Until when running batches are active.
-    keep_cells : bool
-        Keep what single batches did too.
+    few : int
+        Keep what single batches did where there are at most so many.
     """
     group, groups = groups_by(rows, by, policies)
     increments = increments_of(rows, group)
@@ -112,25 +117,48 @@ def reduce_work(
         # A batch whose label changes may come back to a group.
         cells = merged(cells, layout.size)
     n_batches = np.bincount(cells.place, minlength=layout.size) + covering(spans, layout.size)
+    work, pace = _processed(cells.work), _processed(spans.pace)
+    clusters = _clusters(cells.place, work, layout.size)
+    if len(spans.first):
+        length = np.diff(edges)[layout.buckets()].astype(np.float64)
+        ranges = add_ranges(_measures(pace, 0.0), spans.first, spans.stop, layout.size)
+        clusters += ranges * np.stack([np.ones(layout.size), length**2, length, length])
     # Narrow, because every cell carries both.
     bucket: Any = layout.buckets().astype(np.int32)
     owner: Any = layout.groups().astype(np.int32)
     there = np.flatnonzero(n_batches)
-    values = np.concatenate([sums.take(there, axis=1), n_batches[None, there]])
-    kept = covers = None
-    n_covered: Ints = np.zeros(0, dtype=np.int64)
-    if keep_cells:
-        kept = Sparse(owner[cells.place], bucket[cells.place], _processed(cells.work))
-        covers = Sparse(owner[spans.first], bucket[spans.first], _processed(spans.pace))
-        n_covered = spans.stop - spans.first
+    values = np.concatenate([sums, n_batches[None], clusters]).take(there, axis=1)
+    is_few = clusters[0] <= few
+    kept = np.flatnonzero(is_few[cells.place])
+    n_few = np.append(0, np.cumsum(is_few))
+    over = np.flatnonzero(n_few[spans.stop] > n_few[spans.first])
+    place, first = cells.place[kept], spans.first[over]
     return Reduced(
         groups=groups,
         sums=Sparse(owner[there], bucket[there], values),
         times=_times(active_spans(rows, group, as_of), edges),
-        cells=kept,
-        covers=covers,
-        n_covered=n_covered,
+        cells=Sparse(owner[place], bucket[place], work.take(kept, axis=1)),
+        covers=Sparse(owner[first], bucket[first], pace.take(over, axis=1)),
+        n_covered=spans.stop[over] - first,
     )
+
+
+def _clusters(place: Ints, work: Floats, n_places: int) -> Floats:
+    """Sum up by place what `_measures` finds."""
+    measures = _measures(work, _LEAST)
+    added = np.zeros((len(measures), n_places))
+    for row, values in zip(added, measures, strict=True):
+        if values.any():
+            np.add.at(row, place, values)
+    return added
+
+
+def _measures(work: Floats, least: float) -> Floats:
+    """Return what each batch adds to N_CLUSTERS, SQUARES, RATIOS and TOOK_BACK."""
+    n, y = work
+    counts = n > least
+    ratio = np.divide(y * y, n, out=np.zeros(len(n)), where=counts)
+    return np.stack([counts, n * n, ratio, np.maximum(-n, 0.0)])
 
 
 def _processed(work: Floats) -> Floats:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +20,18 @@ from safetykit_analytics.calendar import (
 from safetykit_analytics.flow import (
     ABSOLUTE,
     BASE_COLUMNS,
+    ERROR,
     HIGH,
     LOW,
     MOVED,
+    N_BATCHES,
+    N_CLUSTERS,
+    RATIOS,
     REPROCESSED,
     SMEARED,
+    SQUARES,
+    SUCCESS,
+    TOOK_BACK,
     Listing,
     Rows,
     Totals,
@@ -49,7 +55,7 @@ from safetykit_analytics.rates.arguments import (
     parse_policies,
     parse_window,
 )
-from safetykit_analytics.stats import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
+from safetykit_analytics.stats import FEW_CLUSTERS, POOL_BUCKETS, ClusterSums, cluster_rates, rate_intervals
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -203,9 +209,9 @@ def rates(
             chosen, calendar, window, listing, until=listing.latest, lead=POOL_BUCKETS - 1
         )
         reducer = partial(
-            reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, keep_cells=True
+            reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, few=FEW_CLUSTERS
         )
-        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=batch_sums)
+        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=own_variances)
         return _table(totals, names, listing.as_of, str(tz), lead=lead, confidence=confidence)
 
     table = with_listing(observations, columns, until, run)
@@ -282,10 +288,7 @@ def _table(
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
     rate = _ratio(np.where(ratable, error, np.nan), processed)
     coverage = _coverage(work)[place]
-    # Of all places: a row may borrow from buckets before the window.
-    batches = ClusterSums(**work.folded)
-    intervals = rate_intervals(batches, work.layout.groups(), work.layout.buckets(), confidence=confidence)
-    low, high, note = (values[place] for values in intervals)
+    low, high, note = (values[place] for values in _intervals(work, confidence))
     uncovered = coverage < _ENOUGH_COVERAGE
     low[uncovered] = high[uncovered] = np.nan
     note[uncovered] = np.where(
@@ -303,7 +306,7 @@ def _table(
         "error_rate": np.clip(rate, 0.0, 1.0),
         "error_rate_low": low,
         "error_rate_high": high,
-        "n_batches": work.n_batches[place],
+        "n_batches": sums[N_BATCHES].astype(np.int64),
         "processed_low": sums[LOW],
         "processed_high": sums[HIGH],
         "coverage": coverage,
@@ -320,7 +323,7 @@ def active_places(work: Totals, lead: int) -> Ints:
     bucket, group = work.layout.buckets(), work.layout.groups()
     place = np.arange(len(bucket))
     is_inside = (bucket > lead) & (bucket < len(work.edges) - 2)
-    active = is_inside & ((work.n_batches > 0) | (work.observed > 0))
+    active = is_inside & ((work.sums[N_BATCHES] > 0) | (work.observed > 0))
     first, last = np.full(len(work.groups), len(place)), np.full(len(work.groups), -1)
     np.minimum.at(first, group[active], place[active])
     np.maximum.at(last, group[active], place[active])
@@ -332,18 +335,40 @@ def group_columns(groups: list[tuple[str | None, ...]], by: tuple[str, ...], gro
     return {name: text_of([names[at] for names in groups], group) for at, name in enumerate(by)}
 
 
-def batch_sums(sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]]) -> dict[str, Any]:
-    """Sum up what the batches of some places tell of their error rate and of one another."""
-    told = ~(_smeared(sums) > _TOO_SMEARED)
-    place, work = batches(told)
-    found = cluster_sums(place, work[1], work[0], n_places=int(np.count_nonzero(told)))
-    made: dict[str, Any] = {}
-    for field in fields(ClusterSums):
-        values = getattr(found, field.name)
-        blank = "mostly_smeared" if field.name == "note" else 0 if values.dtype.kind == "i" else np.nan
-        made[field.name] = np.full(len(told), blank, dtype=values.dtype)
-        made[field.name][told] = values
-    return made
+def own_variances(sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]]) -> dict[str, Any]:
+    """Compute how the batches of a bucket vary, where they may be too few to borrow from others."""
+    few = (sums[N_CLUSTERS] <= FEW_CLUSTERS) & ~_is_smeared(sums)
+    place, (processed, error) = batches(few)
+    found = cluster_rates(place, error, processed, n_groups=int(np.count_nonzero(few)))
+    made = np.full((2, len(few)), np.nan)
+    made[:, few] = found.variance, found.df
+    return {"variance": made[0], "df": made[1]}
+
+
+def _intervals(work: Totals, confidence: float) -> tuple[Floats, Floats, Any]:
+    """Compute intervals of the error rate at all places: rows borrow from buckets before the window too."""
+    smeared = _is_smeared(work.sums)
+    # Guesses lend nothing.
+    sums = np.where(smeared, 0.0, work.sums)
+    found = ClusterSums(
+        errors=sums[ERROR],
+        processed=sums[SUCCESS] + sums[ERROR],
+        work=sums[ABSOLUTE],
+        n_clusters=sums[N_CLUSTERS],
+        squares=sums[SQUARES],
+        ratios=sums[RATIOS],
+        took_back=sums[TOOK_BACK],
+        **work.folded,
+    )
+    low, high, note = rate_intervals(
+        found, work.layout.groups(), work.layout.buckets(), confidence=confidence
+    )
+    note[smeared] = "mostly_smeared"
+    return low, high, note
+
+
+def _is_smeared(sums: Floats) -> Flags:
+    return _smeared(sums) > _TOO_SMEARED
 
 
 def _coverage(work: Totals) -> Floats:

@@ -15,7 +15,7 @@ from safetykit_analytics.stats.anytime import (
     log_mean_exp,
     ratio_sequence,
 )
-from safetykit_analytics.stats.buckets import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
+from safetykit_analytics.stats.buckets import FEW_CLUSTERS, POOL_BUCKETS, ClusterSums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits
 from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
@@ -33,6 +33,7 @@ from safetykit_analytics.stats.reach import MIN_BATCHES, can_decide, missing_bat
 from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, make_strata, score_variance
 
 __all__ = [
+    "FEW_CLUSTERS",
     "LEAST_DRAWS",
     "MIN_BATCHES",
     "POOL_BUCKETS",
@@ -48,7 +49,6 @@ __all__ = [
     "check_confidence",
     "class_sizes",
     "cluster_rates",
-    "cluster_sums",
     "confidence_sequence",
     "cut_strata",
     "detectable",

@@ -13,11 +13,11 @@ import scipy
 
 from safetykit_analytics.stats.rate import (
     MIN_DF,
+    NO_WORK,
+    ZERO_WORK,
+    Flags,
     Floats,
     check_confidence,
-    cluster_rates,
-    clusters,
-    sums,
     wilson_at,
 )
 
@@ -29,84 +29,41 @@ POOL_BUCKETS = 30
 
 # What is borrowed weighs as much as so many degrees of freedom, and needs as many.
 _POOL_DF = 10.0
+#: With more batches than this a bucket always borrows: of these alone `variance` and `df` are used.
+FEW_CLUSTERS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class ClusterSums:
-    """What the batches of each bucket tell; every field is an array of shape (n_places,).
+    """Sums over the batches of each bucket; every field is a float64 array of shape (n_places,).
+
+    Of a batch with n > 0 processed decisions, y are errors.
 
     Attributes
     ----------
-    rate, variance, df : float64
-        As in `ClusterRates`.
-    leverage : float64
-        Σ h², h the batches' shares of the processed decisions; NaN where a batch took back more than it
-        processed, or nothing was processed.
-    n_clusters : int64
-    processed : float64
-    between, within : float64
-        Sums of squares Σ n(y/n - p)² and Σ n·(y/n)(1 - y/n); NaN where `leverage` is.
-    note : object
-        As in `ClusterRates`.
+    errors, processed
+        Σ y, Σ n.
+    work
+        Σ |y| + |n - y|.
+    n_clusters
+        How many such batches there are.
+    squares, ratios
+        Σ n², Σ y²/n.
+    took_back
+        Σ |n| of batches that took back more than they processed.
+    variance, df
+        Of the rate, as in `ClusterRates`; not used where there are more than FEW_CLUSTERS batches.
     """
 
-    rate: Floats
+    errors: Floats
+    processed: Floats
+    work: Floats
+    n_clusters: Floats
+    squares: Floats
+    ratios: Floats
+    took_back: Floats
     variance: Floats
     df: Floats
-    leverage: Floats
-    n_clusters: NDArray[np.int64]
-    processed: Floats
-    between: Floats
-    within: Floats
-    note: NDArray[np.object_]
-
-
-def cluster_sums(place: ArrayLike, y: ArrayLike, n: ArrayLike, *, n_places: int) -> ClusterSums:
-    """Sum up batches by bucket, in linear time.
-
-    Parameters
-    ----------
-    place : array of int, shape (k,)
-        0 ≤ place < n_places; one row per batch and bucket.
-    y, n : arrays of float, shape (k,)
-        Errors and processed decisions of the batch in the bucket; may be fractional.
-    n_places : int
-
-    Returns
-    -------
-    ClusterSums
-
-    Raises
-    ------
-    ValueError
-        As `cluster_rates`.
-    """
-    index, errors, size = clusters(place, y, n, n_places)
-    known = cluster_rates(index, errors, size, n_groups=n_places)
-    usable = np.isin(known.note, ["", "one_batch", "few_batches", "clustering_not_estimable"])
-    is_work = size > 0.0
-    total = np.where(usable, known.processed, 1.0)
-    rate = np.where(usable, known.rate, 0.0)
-    share = np.divide(errors, size, out=np.zeros(len(size)), where=is_work)
-    found = [
-        np.where(usable, sums(index, values, n_places), np.nan)
-        for values in (
-            (size / total[index]) ** 2,
-            size * (share - rate[index]) ** 2,
-            size * share * (1.0 - share),
-        )
-    ]
-    return ClusterSums(
-        known.rate,
-        known.variance,
-        known.df,
-        found[0],
-        known.n_clusters,
-        known.processed,
-        found[1],
-        found[2],
-        known.note,
-    )
 
 
 def rate_intervals(
@@ -146,47 +103,62 @@ def rate_intervals(
     .. [2] Kish (1965). Survey Sampling: the design effect 1 + (m - 1)ICC.
     """
     check_confidence(confidence)
-    own = _anova_parts(found)
+    usable, rate = _rates(found)
+    own = _anova_parts(found, usable)
     pool = _pooled(own, np.asarray(series, dtype=np.int64), np.asarray(bucket, dtype=np.int64))
     pool_rho, own_rho = _icc(pool), _icc(own)
-    df = np.maximum(own[0], 0.0)
-    weight = np.where(np.isnan(own_rho), 0.0, df)
+    weight = np.where(np.isnan(own_rho), 0.0, own[0])
     rho = (weight * np.nan_to_num(own_rho) + _POOL_DF * pool_rho) / (weight + _POOL_DF)
-    usable = ~np.isnan(found.leverage)
-    borrows = usable & (pool[0] >= _POOL_DF) & ~np.isnan(rho)
-    tail = (1.0 + confidence) / 2.0
+    can_borrow = usable & (pool[0] >= _POOL_DF)
+    borrows = can_borrow & ~np.isnan(rho)
+    estimable = usable & ~can_borrow & (found.variance > 0.0)
     total = np.where(usable, found.processed, 1.0)
-    deff = np.maximum(1.0 + (total * np.where(usable, found.leverage, 1.0) - 1.0) * np.nan_to_num(rho), 1.0)
-    low, high = wilson_at(found.rate, total / deff, scipy.special.stdtrit(weight + _POOL_DF, tail))
-    estimable = usable & ~borrows & (found.variance > 0.0)
-    binomial = found.rate * (1.0 - found.rate) / total
-    own_deff = np.ones(len(total))
-    np.divide(found.variance, binomial, out=own_deff, where=estimable & (binomial > 0.0))
-    quantile = scipy.special.stdtrit(np.where(estimable, found.df, 1.0), tail)
-    plain_low, plain_high = wilson_at(found.rate, total / np.maximum(own_deff, 1.0), quantile)
-    low = np.select([borrows, estimable], [low, plain_low], np.nan)
-    high = np.select([borrows, estimable], [high, plain_high], np.nan)
-    note = found.note.copy()
-    note[borrows] = ""
-    few = estimable & (found.df < MIN_DF)
-    note[few] = "few_batches"
+    binomial = rate * (1.0 - rate) / total
+    deff = 1.0 + (found.squares / total - 1.0) * np.nan_to_num(rho)
+    np.divide(found.variance, binomial, out=deff, where=estimable & (binomial > 0.0))
+    df = np.where(estimable, found.df, weight + _POOL_DF)
+    quantile = scipy.special.stdtrit(df, (1.0 + confidence) / 2.0)
+    low, high = wilson_at(rate, total / np.maximum(deff, 1.0), quantile)
+    low[~borrows & ~estimable] = high[~borrows & ~estimable] = np.nan
+    note = np.select(
+        [
+            np.abs(found.processed) <= ZERO_WORK * found.work,
+            ~usable,
+            borrows,
+            found.n_clusters == 1,
+            ~estimable,
+            found.df < MIN_DF,
+        ],
+        ["no_decisions", "reprocessed", "", "one_batch", "clustering_not_estimable", "few_batches"],
+        "",
+    ).astype(object)
     return low, high, note
 
 
-def _anova_parts(found: ClusterSums) -> NDArray[np.float64]:
-    """Return what is summed over buckets: k - 1, N - k, N(1 - Σh²), and the squares between and within."""
-    usable = ~np.isnan(found.leverage)
-    k = found.n_clusters
-    parts = np.stack(
-        [
-            k - 1.0,
-            np.maximum(found.processed - k, 0.0),
-            found.processed * (1.0 - found.leverage),
-            found.between,
-            found.within,
-        ]
+def _rates(found: ClusterSums) -> tuple[Flags, Floats]:
+    """Return which buckets have a rate that an interval can be put around, and the rate, 0 elsewhere."""
+    noise = ZERO_WORK * found.work
+    right = found.processed - found.errors
+    usable = (
+        (np.abs(found.processed) > noise)
+        & (found.errors >= -noise)
+        & (right >= -noise)
+        & (found.took_back <= NO_WORK * found.work)
     )
-    kept: NDArray[np.float64] = np.where(usable & (k > 0), parts, 0.0)
+    rate = np.zeros(len(usable))
+    np.divide(found.errors, found.processed, out=rate, where=usable & (found.errors > NO_WORK * found.work))
+    rate[usable & (right <= NO_WORK * found.work)] = 1.0
+    return usable, rate
+
+
+def _anova_parts(found: ClusterSums, usable: Flags) -> NDArray[np.float64]:
+    """Return what is summed over buckets: k - 1, N - k, N(1 - Σh²), and the squares between and within."""
+    k, y, n = found.n_clusters, found.errors, np.where(usable, found.processed, 1.0)
+    between, within = found.ratios - y * y / n, y - found.ratios
+    parts = np.stack([k - 1.0, n - k, n - found.squares / n, between, within])
+    # Differences of sums: what is below the rounding of either is zero.
+    parts[3:][np.abs(parts[3:]) <= NO_WORK * np.abs(y)] = 0.0
+    kept: NDArray[np.float64] = np.where(usable & (k > 0), np.maximum(parts, 0.0), 0.0)
     return kept
 
 

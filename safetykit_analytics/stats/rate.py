@@ -12,10 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
-# A sum of shares that should be zero is off by rounding: what is below this share of the work is zero.
-_ZERO_WORK = 1e-9
-# One decision among 10⁵ batches of 10⁴ is 1e-9 of the work, rounding noise about 1e-16: between the two.
-_NO_WORK = 1e-12
+#: A sum of shares that should be zero is off by rounding: what is below this share of the work is zero.
+ZERO_WORK = 1e-9
+#: One decision among 10⁵ batches of 10⁴ is 1e-9 of the work, rounding noise about 1e-16: between the two.
+NO_WORK = 1e-12
 #: Fewer degrees of freedom than this are too few; five batches of one size have just 4, but for rounding.
 MIN_DF = 4.0 - 1e-9
 # A variance below this share of the binomial one is rounding noise: all batches have the same rate.
@@ -146,17 +146,17 @@ def cluster_rates(
     is_plain = min(y.min(initial=0.0), right.min(initial=0.0)) >= 0.0
     # Where no batch took anything back the absolute work is the work.
     work = size if is_plain else total(np.abs(y) + np.abs(right))
-    none = np.abs(size) <= _ZERO_WORK * work
+    none = np.abs(size) <= ZERO_WORK * work
     # A total that is negative by rounding alone is a zero.
-    negative = ~none & ((wrong < -_ZERO_WORK * work) | (size - wrong < -_ZERO_WORK * work))
+    negative = ~none & ((wrong < -ZERO_WORK * work) | (size - wrong < -ZERO_WORK * work))
     ratable = ~none & ~negative
     safe_size = np.where(ratable, size, 1.0)
     rate = np.clip(np.where(ratable, wrong / safe_size, np.nan), 0.0, 1.0)
     # What batches took back can cancel what others added, down to rounding: none, or all, is then exact.
-    rate = np.where(ratable & (np.abs(wrong) <= _NO_WORK * work), 0.0, rate)
-    rate = np.where(ratable & (np.abs(size - wrong) <= _NO_WORK * work), 1.0, rate)
+    rate = np.where(ratable & (np.abs(wrong) <= NO_WORK * work), 0.0, rate)
+    rate = np.where(ratable & (np.abs(size - wrong) <= NO_WORK * work), 1.0, rate)
 
-    noise = (_NO_WORK * work)[index]
+    noise = (NO_WORK * work)[index]
     is_counted = np.abs(n) > noise
     m = np.bincount(index[is_counted], minlength=n_groups)
     took_back = np.zeros(n_groups, dtype=np.bool_)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from safetykit_analytics.calendar import BEYOND, with_guards
 from safetykit_analytics.flow import accumulate
-from safetykit_analytics.flow.reduce import N_BATCHES, N_TIMES, Reduced, Sparse
+from safetykit_analytics.flow.reduce import N_BATCHES, N_ROWS, N_TIMES, Reduced, Sparse
 from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, cohorts_of, frame_of, histories, row
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def test_cells_of_days_that_are_over_are_folded_while_cohorts_are_read() -> None
 
     from safetykit_analytics.rates import table
 
-    with mock.patch.object(table, "batch_sums", counted(table.batch_sums)):
+    with mock.patch.object(table, "own_variances", counted(table.own_variances)):
         with mock.patch(CELLS, 0):
             often = ska.rates(dealt)
         n_folds, largest = len(folds), max(folds)
@@ -99,7 +99,7 @@ def piece(cells: list[int], cover: tuple[int, int]) -> Reduced:
     n_batches = [cells.count(bucket) + (first <= bucket < stop) for bucket in there]
     return Reduced(
         groups=[("spam",)],
-        sums=sparse(there, [[1.0] * len(there)] * N_BATCHES + [n_batches]),
+        sums=sparse(there, [[1.0] * len(there)] * N_BATCHES + [n_batches] * (N_ROWS - N_BATCHES)),
         times=sparse(there, [[1.0] * len(there)] + [[0.0] * len(there)] * (N_TIMES - 1)),
         cells=sparse(cells, [[1.0] * len(cells)] * 2),
         covers=sparse([first], [[1.0]] * 2),
@@ -153,7 +153,7 @@ def test_a_bucket_is_folded_once_and_only_when_nothing_can_come_any_more(data: A
         last[some.sums.bucket] = number
     bucket = totals.layout.buckets()
     np.testing.assert_array_equal(totals.folded["work"], expected[bucket])
-    done = totals.n_batches > 0
+    done = totals.sums[N_BATCHES] > 0
     assert (totals.folded["read"][done] >= last[bucket][done]).all()
     # Of the results, and one for what a place without work has.
     assert sum(seen) == done.sum() + 1

@@ -212,7 +212,8 @@ def test_auto_is_the_finest_freq_at_which_at_most_a_fifth_is_smeared(rows: Any) 
 def test_intervals_are_those_of_the_batches_shares_and_are_left_out_where_they_would_be_guesses(
     rows: Any, by: Any
 ) -> None:
-    from safetykit_analytics.stats import cluster_sums, rate_intervals
+    from benchmarks.calibration import cluster_sums
+    from safetykit_analytics.stats import rate_intervals
     from tests.rates.test_rates import keyed
 
     edges = oracle.calendar("6h", "UTC", MONDAY - 80 * HOUR, MONDAY + 80 * HOUR)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.calibration import bucket_cell
-from safetykit_analytics.stats import POOL_BUCKETS, cluster_rates, cluster_sums, rate_intervals
+from benchmarks.calibration import bucket_cell, cluster_sums
+from safetykit_analytics.stats import POOL_BUCKETS, cluster_rates, rate_intervals
 
 
 def some_buckets(seed=1, *, buckets=40, m=5):
