@@ -143,14 +143,14 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
 
 
 def fill(codes: Ints, batch: Ints) -> Ints:
-    """Return nulls the label before them in their batch, leading nulls the first one after.
+    """Replace nulls by the label before them in their batch, leading nulls by the first one after.
 
     Parameters
     ----------
     codes : integer array, shape (n,)
         -1 for none.
     batch : integer array, shape (n,)
-        Those of one batch side by side, in time.
+        The batches' numbers, ascending from 0, those of one batch in time.
 
     Returns
     -------
@@ -159,11 +159,10 @@ def fill(codes: Ints, batch: Ints) -> Ints:
     valid = codes >= 0
     if valid.all():
         return codes
-    run = np.cumsum(run_starts(batch))
-    lacks = np.zeros(int(run.max(initial=0)) + 1, dtype=np.bool_)
-    lacks[run[~valid]] = True
-    rows = np.flatnonzero(lacks[run])
-    begin, end = run_bounds(run_starts(run[rows]))
+    lacks = np.zeros(int(batch[-1]) + 1, dtype=np.bool_)
+    lacks[batch[~valid]] = True
+    rows = np.flatnonzero(lacks[batch])
+    begin, end = run_bounds(run_starts(batch[rows]))
     source = last_valid(valid[rows], np.repeat(begin, end - begin))
     leading = source < 0
     source[leading] = next_valid(valid[rows], np.repeat(end, end - begin))[leading]

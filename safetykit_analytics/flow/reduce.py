@@ -121,7 +121,7 @@ def reduce_work(
     clusters = _clusters(cells.place, work, layout.size)
     if len(spans.first):
         length = np.diff(edges)[layout.buckets()].astype(np.float64)
-        ranges = add_ranges(_measures(pace, 0.0), spans.first, spans.stop, layout.size)
+        ranges = add_ranges(np.stack(_measures(pace, 0.0)), spans.first, spans.stop, layout.size)
         clusters += ranges * np.stack([np.ones(layout.size), length**2, length, length])
     # Narrow, because every cell carries both.
     bucket: Any = layout.buckets().astype(np.int32)
@@ -145,20 +145,18 @@ def reduce_work(
 
 def _clusters(place: Ints, work: Floats, n_places: int) -> Floats:
     """Sum up by place what `_measures` finds."""
-    measures = _measures(work, _LEAST)
-    added = np.zeros((len(measures), n_places))
-    for row, values in zip(added, measures, strict=True):
-        if values.any():
-            np.add.at(row, place, values)
+    added = np.zeros((N_ROWS - N_CLUSTERS, n_places))
+    for row, values in zip(added, _measures(work, _LEAST), strict=True):
+        row += np.bincount(place, weights=values, minlength=n_places)
     return added
 
 
-def _measures(work: Floats, least: float) -> Floats:
+def _measures(work: Floats, least: float) -> list[Any]:
     """Return what each batch adds to N_CLUSTERS, SQUARES, RATIOS and TOOK_BACK."""
     n, y = work
     counts = n > least
     ratio = np.divide(y * y, n, out=np.zeros(len(n)), where=counts)
-    return np.stack([counts, n * n, ratio, np.maximum(-n, 0.0)])
+    return [counts, n * n, ratio, np.maximum(-n, 0.0)]
 
 
 def _processed(work: Floats) -> Floats:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_starts
+from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_bounds, run_starts
 from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket, layout_of
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ def _ends_of(increments: Increments, edges: Ints, n_groups: int) -> tuple[_Ends,
     # An instant at an edge ends before it and begins after it: it belongs after.
     high = np.maximum(last_bucket(edges, end), low)
     crosses = high > low
-    layout = layout_of(increments.group, low, high, n_groups)
+    # A batch goes on in time.
+    begin, stop = run_bounds(run_starts(increments.batch, increments.group))
+    layout = layout_of(increments.group[begin], low[begin], high[stop - 1], n_groups)
     # An instant has all of its work in its bucket, like an interval of any other length.
     span = np.maximum(end - start, 1)
     length = span.astype(np.float64)
@@ -209,7 +211,8 @@ def _measure(sums: Floats, delta: Floats, ends: _Ends, *, went_down: bool) -> No
         (ends.right, ends.right_share, ends.right_is_short),
     ):
         np.add.at(sums[HIGH], place, np.maximum(across, 0) if went_down else across)
-        np.add.at(sums[SMEARED], place, distance * share * is_short)
+        short = np.flatnonzero(is_short)
+        np.add.at(sums[SMEARED], place[short], (distance * share)[short])
         if went_down:
             np.add.at(sums[LOW], place, np.minimum(across, 0))
             np.add.at(sums[ABSOLUTE], place, (np.abs(delta[0]) + np.abs(delta[1])) * share)
