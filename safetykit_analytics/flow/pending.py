@@ -144,8 +144,8 @@ def _level_changes(rows: Rows, group: Ints, begun: Ints) -> Increments:
     start, end, level, opened, owner = (np.concatenate(columns) for columns in zip(*pieces, strict=True))
     kept = np.flatnonzero(owner >= 0)
     delta = np.stack([level, opened, np.maximum(opened, 0)])[:, kept]
-    batch = np.zeros(len(kept), dtype=np.int64)
-    return Increments(start[kept], end[kept], delta, batch, owner[kept])
+    # Not in time: each stands alone.
+    return Increments(start[kept], end[kept], delta, np.arange(len(kept)), owner[kept])
 
 
 def levels_of(results: Iterable[tuple[int, Changes]], *, n_buckets: int, n_paced: int) -> Levels:

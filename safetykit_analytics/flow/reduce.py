@@ -145,10 +145,8 @@ def reduce_work(
 
 def _clusters(place: Ints, work: Floats, n_places: int) -> Floats:
     """Sum up by place what `_measures` finds."""
-    added = np.zeros((N_ROWS - N_CLUSTERS, n_places))
-    for row, values in zip(added, _measures(work, _LEAST), strict=True):
-        row += np.bincount(place, weights=values, minlength=n_places)
-    return added
+    measures = _measures(work, _LEAST)
+    return np.stack([np.bincount(place, weights=values, minlength=n_places) for values in measures])
 
 
 def _measures(work: Floats, least: float) -> list[Any]:
