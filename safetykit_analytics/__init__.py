@@ -1,6 +1,6 @@
 """Throughput and error rates of SafetyKit batches over time, by policy and version.
 
-Public names are in ``__init__.pyi`` and load on first use, so that importing this package costs milliseconds.
+Public names are in ``__init__.pyi`` and load on first use: importing this package takes milliseconds.
 The flow: ids → fetch → frame → store → flow → rates → compare and plots → report, and ``cli`` on top. The
 first lines of each stage say its place; none imports a later one.
 """

@@ -38,7 +38,7 @@ def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.in
     -------
     pyarrow.TimestampArray, microseconds UTC, shape (n,)
         Null where the id does not decode, or decodes to a time before 2015 or to more than a day after it was
-        observed (clocks differ a little; a day is no clock).
+        observed (clocks differ by seconds, not by days).
 
     Examples
     --------

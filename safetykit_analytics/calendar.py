@@ -66,14 +66,14 @@ def parse_freq(freq: object) -> Frequency:
     Raises
     ------
     ValueError
-        It is none, or one whose buckets would not meet midnight.
+        Invalid, or its buckets would not start at midnight.
     """
     match = re.fullmatch(r"\s*(\d{0,6})\s*([A-Za-z][A-Za-z-]*)\s*", freq) if isinstance(freq, str) else None
     if match is None:
-        raise ValueError(f"freq {freq!r} is no frequency; {_FREQ_HELP}")
+        raise ValueError(f"invalid frequency {freq!r}; {_FREQ_HELP}")
     number, unit = int(match[1] or 1), match[2].lower()
     if unit not in _UNITS_US or number == 0:
-        raise ValueError(f"freq {freq!r} is no frequency; {_FREQ_HELP}")
+        raise ValueError(f"invalid frequency {freq!r}; {_FREQ_HELP}")
     if unit in {"ms", "me", "m"}:
         kind, length = "month", 30 * DAY_US
     elif unit in {"w", "w-mon"}:
@@ -92,7 +92,7 @@ def zone(tz: object) -> ZoneInfo:
     Raises
     ------
     UnknownName
-        There is no zone of that name (also ValueError).
+        Unknown time zone (also ValueError).
     TypeError
         Not a name.
     """
@@ -136,7 +136,7 @@ def parse_time(value: object, *, name: str) -> dt.datetime | dt.date:
     Raises
     ------
     ValueError
-        Text that is no time, a time without an offset, or NaT.
+        Text that cannot be read as a time, a time without an offset, or NaT.
     TypeError
         Another type.
 
@@ -160,7 +160,7 @@ def parse_time(value: object, *, name: str) -> dt.datetime | dt.date:
             ) from error
     if isinstance(found, dt.datetime):
         if found != found:  # noqa: PLR0124 -- NaT is the datetime that does not equal itself
-            raise ValueError(f"{name} is NaT, which is no instant")
+            raise ValueError(f"{name} is NaT; expected a time")
         if found.utcoffset() is None:
             mend = f"add its offset, such as '{found.isoformat()}+00:00'"
             if not isinstance(value, str):

@@ -48,11 +48,11 @@ def _rebuilt(
 
 
 class MissingApiKey(SafetyKitAnalyticsError, ValueError):  # noqa: N818 -- a public name reads as what happened
-    """No API key was given and none is in the environment, or it cannot be sent in a header."""
+    """No API key was given or found in the environment, or it has characters that a header cannot hold."""
 
 
 class InvalidEnvironment(SafetyKitAnalyticsError, OSError):  # noqa: N818
-    """An environment variable names a file that is not there, or a proxy that cannot be used.
+    """An environment variable names a missing file or an unusable proxy.
 
     Attributes
     ----------
@@ -124,7 +124,7 @@ class NotAStore(SafetyKitAnalyticsError, OSError):  # noqa: N818
 
 
 class DamagedFile(SafetyKitAnalyticsError, OSError):  # noqa: N818
-    """A snapshot file cannot be read, or what it holds fails its checksums.
+    """A snapshot file cannot be read, or its content fails its checksums.
 
     Attributes
     ----------
@@ -186,7 +186,7 @@ _MOST_SHOWN = 12
 def _unknown_name_message(sought: str, name: str, known: tuple[str, ...]) -> str:
     if not known:
         return f"{sought}: there is none at all in this data"
-    # The likely ones first, so that a typing error among hundreds of names is seen at once.
+    # Similar names first: a typing error among hundreds of names is then seen at once.
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
     others = [other for other in known if other not in close]
     # Of hundreds, those that begin with A help nobody.

@@ -106,7 +106,7 @@ def table_from_frame(frame: Any, *, exact: bool = False) -> Any:
 
 
 def _from_stream(frame: Any) -> Any:
-    """Read a frame through the Arrow C stream interface; what is no table comes back as it is."""
+    """Read a frame through the Arrow C stream interface; return any other object as it is."""
     try:
         table = pa.RecordBatchReader.from_stream(frame).read_all()
     except (pa.ArrowException, TypeError):
@@ -161,7 +161,7 @@ def _strings(values: pd.Series[Any], field: Any) -> Any:
     array = _converted(values.astype(object).where(values.notna(), None), pa.string())
     if array is None:
         is_text = values.map(_is_text) | values.isna()
-        raise InvalidFrame(f"{_place(values, _first(~is_text))} is no text; {field.name!r} holds strings")
+        raise InvalidFrame(f"{_place(values, _first(~is_text))} is not text; {field.name!r} holds strings")
     # The API says "" where it means none, so the two are one and the same here.
     return pc.if_else(pc.equal(array, ""), None, array) if field.nullable else array
 
@@ -200,7 +200,7 @@ def _counts(values: pd.Series[Any], field: Any) -> Any:
         while stop - row > 1:
             middle = (row + stop) // 2
             row, stop = (row, middle) if _whole_numbers(values.iloc[row:middle]) is None else (middle, stop)
-        raise InvalidFrame(f"{_place(values, row)} is no whole number within int64")
+        raise InvalidFrame(f"{_place(values, row)} is not a whole number within int64")
     negative = pc.fill_null(pc.less(array, 0), fill_value=False)
     if field.name in COUNT_COLUMNS and pc.any(negative).as_py():
         raise InvalidFrame(f"{_place(values, _first(negative))} is negative; counts are at least 0")
@@ -303,7 +303,7 @@ def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
     Raises
     ------
     TypeError
-        A single string or a path, or a line that is no text.
+        A single string or a path, or a line that is not text.
     InvalidFrame
         A line is not JSON, lacks a field or holds a wrong one; the message gives the number of the line and
         no value of it. Nothing is returned for the good ones then.

@@ -22,7 +22,7 @@ LABELS = ("policy_id", "policy_version")
 
 # More columns make tables that nobody reads.
 _MOST_COLUMNS = 4
-# So many combinations of labels are looked at without a thought.
+# Up to this many combinations of labels are counted in an array.
 _FEW = 4096
 
 _DIGITS = re.compile(r"([0-9]+)")
@@ -58,7 +58,7 @@ def natural_key(name: str | None) -> tuple[object, ...]:
     if name is None or name == NONE:
         return (1, name is not None)
     pieces = _DIGITS.split(name)
-    # Text and digits alternate, so that like is compared with like; the name itself settles "v1" and "v01".
+    # Text and digits alternate and are compared with their like; the name itself orders "v1" and "v01".
     # A number compares by its length and then its digits: int() refuses more than 4,300 of them.
     numbers = [piece.lstrip("0") if place % 2 else piece for place, piece in enumerate(pieces)]
     return (0, tuple((len(piece) if place % 2 else -1, piece) for place, piece in enumerate(numbers)), name)

@@ -1,7 +1,7 @@
 r"""How names and numbers are written for people: the same in the terminal, in reports, in pictures.
 
 Place in the flow: below every stage that writes something to be read. One value in, text out; imports nothing
-but the standard library, so that ``--help`` stays quick.
+but the standard library: ``--help`` stays quick.
 
 A name comes from whoever wrote the policy, so it may hold anything. What people read shows characters that
 have no shape, or that would reorder the text around them, as escapes; everything else stays as it is.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 #: What stands where a batch has no policy or no version; as an argument it names them.
 NONE = "(none)"
 
-#: What stands where there is no number.
+#: Shown where a number is missing.
 MISSING = "—"
 
 #: Longer names are cut where they are read.
@@ -65,7 +65,7 @@ def visible(text: str) -> str:
 
 
 def visible_name(name: Any) -> str:
-    r"""Write the name of a policy, a version or a batch so that all of it can be seen.
+    r"""Write the name of a policy, a version or a batch with all of its characters visible.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def listed(words: Sequence[str]) -> str:
 
 
 def percent(fraction: Any) -> str:
-    """Write a fraction in percent; what is there never looks like nothing.
+    """Write a fraction in percent; a value above zero is never shown as 0 %.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def points_interval(low: Any, high: Any) -> str:
 
 
 def p_value(p: Any, *, alpha: float = 0.05) -> str:
-    """Write a p-value so that it stays on its side of alpha.
+    """Write a p-value, rounded to its own side of alpha.
 
     Examples
     --------
@@ -267,7 +267,7 @@ def in_markdown(text: str) -> str:
 def csv_cell(value: object) -> object:
     """Keep a spreadsheet from running a cell: text that looks like a formula gets a leading apostrophe.
 
-    Blanks before a formula and full-width signs are no disguise: some spreadsheets read both.
+    Also behind blanks, and for full-width signs: some spreadsheets read both as formulas.
 
     Examples
     --------

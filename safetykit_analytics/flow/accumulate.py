@@ -207,7 +207,7 @@ def _totals(  # noqa: PLR0917 -- all that is there
         spent[:, place(times)] = times.values
     bucket = layout.buckets()
     length = (edges[bucket + 1] - edges[bucket]).astype(np.float64)
-    # Covers end within the group's own buckets, so that the sum is zero again where the next group begins.
+    # Covers end within their group's buckets: the running sum is zero where the next group begins.
     covers = np.cumsum(spent[1::2], axis=1)
     time = spent[::2] + np.where(covers > 0, covers * length, 0.0)
     made = {name: np.repeat(values, layout.size) for name, values in blank.items()}

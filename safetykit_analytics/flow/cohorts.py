@@ -1,4 +1,4 @@
-"""What can be reduced: the cohorts of a store, or a DataFrame as the only one."""
+"""Cohorts: those of a store, each read once, or a DataFrame as the only one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is odd in the observations of single batches: the facts behind `data_quality`."""
+"""Contradictions in the observations of single batches: the facts behind `data_quality`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def findings(
     policies: Sequence[str] | None = None,
     executor: Executor | None = None,
 ) -> Any:
-    """List what is odd, at most one row per batch and kind.
+    """List contradictions, at most one row per batch and kind.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def findings(
 
 
 def _findings(rows: Rows) -> Any:
-    """Find what is odd in whole batches."""
+    """List the contradictions of whole batches."""
     first, last = rows.first[:-1], rows.first[1:] - 1
     every = np.arange(rows.n_batches)
     pending, size = rows.numbers("pending_count"), rows.numbers("batch_count")

@@ -65,7 +65,7 @@ class Rows:
         """Return when each batch began: its creation, or its first observation if that is earlier.
 
         NEVER where nobody knows. Clocks differ by seconds: a creation more than a day after the first
-        observation is no creation time at all.
+        observation is ignored.
         """
         first_t = self.t[self.first[:-1]]
         begin: Ints = np.minimum(self.created, first_t)
@@ -189,6 +189,6 @@ def _batch_starts(table: Any) -> Flags:
 
 
 def _until(table: Any, as_of: int) -> Any:
-    """Return the table without what is later than `as_of`."""
+    """Return the rows observed up to `as_of`."""
     t = instants(table.column("observed_at"))
     return table.filter(pa.array(t <= as_of)) if len(t) and int(t.max()) > as_of else table

@@ -1,8 +1,8 @@
 """How many decisions are pending, and how many batches are open, at the end of every bucket.
 
-Pending decisions are a level. Between two observations it changes evenly, like the work; a batch adds all it
-has when it begins, and takes away what is left when it is first terminal. Changes are spread over buckets as
-work is, and add up from bucket to bucket.
+Pending decisions are a level. Between two observations it changes evenly, like the work. A batch adds all of
+its decisions when it begins, and removes the rest when it is first terminal. Changes are spread over buckets
+like work, and add up from bucket to bucket.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Levels:
 def reduce_pending(
     rows: Rows, *, by: Sequence[str], policies: Sequence[str] | None, edges: Ints, paced: Ints
 ) -> Changes:
-    """Reduce whole batches to what they change in the levels, and to what they did between finer edges."""
+    """Reduce whole batches to changes of the levels, and to their work between finer edges."""
     group, groups = groups_by(rows, by, policies)
     begun = since(rows)
     first = np.full(len(groups), np.iinfo(np.int64).max)
@@ -112,7 +112,7 @@ def reduce_pending(
 
 
 def _level_changes(rows: Rows, group: Ints, begun: Ints) -> Increments:
-    """List what changes the levels: pending decisions, open batches, and batches that came."""
+    """List the changes of pending decisions, open batches, and batches that came."""
     pending = rows.numbers("pending_count")
     first = rows.first[:-1]
     is_open = ~terminal_before(rows)

@@ -1,4 +1,4 @@
-"""All observations → those that numbers about a window can depend on, in memory."""
+"""Selection of the observations that numbers about a window can depend on, in memory."""
 
 from __future__ import annotations
 
@@ -87,7 +87,8 @@ def select(
     Returns
     -------
     Selection
-        Within the window, every table is the same from it as from all observations.
+        Within the window, every table is the same from it as from all observations, except for the
+        intervals of error rates, which learn from 29 buckets before the window.
     """
 
     def run(listing: Listing) -> Selection:

@@ -199,7 +199,7 @@ def _cells(batch: Ints, delta: Floats, ends: _Ends) -> Cells:
 
 
 def _measure(sums: Floats, delta: Floats, ends: _Ends, *, went_down: bool) -> None:
-    """Fill in the bounds, what is smeared, and the absolute work where a counter went down."""
+    """Fill in the bounds, the smeared work, and the absolute work where a counter went down."""
     processed = delta[0] + delta[1]
     distance = np.abs(processed) if went_down else processed
     across = processed * ends.crosses

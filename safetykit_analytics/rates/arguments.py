@@ -1,4 +1,4 @@
-"""Arguments that several tables take, refused before any work is done, in words that say what to pass."""
+"""Arguments that several tables share: parsed and checked before any work is done."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
 
 
 def checked_observations(observations: object) -> None:
-    """Refuse what cannot hold observations, with what to pass instead.
+    """Check `observations`.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def checked_observations(observations: object) -> None:
 
 
 def checked_confidence(confidence: object) -> None:
-    """Refuse what is no share between 0 and 1.
+    """Check `confidence`.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def checked_confidence(confidence: object) -> None:
 
 
 def checked_executor(executor: object) -> None:
-    """Refuse what cannot run tasks.
+    """Check `executor`.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def frequency_or_auto(freq: object) -> Frequency | None:
     Raises
     ------
     ValueError
-        Neither.
+        Invalid.
     """
     if freq == "auto":
         return None
@@ -125,10 +125,10 @@ def parse_length(value: object, name: str) -> pd.Timedelta:
     Raises
     ------
     ValueError
-        No length of time, one without a unit, or not above zero.
+        Not a length of time, without a unit, or not above zero.
     """
     if isinstance(value, (int, float)):
-        raise ValueError(  # noqa: TRY004 -- what a length may be is one kind of mistake
+        raise ValueError(  # noqa: TRY004 -- as any other wrong length
             f"{name}={value!r} has no unit; expected a length of time such as '30min' or '2h'"
         )
     try:

@@ -66,8 +66,8 @@ def backlog(
     """Compute the decisions that wait in open batches at the end of each bucket, and how long they will take.
 
     A batch is open from its creation (or its first observation, if that is not known) until it is first seen
-    to be terminal, whatever is pending then. Between two observations pending changes evenly; after the last
-    one it stays.
+    to be terminal, even with decisions pending. Between two observations pending changes evenly; after the
+    last one it stays.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def _durations(
         since = levels.since[number]
         for day in range(_PACE_DAYS):
             end = until[rows] - day * DAY_US
-            # Days before the group began are no slow days; of the newest, its part since then counts.
+            # Days before the group began do not count as slow; of its first day only the rest counts.
             begin = np.maximum(end - DAY_US, since) if day == 0 else end - DAY_US
             counts = (begin >= since) & (end > begin)
             grown = done[_before(paced, last[rows] if day == 0 else end)] - done[_before(paced, begin)]

@@ -48,7 +48,7 @@ def completion_time(
 
     A batch is completed at its first SUCCESS or ERROR. Polls tell only that this was after one of them and
     not after the next; a batch that is still running, or was cancelled, was not completed until then. The
-    bracket holds the Kaplan-Meier quantile whatever the times between polls were. It is never the mean of
+    bracket holds the Kaplan-Meier quantile for any times between polls. It is never the mean of
     the batches that happen to be done, which are the quick ones.
 
     Parameters
@@ -161,7 +161,7 @@ def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64
         order = sorted(range(len(names)), key=lambda place: natural_key(names[place]))
         rank = np.empty(len(names) + 1, dtype=np.int64)
         rank[order] = np.arange(len(names))
-        rank[-1] = len(names)  # the code of what is missing is -1
+        rank[-1] = len(names)  # a missing label has code -1
         columns[label] = pd.array([*(names[place] for place in order), None], dtype=STRING)
         group = group * (len(names) + 1) + rank[codes]
     found, group = np.unique(group, return_inverse=True)

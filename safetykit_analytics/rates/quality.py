@@ -48,7 +48,7 @@ def data_quality(
     batches: pd.DataFrame | None = None,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
-    """List what is odd in the observations, at most one row per batch and kind.
+    """List contradictions in the observations, at most one row per batch and kind.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def data_quality(
 
     Notes
     -----
-    A store drops duplicate keys when it is read, so that only a DataFrame has ``conflicting_duplicate``.
+    A store drops duplicate keys when it is read: only a DataFrame has ``conflicting_duplicate``.
 
     Examples
     --------

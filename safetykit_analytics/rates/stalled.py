@@ -38,9 +38,9 @@ def stalled_batches(
 ) -> pd.DataFrame:
     """List the open batches whose counts certainly stood still for at least `idle`.
 
-    What is certain lies between two observations: a batch seen with the same counts at 10:00 and at 11:00
-    stood still for an hour, whatever happened since. A batch that nobody looked at is not stalled for that:
-    it is in the list only if it was seen to stand still, and ``state`` says if that is old news.
+    Only the time between two observations is certain: a batch seen with the same counts at 10:00 and at 11:00
+    stood still for an hour. A batch that was not observed is not called stalled: it is listed only if it was
+    seen to stand still, and ``state`` says whether that is recent.
 
     Parameters
     ----------

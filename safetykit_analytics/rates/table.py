@@ -75,7 +75,7 @@ _AUTO_SMEARED = 0.2
 # Below this coverage, or above this smeared share, an interval would be precise about guesses.
 _ENOUGH_COVERAGE = 0.5
 _TOO_SMEARED = 0.5
-# Sums of shares are off by rounding, some 1e-16 each: what is below this share of the work is zero.
+# Sums of shares are off by rounding, some 1e-16 each: below this share of the work they are zero.
 _ZERO_WORK = 1e-9
 
 
@@ -147,8 +147,8 @@ def rates(
           half of the active time was observed, where more than half of the work is smeared, and for one
           batch with too few before it to learn from (see ``note``)
         - ``n_batches``: int64, distinct batches with work in the bucket
-        - ``processed_low``, ``processed_high``: what is certain and what is possible, whatever happened
-          between observations
+        - ``processed_low``, ``processed_high``: bounds of ``processed``, certain however the work was
+          distributed between observations
         - ``coverage``: observed active time / active time of the batches; NaN where none was active
         - ``smeared_share``: share of processed from intervals longer than the bucket; NaN where nothing was
         - ``reprocessed``: what counters went down by, as a positive number

@@ -143,7 +143,7 @@ def test_a_column_that_is_there_twice_is_an_error():
         ("batch_id", 12, "text"),
         ("batch_status", None, "null"),
         ("policy_id", 12, "text"),
-        ("policy_id", "\ud800", "row 1 .* is no text"),
+        ("policy_id", "\ud800", "row 1 .* is not text"),
         ("success_count", None, "null"),
         ("success_count", -1, "negative"),
         ("success_count", 1.5, "whole"),

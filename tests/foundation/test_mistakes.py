@@ -54,8 +54,11 @@ def said(error, call, *arguments, **keywords):
             "'observed_at' holds .*pd.to_datetime\\(frame\\['observed_at'\\], utc=True\\)",
         ),
         ({"observed_at": CREATED.tz_localize(None)}, "without a time zone.*dt.tz_localize\\('UTC'\\)"),
-        ({"error_count": [1.0] * 5 + [1.5] * 9}, "'error_count', row 5 \\(index 5\\) is no whole number"),
-        ({"error_count": [1.0] * 3 + [1e300] * 11}, "'error_count', row 3 \\(index 3\\) is no whole number"),
+        ({"error_count": [1.0] * 5 + [1.5] * 9}, "'error_count', row 5 \\(index 5\\) is not a whole number"),
+        (
+            {"error_count": [1.0] * 3 + [1e300] * 11},
+            "'error_count', row 3 \\(index 3\\) is not a whole number",
+        ),
         (
             {"error_count": pd.Series([1, 2, "x", *[4] * 11], dtype=object)},
             "'error_count', row 2 \\(index 2\\)",
@@ -72,7 +75,7 @@ def test_a_wrong_column_is_named_with_the_first_wrong_row_and_its_mend(store, co
 def test_the_first_of_several_values_that_are_no_counts_is_found_wherever_it_is(store, row):
     counts = [1.0] * row + [0.5, *[1.0, 0.5] * 7][: 14 - row]
     told = said(ska.InvalidFrame, store.append, FRAME.assign(error_count=counts))
-    assert told == f"column 'error_count', row {row} (index {row}) is no whole number within int64"
+    assert told == f"column 'error_count', row {row} (index {row}) is not a whole number within int64"
 
 
 def test_the_mends_that_are_told_do_mend(store):

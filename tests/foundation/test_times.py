@@ -68,7 +68,7 @@ NAIVE = "has no time zone, so it is not clear which instant it is; "
                 pd.Timestamp("2026-03-01"),
             )
         ),
-        (pd.NaT, ValueError, "start is NaT, which is no instant"),
+        (pd.NaT, ValueError, "start is NaT; expected a time"),
         (1.5, TypeError, "start: expected a date, text or a time with a time zone, found float"),
         (None, TypeError, "start: expected a date, text or a time with a time zone, found NoneType"),
     ],

@@ -199,7 +199,7 @@ def test_a_frequency_may_be_written_as_in_pandas(freq: str, kind: str, length: i
             for freq in ("7min", "5h", "25h", "2D", "48h", "2W", "3MS", "2881min")
         ),
         *(
-            (freq, "is no frequency")
+            (freq, "invalid frequency")
             for freq in ("", "5", "0h", "0W", "-1h", "1.5h", "1h30min", "W-TUE", "Q", "1000000min", 60, None)
         ),
     ],
