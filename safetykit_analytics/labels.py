@@ -56,7 +56,7 @@ def natural_key(name: str | None) -> tuple[object, ...]:
     ['v9', 'v9b', 'v10', None]
     """
     if name is None or name == NONE:
-        return (1, name is not None)
+        return (1,)
     pieces = _DIGITS.split(name)
     # Text and digits alternate and are compared with their like; the name itself orders "v1" and "v01".
     # A number compares by its length and then its digits: int() refuses more than 4,300 of them.

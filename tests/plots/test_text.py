@@ -154,7 +154,8 @@ def test_a_version_keeps_its_style_whatever_stands_beside_it():
     assert assign(["v7", "v8"])["v8"] == assign(["v8", "v9", "v10"])["v8"] == assign(["v8"])["v8"]
 
 
-@given(st.lists(st.none() | NASTY, max_size=6))
+# None and "(none)" are the same label, in no order.
+@given(st.lists(st.none() | NASTY.filter(lambda name: name != "(none)"), max_size=6))
 def test_natural_order_does_not_depend_on_the_order_of_the_input(names):
     assert sorted(dict.fromkeys(names), key=natural_key) == sorted(set(names), key=natural_key)
 

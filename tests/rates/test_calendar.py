@@ -195,19 +195,19 @@ def test_a_frequency_may_be_written_as_in_pandas(freq: str, kind: str, length: i
     ("freq", "found"),
     [
         *(
-            (freq, "does not divide a day")
+            (freq, f"freq {freq!r} does not divide a day")
             for freq in ("7min", "5h", "25h", "2D", "48h", "2W", "3MS", "2881min")
         ),
         *(
-            (freq, "invalid frequency")
+            (freq, f"invalid frequency {freq!r}")
             for freq in ("", "5", "0h", "0W", "-1h", "1.5h", "1h30min", "W-TUE", "Q", "1000000min", 60, None)
         ),
     ],
 )
-def test_what_is_no_frequency_is_refused_with_what_was_found_and_what_would_do(freq: Any, found: str) -> None:
+def test_an_invalid_frequency_is_an_error_that_shows_it_and_the_valid_ones(freq: Any, found: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 -- the whole message is looked at
         parse_freq(freq)
-    assert str(caught.value).startswith(f"freq {freq!r} {found}; expected a length that divides a day")
+    assert str(caught.value).startswith(f"{found}; expected a length that divides a day")
 
 
 BERLIN = zone("Europe/Berlin")
