@@ -17,6 +17,8 @@ from safetykit_analytics.flow.grid import Layout
 from safetykit_analytics.flow.reduce import N_ROWS, N_TIMES, Reduced, Sparse
 from safetykit_analytics.labels import natural_key
 
+Group = tuple[str | None, ...]
+
 # So many cells are kept before those of final buckets are folded.
 _CELLS = 1 << 18
 
@@ -44,7 +46,7 @@ class Totals:
         What `fold` made of each place.
     """
 
-    groups: list[tuple[str | None, ...]]
+    groups: list[Group]
     edges: Ints
     layout: Layout
     sums: Floats
@@ -64,7 +66,7 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
         With guards.
     fold : Fold
     """
-    groups: dict[tuple[str | None, ...], int] = {}
+    groups: dict[Group, int] = {}
     sums: list[Sparse] = []
     times: list[Sparse] = []
     cells: list[Sparse] = []
@@ -72,7 +74,7 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
     folded: list[tuple[Sparse, dict[str, Any]]] = []
     final, limit = 0, _CELLS
     for earliest, piece in results:
-        code = np.array([groups.setdefault(group, len(groups)) for group in piece.groups], dtype=np.int64)
+        code = numbered(groups, piece.groups)
         _append(sums, _with_groups(piece.sums, code))
         _append(times, _with_groups(piece.times, code))
         cells.append(_with_groups(piece.cells, code))
@@ -84,6 +86,20 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
     folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
     blank = fold(np.zeros((N_ROWS, 1)), _no_batches)
     return _totals(groups, merged_sums(sums), merged_sums(times), folded, blank, edges)
+
+
+def numbered(groups: dict[Group, int], some: list[Group]) -> Ints:
+    """Return the numbers of some groups; new ones get the next numbers."""
+    return np.array([groups.setdefault(group, len(groups)) for group in some], dtype=np.int64)
+
+
+def naturally(groups: dict[Group, int], seen: Ints) -> tuple[list[int], Ints]:
+    """Return the groups seen, in natural order, and the rank of each group, -1 if it was not seen."""
+    named = list(groups)
+    order = sorted(np.unique(seen).tolist(), key=lambda code: tuple(map(natural_key, named[code])))
+    rank = np.full(len(groups), -1)
+    rank[order] = np.arange(len(order))
+    return order, rank
 
 
 def _no_batches(wanted: Flags) -> tuple[Ints, Floats]:  # noqa: ARG001 -- as the function that a fold is given
@@ -177,7 +193,7 @@ def _written_out(sparse: Sparse, n: Ints, edges: Ints) -> Sparse:
 
 
 def _totals(  # noqa: PLR0917 -- all that is there
-    groups: dict[tuple[str | None, ...], int],
+    groups: dict[Group, int],
     sums: Sparse,
     times: Sparse,
     folded: list[tuple[Sparse, dict[str, Any]]],
@@ -185,11 +201,8 @@ def _totals(  # noqa: PLR0917 -- all that is there
     edges: Ints,
 ) -> Totals:
     """Lay all sums out, group by group in natural order, each from its first to its last bucket."""
-    seen = np.unique(np.concatenate([sums.group, times.group]))
+    order, rank = naturally(groups, np.concatenate([sums.group, times.group]))
     named = list(groups)
-    order = sorted(seen.tolist(), key=lambda code: tuple(map(natural_key, named[code])))
-    rank = np.full(len(groups), -1)
-    rank[order] = np.arange(len(order))
     first, last = np.full(len(order), len(edges)), np.full(len(order), -1)
     for sparse in (sums, times):
         np.minimum.at(first, rank[sparse.group], sparse.bucket)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
-from safetykit_analytics.flow.accumulate import merged_sums
+from safetykit_analytics.flow.accumulate import merged_sums, naturally, numbered
 from safetykit_analytics.flow.grid import Layout
 from safetykit_analytics.flow.increments import Increments, growth, increments_of, since, terminal_before
 from safetykit_analytics.flow.reduce import Sparse, groups_by
 from safetykit_analytics.flow.spread import spread
-from safetykit_analytics.labels import natural_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -162,17 +161,14 @@ def levels_of(results: Iterable[tuple[int, Changes]], *, n_buckets: int, n_paced
     levels: list[Sparse] = []
     done: list[Sparse] = []
     for _, piece in results:
-        code = np.array([groups.setdefault(group, len(groups)) for group in piece.groups], dtype=np.int64)
+        code = numbered(groups, piece.groups)
         for own, start in zip(code.tolist(), piece.since.tolist(), strict=True):
             begun[own] = min(begun.get(own, start), start)
         levels.append(Sparse(code[piece.levels.group], piece.levels.bucket, piece.levels.values))
         done.append(Sparse(code[piece.done.group], piece.done.bucket, piece.done.values))
     changes, work = merged_sums(levels), merged_sums(done)
+    order, rank = naturally(groups, changes.group)
     named = list(groups)
-    seen = np.unique(changes.group).tolist()
-    order = sorted(seen, key=lambda code: tuple(map(natural_key, named[code])))
-    rank = np.full(len(groups), -1)
-    rank[order] = np.arange(len(order))
     first = np.full(len(order), n_buckets)
     np.minimum.at(first, rank[changes.group], changes.bucket)
     layout = Layout(first, np.cumsum(np.append(0, n_buckets - first)))
