@@ -6,21 +6,22 @@ The sum over all buckets is the last count.
 
 A batch lies in one cohort, so a cohort is reduced alone. ``cohorts`` reads each cohort once, here or in an
 executor. Then ``observations`` (a table → sorted arrays) → ``increments`` → ``spread`` over the ``grid`` of
-groups and buckets → ``reduce`` (one piece → sparse sums). ``accumulate`` adds cohorts up, and folds what
-single batches did in a bucket once no later cohort can touch it. ``batch_summary``, ``pending``, ``findings``
-and ``selection`` are about single batches, on the same route. NumPy and Arrow; opens no file, knows no store.
+groups and buckets → ``reduce`` (one piece → sparse sums) → ``totals`` (the sums of all cohorts). Where few
+batches worked in a bucket, their single shares are kept until no later cohort can touch it. ``batches``,
+``pending``, ``quality`` and ``selection`` are about single batches, on the same route. NumPy and Arrow; opens
+no file, knows no store.
 """
 
-from safetykit_analytics.flow.accumulate import Fold, Totals, accumulate
-from safetykit_analytics.flow.batch_summary import batch_summary, batch_work, known_policies, text_of
+from safetykit_analytics.flow.batches import batch_summary, batch_work, known_policies, text_of
 from safetykit_analytics.flow.cohorts import Cohort, HasCohorts, Listing, last_observed, reduced, with_listing
-from safetykit_analytics.flow.findings import KINDS, findings
 from safetykit_analytics.flow.increments import growth, increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
+from safetykit_analytics.flow.quality import KINDS, contradictions
 from safetykit_analytics.flow.reduce import N_BATCHES, N_CLUSTERS, RATIOS, SQUARES, TOOK_BACK, reduce_work
 from safetykit_analytics.flow.selection import Selection, select
 from safetykit_analytics.flow.spread import ABSOLUTE, ERROR, HIGH, LOW, MOVED, REPROCESSED, SMEARED, SUCCESS
+from safetykit_analytics.flow.totals import Fold, Totals, accumulate
 
 __all__ = [
     "ABSOLUTE",
@@ -49,7 +50,7 @@ __all__ = [
     "accumulate",
     "batch_summary",
     "batch_work",
-    "findings",
+    "contradictions",
     "growth",
     "increments_of",
     "known_policies",

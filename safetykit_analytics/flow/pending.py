@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
-from safetykit_analytics.flow.accumulate import merged_sums, naturally, numbered
 from safetykit_analytics.flow.grid import Layout
 from safetykit_analytics.flow.increments import Increments, growth, increments_of, since, terminal_before
 from safetykit_analytics.flow.reduce import Sparse, groups_by
 from safetykit_analytics.flow.spread import spread
+from safetykit_analytics.flow.totals import merged_sums, naturally, numbered
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -186,7 +186,7 @@ def _contradiction(facts: Facts, observations: Any) -> Iterator[Finding]:
     source: Any = facts.recent.observed_since(facts.recent.as_of - DAY_US)
     if isinstance(observations, pd.DataFrame):
         source = observations[pd.to_datetime(observations["observed_at"], utc=True) >= facts.now - _DAY]
-    odd = flow.findings(source, as_of=facts.recent.as_of).to_pandas()
+    odd = flow.contradictions(source, as_of=facts.recent.as_of).to_pandas()
     odd["kind"] = odd["kind"].map(dict(enumerate(flow.KINDS)))
     odd = odd[odd["kind"].isin(["parts_do_not_sum", "conflicting_duplicate"])].drop_duplicates("batch_id")
     for row in facts.batches.merge(odd[["batch_id", "kind", "value"]], on="batch_id").itertuples():

@@ -12,9 +12,9 @@ from safetykit_analytics.rates.arguments import (
     parse_length,
     parse_policies,
 )
-from safetykit_analytics.rates.backlog import backlog
 from safetykit_analytics.rates.completion import completion_time, grouped, median_brackets, timedeltas
 from safetykit_analytics.rates.control import control_chart
+from safetykit_analytics.rates.pending import backlog
 from safetykit_analytics.rates.quality import data_quality
 from safetykit_analytics.rates.stalled import stalled_batches
 from safetykit_analytics.rates.table import rates

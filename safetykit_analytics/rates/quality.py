@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.flow import KINDS, findings
+from safetykit_analytics.flow import KINDS, contradictions
 from safetykit_analytics.frame import STRING, frame_from_table
 from safetykit_analytics.rates.arguments import (
     check_policies,
@@ -106,7 +106,7 @@ def data_quality(
     own = parse_batches(batches)
     checked_executor(executor)
     checked_observations(observations)
-    table = findings(observations, as_of=until, policies=policies, executor=executor)
+    table = contradictions(observations, as_of=until, policies=policies, executor=executor)
     check_policies(observations, policies, found=bool(table.num_rows))
     found = frame_from_table(table)
     kind = found["kind"].map(dict(enumerate(KINDS))).astype(found["batch_id"].dtype)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safetykit_analytics.arrays import NEVER, Flags, Ints, run_starts
-from safetykit_analytics.flow.batch_summary import batch_summary, text_of
+from safetykit_analytics.flow.batches import batch_summary, text_of
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
 from safetykit_analytics.flow.increments import growth, terminal_before
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows, encoded, instants
@@ -48,7 +48,7 @@ _SCHEMA = pa.schema(
 )
 
 
-def findings(
+def contradictions(
     observations: Any,
     *,
     as_of: int | None = None,
@@ -65,7 +65,7 @@ def findings(
     """
 
     def run(listing: Listing) -> Any:
-        results = reduced(listing, _findings, columns=_COLUMNS, labels=LABELS, executor=executor)
+        results = reduced(listing, _contradictions, columns=_COLUMNS, labels=LABELS, executor=executor)
         tables = [_SCHEMA.empty_table(), *(table for _, table in results)]
         if isinstance(observations, pd.DataFrame):
             tables.append(_conflicts(observations, listing.as_of))
@@ -78,7 +78,7 @@ def findings(
     return table.sort_by([("batch_id", "ascending"), ("kind", "ascending")])
 
 
-def _findings(rows: Rows) -> Any:
+def _contradictions(rows: Rows) -> Any:
     """List the contradictions of whole batches."""
     first, last = rows.first[:-1], rows.first[1:] - 1
     every = np.arange(rows.n_batches)

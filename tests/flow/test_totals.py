@@ -20,7 +20,7 @@ from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, cohorts_of, frame_of, h
 if TYPE_CHECKING:
     from safetykit_analytics.arrays import Floats
 
-CELLS = "safetykit_analytics.flow.accumulate._CELLS"
+CELLS = "safetykit_analytics.flow.totals._CELLS"
 # Sums over batches in another order.
 OF_BATCHES = ["error_rate_low", "error_rate_high"]
 
