@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.flow.test_batch_summary import end_of, plain
+from tests.flow.test_batches import end_of, plain
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import StoreChanged, StoreFailed

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.flow.test_batch_summary import fleet
+from tests.flow.test_batches import fleet
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import KINDS
