@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.flow.test_batches import end_of, plain
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import StoreChanged, StoreFailed
 from safetykit_analytics.flow import batch_summary, batch_work, known_policies, last_observed, select
 from safetykit_analytics.flow.cohorts import ordered_map
+from tests.flow.test_batches import end_of, plain
 from tests.rates import oracle
 from tests.rates.helpers import (
     CUTS,

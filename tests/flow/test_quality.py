@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.flow.test_batches import fleet
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import KINDS
+from tests.flow.test_batches import fleet
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 

@@ -1,0 +1,86 @@
+"""Errors, docstrings and pages are plain English: the patterns that CONTRIBUTING lists do not occur."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+SOURCE = sorted((ROOT / "safetykit_analytics").rglob("*.py"))
+PAGES = sorted([*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
+
+# The subject of a docstring is the function: it returns, reads, writes.
+FIRST_WORDS = {"Give", "Gives", "Say", "Says", "Put", "Take", "Turn", "Tell"}
+PATTERNS = {
+    "an inversion: write 'is not a x' or 'invalid x'":
+        r"(?<!there )(?<!There )\b(?:is|are) no (?!longer|more|less|later|earlier|other)\w+",
+    "a clause as a noun: name the thing":
+        r"(?:^|[.:;,] |\b(?:of|from|to|with|and) )what (?:is|was|are|were) (?!the\b)\w+",
+    "an aphorism: state the fact":
+        r"\b(?:nothing but|none but|whatever (?:happens|happened|else|it|is))\b",
+    "a second 'so that' in one paragraph: write two sentences":
+        r"so that\b[^\n]*(?:\n(?!\s*\n)[^\n]*)*\bso that\b",
+}  # fmt: skip
+QUESTION = re.compile(r"[^.?!]*\?")
+
+
+def texts_of(path):
+    """Every string literal of a module: docstrings, errors, help; with its line."""
+    tree = ast.parse(path.read_text("utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def found_in(text):
+    """What is wrong with a text."""
+    # A question may ask what is wrong.
+    plain = QUESTION.sub("", text)
+    return [
+        f"{match[0].strip()!r} is {reason}"
+        for reason, pattern in PATTERNS.items()
+        for match in re.finditer(pattern, plain, re.MULTILINE)
+    ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "freq 'x' is no frequency",
+        "Describe, from what is odd",
+        "the files, and what was asked",
+        "holds nothing but ids",
+        "so that one\nand so that two",
+    ],
+)
+def test_each_pattern_finds_its_example(text):
+    assert found_in(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["The batch is no longer open.", "What is stuck? Whatever the cut, it is the same."]
+)
+def test_plain_sentences_pass(text):
+    assert not found_in(text)
+
+
+@pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_source_is_in_plain_english(path):
+    assert not [f"{path.name}:{line}: {odd}" for line, text in texts_of(path) for odd in found_in(text)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_pages_are_in_plain_english(path):
+    text = path.read_text("utf-8")
+    if path.name == "CONTRIBUTING.md":
+        text = text.split("| not | but |")[0]  # the table lists the patterns
+    assert not found_in(text)
+
+
+@pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_docstrings_begin_with_a_plain_verb(path):
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            assert text.split(maxsplit=1)[0] not in FIRST_WORDS, f"{path.name}:{node.lineno}"
