@@ -1,7 +1,7 @@
 """Write docs/quality.md: the shape of this package beside that of packages to learn from.
 
 ``pip install --no-deps --target FOLDER stamina skrub tea-tasting``, then ``python docs/make_quality.py
---peers FOLDER --tests ...``. Counts come from the source; the seconds of the tests are measured, and so given.
+--peers FOLDER --tests ...``. Counts come from the source; the seconds of the tests are given.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _AS_IT_CAME = ("batch_status", *COUNT_COLUMNS, "policy_id", "policy_version", "h
 
 
 def frame_from_table(table: Any) -> pd.DataFrame:
-    """Convert an Arrow table into a DataFrame whose dtypes depend on nothing but the schema.
+    """Convert an Arrow table into a DataFrame whose dtypes depend on the schema alone.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def table_from_frame(frame: Any, *, exact: bool = False) -> Any:
     InvalidFrame
         A column is missing, extra (if `exact`) or twice there, or holds a value that the schema does not
         allow: a naive time, a null key or count, a negative count, a number with a fraction. The
-        message names the column, the first row and what was expected.
+        message names the column, the first row and the expected type.
     """
     if not isinstance(frame, pd.DataFrame) and hasattr(frame, "__arrow_c_stream__"):
         frame = _from_stream(frame)
