@@ -233,3 +233,62 @@ def walk(freq: str, tz: str, start: int, stop: int) -> list[int]:
             edges.append(minute)
         minute += MINUTE
     return edges
+
+
+class Ended(NamedTuple):
+    """Between which ages a batch ended, and whether it was completed; how old it was when it was cut off."""
+
+    low: Fraction
+    high: Fraction
+    is_completed: bool
+
+
+def ended(history: list[Observation]) -> Ended | None:
+    """How long a batch took; None if nobody knows when it was created."""
+    created = created_at(history)
+    if created is None:
+        return None
+    before = created
+    for row in history:
+        if row["is_terminal"]:
+            ages = Fraction(before - created), Fraction(row["observed_at"] - created)
+            return Ended(*ages, row["batch_status"] in {"SUCCESS", "ERROR"})
+        before = row["observed_at"]
+    return Ended(Fraction(before - created), Fraction(before - created), is_completed=False)
+
+
+def kaplan_meier(ends: list[Fraction], leaves: list[Fraction]) -> Fraction:
+    """The share not done after all of `ends`, of which some leave before; who leaves at an end is at risk."""
+    share = Fraction(1)
+    for end in sorted(set(ends)):
+        at_risk = sum(other >= end for other in ends) + sum(other >= end for other in leaves)
+        share *= 1 - Fraction(ends.count(end), at_risk)
+    return share
+
+
+def fewest_left(known: list[Ended], t: Fraction) -> Fraction:
+    """Every end that may lie at or before t happens, as late as it can; who is cut off leaves early."""
+    ends = [min(one.high, t) for one in known if one.is_completed and one.low < t]
+    later = [t + 1 for one in known if one.is_completed and one.low >= t]
+    return kaplan_meier(ends, later + [one.low for one in known if not one.is_completed])
+
+
+def most_left(known: list[Ended], t: Fraction) -> Fraction:
+    """Only ends that must lie at or before t happen, as early as they can; who is cut off leaves late."""
+    just_after = Fraction(1, 3)
+    ends = [min(one.low + just_after, one.high) for one in known if one.is_completed and one.high <= t]
+    later = [t + 1 for one in known if one.is_completed and one.high > t]
+    return kaplan_meier(ends, later + [one.high for one in known if not one.is_completed])
+
+
+def bracket(known: list[Ended], quantile: Fraction) -> tuple[Fraction | None, Fraction | None]:
+    """When the least, and when the most, that can be left falls to 1 - quantile; None if it never does."""
+    just_after, left = Fraction(1, 3), 1 - quantile
+    starts, stops = (
+        sorted({one.low for one in known}),
+        sorted({one.high for one in known if one.is_completed}),
+    )
+    return (
+        next((start for start in starts if fewest_left(known, start + just_after) <= left), None),
+        next((stop for stop in stops if most_left(known, stop) <= left), None),
+    )

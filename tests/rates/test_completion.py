@@ -1,12 +1,19 @@
 """completion_time: brackets from polls, running batches counted as such."""
 
+from collections import defaultdict
+from fractions import Fraction
+
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import UnknownName
 from tests.compare.helpers import START, observations
+from tests.rates import oracle
+from tests.rates.helpers import at, frame_of, histories
 
 
 def hours(*values):
@@ -16,10 +23,10 @@ def hours(*values):
 def polled(name, polls, end, *, status="SUCCESS", version="v7", created=0.0):
     """Rows of one batch that is polled at given times and ends between two of them, or never (None)."""
     rows = []
-    for at in polls:
-        is_done = end is not None and at >= end
+    for age in polls:
+        is_done = end is not None and age >= end
         counts = (5, 0, 0, 0) if is_done else (1, 0, 0, 4)
-        rows.append((name, at, created, status if is_done else "PENDING", *counts, "P", version))
+        rows.append((name, age, created, status if is_done else "PENDING", *counts, "P", version))
         if is_done:
             break
     return rows
@@ -124,3 +131,33 @@ def test_arguments_that_mean_nothing_are_refused():
         ska.completion_time(data, by="batch_status")
     with pytest.raises(ValueError, match="confidence must be between 0 and 1"):
         ska.completion_time(data, confidence=95)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=histories(max_batches=9),
+    statuses=st.lists(st.sampled_from(["SUCCESS", "ERROR", "CANCELLED"]), min_size=9, max_size=9),
+    by=st.sampled_from([(), ("policy_id",), ("policy_id", "policy_version")]),
+    looked=st.none() | st.floats(0, 1),
+)
+def test_the_table_is_what_the_definitions_give_in_exact_fractions(rows, statuses, by, looked):
+    for row in rows:
+        if row["is_terminal"]:
+            row["batch_status"] = statuses[int(row["batch_id"].removeprefix("batch_"))]
+    times = sorted(row["observed_at"] for row in rows)
+    as_of = None if looked is None else times[int(looked * (len(times) - 1))]
+    groups = defaultdict(list)
+    for history in oracle.batches(rows, as_of).values():
+        group = tuple(history[-1][name] or "(none)" for name in by)
+        groups[group].append((oracle.ended(history), any(row["is_terminal"] for row in history)))
+    table = ska.completion_time(frame_of(rows), by=by, as_of=None if as_of is None else at(as_of))
+    assert len(table) == len(groups)
+    for line in table.to_dict("records"):
+        batches = groups[tuple(line[name] for name in by)]
+        known = [one for one, _ in batches if one is not None]
+        assert line["n_batches"] == len(known)
+        assert line["n_running"] == sum(one is not None and not is_over for one, is_over in batches)
+        for name, quantile in (("median", Fraction(1, 2)), ("p90", Fraction(9, 10))):
+            for end, exact in zip(("low", "high"), oracle.bracket(known, quantile), strict=True):
+                found = line[f"{name}_{end}"]
+                assert pd.isna(found) if exact is None else found == pd.Timedelta(int(exact), "us")
