@@ -1,5 +1,5 @@
 # Every target runs in the active environment: pip install -e '.[dev]'
-.PHONY: format lint types test heavy coverage check docs build matrix release-check mutants
+.PHONY: format lint types test thorough heavy coverage check docs build matrix release-check mutants
 
 format:
 	ruff format .
@@ -15,6 +15,10 @@ types:
 
 test:
 	pytest
+
+# Every property on four times as many examples as every day.
+thorough:
+	SKA_EFFORT=1 pytest --timeout 1800
 
 # Kill loops, soaks and the large calibration; SKA_HEAVY=0.1 runs a tenth of each.
 heavy:

@@ -1,7 +1,6 @@
 """What every test may use."""
 
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -9,15 +8,13 @@ from collections.abc import Iterator
 import matplotlib as mpl
 import pandas as pd
 import pytest
-from hypothesis import settings
+
+from tests.effort import load_profile
 
 # No test may need a screen, whatever the machine offers.
 mpl.use("Agg")
 
-# No example may fail because the machine is busy; with CI set, hypothesis loads such a profile by itself.
-settings.register_profile("busy", deadline=None)
-if "CI" not in os.environ:
-    settings.load_profile("busy")
+load_profile()
 
 
 def pytest_configure(config: pytest.Config) -> None:

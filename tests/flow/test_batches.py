@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from safetykit_analytics.flow import batch_summary, batch_work, last_observed
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.wording import NONE
+from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MINUTE, MONDAY, cohorts_of, frame_of, histories, row
 
@@ -76,7 +77,7 @@ def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{name: value(one) for name, one in line.items()} for line in table.to_dict("records")]
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(rows=histories(), as_of=st.none() | st.integers(0, 80 * HOUR), cut=CUTS, together=st.booleans())
 def test_every_batch_has_one_row_that_says_where_it_stands(
     rows: Any, as_of: int | None, cut: Any, *, together: bool
@@ -131,7 +132,7 @@ def test_ends_have_fixed_columns_and_types_also_of_nothing() -> None:
     }
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(rows=histories(), cut=CUTS)
 def test_as_of_is_the_last_observation_unless_it_is_given(rows: Any, cut: Any) -> None:
     newest = max(seen["observed_at"] for seen in rows)
@@ -158,7 +159,7 @@ def work_of(rows: list[dict[str, Any]], edges: list[int], as_of: int | None) -> 
     return work
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     rows=histories(),
     cuts=st.sets(st.integers(-30 * 4, 60 * 4), min_size=2, max_size=6),

@@ -12,13 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import StoreChanged, StoreFailed
 from safetykit_analytics.flow import batch_summary, batch_work, known_policies, last_observed, select
 from safetykit_analytics.flow.cohorts import ordered_map
+from tests.effort import examples
 from tests.flow.test_batches import end_of, plain
 from tests.rates import oracle
 from tests.rates.helpers import (
@@ -50,7 +51,7 @@ CONTRADICTIONS = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(
     said=st.lists(
         st.tuples(st.sampled_from(["a", "b"]), st.integers(1, 2), CONTRADICTIONS), min_size=2, max_size=9
@@ -78,7 +79,7 @@ def in_chunks(cohort: Cohort, *, is_plain: bool) -> Cohort:
     return replace(cohort, pieces=tuple(pieces))
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(rows=histories(), cut=CUTS, is_plain=st.booleans())
 def test_pieces_may_come_in_chunks_and_with_or_without_dictionaries(
     rows: Any, cut: Any, *, is_plain: bool

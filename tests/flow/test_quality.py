@@ -8,11 +8,12 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import KINDS
+from tests.effort import examples
 from tests.flow.test_batches import fleet
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
@@ -108,7 +109,7 @@ def quality_of(rows: list[dict[str, Any]], as_of: int | None, *, is_frame: bool)
     return table
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(rows=oddities(), as_of=st.none() | st.integers(0, 80 * HOUR), cut=CUTS)
 def test_every_finding_is_there_once_with_its_value_and_no_other_is(
     rows: Any, as_of: int | None, cut: Any

@@ -4,13 +4,14 @@ import datetime as dt
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.calendar import to_us
 from safetykit_analytics.flow import batch_work, select
 from safetykit_analytics.frame import frame_from_table
+from tests.effort import examples
 from tests.rates.helpers import CUTS, cohorts_of
 from tests.report.helpers import MONDAY, NEXT_MONDAY, batch, fleet_frame, nothing, together
 
@@ -50,7 +51,7 @@ def fleets(draw):
     return together(*frames)
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(fleets(), st.integers(0, 17 * 24), CUTS)
 def test_every_table_of_the_two_weeks_is_the_same_from_the_selection(observations, hours, cut):
     as_of = PREVIOUS + dt.timedelta(hours=hours, minutes=30)
@@ -137,7 +138,7 @@ def test_the_order_of_rows_and_repeated_rows_change_nothing(fleet):
     pd.testing.assert_frame_equal(once, again)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(fleets(), CUTS)
 def test_cohorts_and_a_frame_of_the_same_observations_give_the_same_selection(observations, cut):
     pd.testing.assert_frame_equal(window(cohorts_of(observations, cut)), window(observations))

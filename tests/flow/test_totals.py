@@ -8,13 +8,14 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.calendar import BEYOND, with_guards
 from safetykit_analytics.flow import accumulate
 from safetykit_analytics.flow.reduce import N_BATCHES, N_ROWS, N_TIMES, Reduced, Sparse
+from tests.effort import examples
 from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, cohorts_of, frame_of, histories, row
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ CELLS = "safetykit_analytics.flow.totals._CELLS"
 OF_BATCHES = ["error_rate_low", "error_rate_high"]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(
     rows=histories(),
     cut=CUTS,
@@ -110,7 +111,7 @@ def piece(cells: list[int], cover: tuple[int, int]) -> Reduced:
 EDGES = [0, 10, 20, 30, 40]
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(data=st.data(), n=st.integers(1, 6))
 def test_a_bucket_is_folded_once_and_only_when_nothing_can_come_any_more(data: Any, n: int) -> None:
     earliest = sorted(data.draw(st.lists(st.integers(0, 39), min_size=n, max_size=n)))

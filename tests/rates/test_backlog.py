@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
+from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 from tests.rates.test_rates import BY, keyed
@@ -52,7 +53,7 @@ def levels_of(
     return found
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(
     rows=histories(),
     pending=st.data(),
@@ -84,7 +85,7 @@ def test_pending_and_open_batches_equal_the_exact_oracle(  # noqa: PLR0917 -- hy
             assert buckets == list(range(min(expected[group]), max(expected[group]) + 1))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(rows=histories())
 def test_the_backlogs_of_the_versions_add_up_to_the_backlog(rows: Any) -> None:
     rows = [seen | {"pending_count": 7 * number % 31} for number, seen in enumerate(rows)]
@@ -168,7 +169,7 @@ def test_a_batch_seen_once_and_never_before_has_no_pace() -> None:
     assert pd.isna(last["eta_high"])
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     rows=histories(),
     freq=st.sampled_from(["1h", "6h", "D", "W", "MS"]),
@@ -281,7 +282,7 @@ def test_quality_of_a_store_is_that_of_the_frame() -> None:
     pd.testing.assert_frame_equal(ska.data_quality(cohorts_of(frame)), ska.data_quality(frame))
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(rows=histories())
 def test_buckets_and_unplaced_are_the_last_counts(rows: Any) -> None:
     frame = frame_of(rows)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
@@ -25,6 +25,7 @@ from safetykit_analytics.calendar import (
     to_us,
     zone,
 )
+from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import HOUR, MINUTE, MONDAY, frame_of, row
 
@@ -66,7 +67,7 @@ def test_edges_are_where_the_local_clock_says(tz: str, day: str, freq: str) -> N
             assert some.tolist() == expected[begin - early : end + 2 - early]
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     start=st.integers(0, 50),
     length=st.integers(0, 40),

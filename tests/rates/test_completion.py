@@ -6,12 +6,13 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.errors import UnknownName
 from tests.compare.helpers import START, observations
+from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import at, frame_of, histories
 
@@ -133,7 +134,7 @@ def test_arguments_that_mean_nothing_are_refused():
         ska.completion_time(data, confidence=95)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     rows=histories(max_batches=9),
     statuses=st.lists(st.sampled_from(["SUCCESS", "ERROR", "CANCELLED"]), min_size=9, max_size=9),

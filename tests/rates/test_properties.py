@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
+from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MINUTE, MONDAY, at, cohorts_of, frame_of, histories, row
 from tests.rates.test_rates import us
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 WORK = ["success", "error", "cancelled", "processed", "reprocessed"]
-FEW = settings(max_examples=40, deadline=None)
+FEW = examples(40)
 
 
 @FEW

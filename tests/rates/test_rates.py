@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.wording import NONE
+from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 
@@ -79,7 +80,7 @@ def assert_agrees(table: pd.DataFrame, rows: Any, *, freq: str, tz: str, by: Any
         assert buckets == list(range(active[0], active[-1] + 1))
 
 
-@settings(max_examples=120, deadline=None)
+@examples(120)
 @given(
     rows=histories(),
     freq=st.sampled_from(["15min", "1h", "6h", "D"]),
@@ -98,7 +99,7 @@ def test_every_column_equals_the_exact_oracle(  # noqa: PLR0917 -- hypothesis dr
     assert_agrees(table, rows, freq=freq, tz=tz, by=by, as_of=as_of)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     rows=histories(),
     freq=st.sampled_from(["15min", "6h", "D", "auto"]),
@@ -128,7 +129,7 @@ def test_counts_that_take_more_than_32_bits_are_counted(counts: Any, hours: Any)
         assert_agrees(ska.rates(observations), rows, freq="1h", tz="UTC", by=BY[3], as_of=None)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(rows=histories(), data=st.data())
 def test_row_order_and_duplicates_change_nothing(rows: Any, data: Any) -> None:
     again = data.draw(st.lists(st.sampled_from(rows), max_size=5))

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import known_policies
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.wording import NONE
+from tests.effort import examples
 from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def with_pending(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [seen | {"pending_count": 7 * number % 31} for number, seen in enumerate(rows)]
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(rows=histories(), policies=POLICIES, cut=CUTS, function=st.sampled_from([ska.rates, ska.backlog]))
 def test_a_selected_policy_has_the_rows_that_it_has_in_the_whole_table(
     rows: Any, policies: Any, cut: Any, function: Any
@@ -46,7 +47,7 @@ def test_a_selected_policy_has_the_rows_that_it_has_in_the_whole_table(
         pd.testing.assert_frame_equal(found, expected, rtol=1e-9, atol=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(rows=histories(), policies=POLICIES, by=st.sampled_from([(), ("policy_version",)]))
 def test_selected_policies_add_up_to_the_table_that_does_not_tell_them_apart(
     rows: Any, policies: Any, by: Any
@@ -164,7 +165,7 @@ MARKETS = pd.DataFrame(
 )
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     rows=histories(),
     cut=CUTS,
