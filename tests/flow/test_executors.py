@@ -22,7 +22,7 @@ def fleet() -> pd.DataFrame:
     """Batches over ten days, polled at odd times, some re-processed, relabelled or without end."""
     random = np.random.default_rng(7)
     rows = []
-    for number in range(200):
+    for number in range(70):
         created = MONDAY + int(random.integers(0, 9 * 24 * 60)) * MINUTE
         time, counts, version = created, np.zeros(3, dtype=int), f"v{random.integers(8, 12)}"
         for step in range(int(random.integers(1, 12))):
@@ -53,7 +53,7 @@ def dealt(fleet: pd.DataFrame) -> Cohorts:
     return cohorts_of(fleet, (0, 1, 2, 3, 1, 4, 5, 0, 6), per_piece=9)
 
 
-MARKETS = pd.DataFrame({"batch_id": [f"batch_{n}" for n in range(150)], "market": ["DE", "FR", None] * 50})
+MARKETS = pd.DataFrame({"batch_id": [f"batch_{n}" for n in range(51)], "market": ["DE", "FR", None] * 17})
 
 
 def results(observations: Any, executor: Any) -> list[pd.DataFrame]:
@@ -118,6 +118,7 @@ def test_the_order_in_which_tasks_end_changes_no_bit(dealt: Cohorts) -> None:
         assert_same(results(dealt, None), results(dealt, executor))
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dask_cluster_of_two_processes_changes_no_bit(dealt: Cohorts) -> None:
