@@ -25,6 +25,7 @@ def demo(tmp_path_factory):
     return run_demo(tmp_path_factory.mktemp("readme") / "safetykit-demo", progress=False)
 
 
+@pytest.mark.heavy
 def test_the_python_in_the_readme_prints_what_it_says(demo, monkeypatch):
     monkeypatch.chdir(demo.folder.parent)
     (code,) = re.findall(r"^```python\n(.+?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -37,6 +38,7 @@ def test_the_python_in_the_readme_prints_what_it_says(demo, monkeypatch):
     assert not result.failed, "".join(out)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("freq", ["1h", "1D", "W"])
 def test_every_batch_of_the_demo_is_conserved(demo, freq):
     store = ska.SnapshotStore(demo.store)
@@ -55,6 +57,7 @@ def test_every_batch_of_the_demo_is_conserved(demo, freq):
         )
 
 
+@pytest.mark.heavy
 def test_the_demo_leaves_what_the_readme_names(demo):
     assert demo.folder.name in README
     assert all(plot.read_bytes().startswith(b"\x89PNG") for plot in demo.plots)
