@@ -27,6 +27,8 @@ KINDS = ("silent", "error_rate", "worse_version", "backlog_late", "stalled", "un
 class CheckReport:
     """What `check` found.
 
+    .. versionadded:: 0.2.0
+
     Attributes
     ----------
     as_of : datetime.datetime
@@ -71,6 +73,8 @@ def check(
     executor: Executor | None = None,
 ) -> CheckReport:
     """Check batches, polling and policies, and list what somebody must look at.
+
+    .. versionadded:: 0.2.0
 
     Only batches that are open or were seen within the last 28 days are read.
 

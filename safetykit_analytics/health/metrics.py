@@ -44,6 +44,8 @@ def open_metrics(
 ) -> str:
     r"""Return counters and gauges as OpenMetrics text, for Prometheus to scrape.
 
+    .. versionadded:: 0.2.0
+
     Parameters
     ----------
     observations : DataFrame or SnapshotStore

@@ -63,8 +63,12 @@ def completion_time(
         Later observations are ignored. Default: the last observation.
     policy_id : str or sequence of str, optional
         Only batches whose last policy is one of these.
+
+        .. versionadded:: 0.2.0
     batches : DataFrame, optional
         ``batch_id`` and columns of your own that `by` may name.
+
+        .. versionadded:: 0.2.0
     confidence : float, optional
         Add confidence intervals of the quantiles, for all batches like these, at this confidence.
     executor : concurrent.futures.Executor, optional

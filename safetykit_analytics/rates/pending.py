@@ -79,7 +79,13 @@ def backlog(
     start, end : aware datetime, date or str, optional
     as_of : aware datetime, date or str, optional
     policy_id : str or sequence of str, optional
+        As for `rates`.
+
+        .. versionadded:: 0.2.0
     batches : DataFrame, optional
+        As for `rates`.
+
+        .. versionadded:: 0.2.0
     executor : concurrent.futures.Executor, optional
 
     Returns

@@ -59,8 +59,12 @@ def data_quality(
         Later observations are ignored as if never made.
     policy_id : str or sequence of str, optional
         Only batches whose last policy is one of these.
+
+        .. versionadded:: 0.2.0
     batches : DataFrame, optional
         ``batch_id`` and columns of your own, which become columns of the result.
+
+        .. versionadded:: 0.2.0
     executor : concurrent.futures.Executor, optional
         As for `rates`.
 

@@ -120,9 +120,13 @@ def rates(
     policy_id : str or sequence of str, optional
         Only the work of these policies; ``"(none)"`` for batches that name none. Select this way and not by
         filtering observations: without its earlier observations a batch loses work.
+
+        .. versionadded:: 0.2.0
     batches : DataFrame, optional
         ``batch_id`` and columns of your own, such as market or queue, that `by` may name. They become text;
         batches without a row are "(none)".
+
+        .. versionadded:: 0.2.0
     confidence : float
         Confidence level of the interval of the error rate.
     executor : concurrent.futures.Executor, optional
