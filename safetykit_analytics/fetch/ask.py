@@ -161,14 +161,14 @@ class Asker:
             if self._rate is not None:
                 await self._rate.wait()
             trial.attempts += 1
-            began = time.monotonic()
+            began = _loop_time()
             try:
                 async with asyncio.timeout(min(trial.left_s, self.call.timeout_s / _ATTEMPTS_IN_TIME)):
                     outcome = await self._exchange(trial)
             except TimeoutError:
                 outcome = Failure("transport", "no whole answer came in time", fault="passing")
             finally:
-                trial.left_s -= time.monotonic() - began
+                trial.left_s -= _loop_time() - began
             self._judge(trial, outcome, ticket)
             return outcome
         finally:
@@ -228,7 +228,7 @@ class Asker:
         wait_s = _wait_s(asked_s, pause.count)
         if self.limit.asked_to_wait(ticket, wait_s) and self.progress is not None:
             self.progress.wait(wait_s)
-        now = asyncio.get_running_loop().time()
+        now = _loop_time()
         assert pause.began is not None
         if (asked_s or 0) > timeout_s:
             why = f"the API asked to wait {asked_s:g} s, longer than timeout_s = {timeout_s:g} s"
@@ -258,6 +258,10 @@ class Asker:
         if instant.utcoffset() is None:
             raise ValueError("clock must return an aware datetime, found one without a time zone")
         return (instant - _EPOCH) // _MICROSECOND
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _wait_s(asked_s: float | None, n_before: int) -> float:
