@@ -29,6 +29,7 @@ _CERTIFICATE = {
     23: "it has been revoked",
     62: "it is for another host; is base_url right?",
     64: "it is for another IP address; is base_url right?",
+    85: "it has no authority key identifier, which Python requires from 3.13 on; its issuer can add one",
 }
 
 

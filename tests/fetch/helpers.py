@@ -1,17 +1,16 @@
 """A small HTTP/1.1 server on loopback that can be as bad as the real world, and an API in virtual time.
 
-The server speaks bytes: what it sends is exactly what a test says, so that broken framing, slow drips, resets and
-endless bodies can be told. It runs in a thread of its own with its own event loop.
+The server speaks bytes: what it sends is exactly what a test says, for broken framing, slow drips, resets and
+endless bodies. It runs in a thread with an event loop of its own.
 
-Promises about *when* something happens are tested in virtual time: the event loop jumps to its next timer, so that
-hours pass at once, to the microsecond, however busy the machine is.
+Promises about *when* something happens are tested in virtual time: the event loop jumps to its next timer.
+Hours pass at once, to the microsecond, however busy the machine is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import struct
 import threading
 import time
@@ -19,7 +18,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote
 
 import httpx
@@ -27,6 +26,9 @@ import httpx
 from safetykit_analytics import FetchResult, afetch_batches
 
 KEY = "sk-test-CANARY-7f3a9c"
+if TYPE_CHECKING:
+    import ssl
+
 T = TypeVar("T")
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
@@ -147,8 +149,8 @@ class Listening:
             self.port = server.sockets[0].getsockname()[1]
             ready.set()
             await self._stop.wait()
-            # What was accepted a moment ago becomes a connection before the server closes. asyncio would leave
-            # its socket open, and the ResourceWarning fail whichever test runs when it is collected.
+            # A connection that was accepted a moment ago gets its handler before the server closes. asyncio
+            # would leave it open, and the ResourceWarning fail whichever test runs when it is collected.
             self._loop.remove_reader(server.sockets[0].fileno())
             for _ in range(10):
                 await asyncio.sleep(0)
