@@ -529,3 +529,49 @@ def test_overlapping_polls_do_no_harm(simulated, tmp_path):
     stored = SnapshotStore(tmp_path / "snapshots").read()
     assert stored["batch_id"].tolist() == sorted(ids)
     assert not SnapshotStore(tmp_path / "snapshots").verify()
+
+
+def test_with_new_since_a_poll_prints_its_line_only_when_the_outcome_changes(simulated, capsys, monkeypatch):
+    def told(*ids):
+        code = run(["poll", "--again", "--new-since", "last.json", *ids])
+        out, err = capsys.readouterr()
+        return code, out.partition(",")[0], err.partition(":")[0]
+
+    good = simulated.created()[:2]
+    assert told(*good) == (0, "asked 2", "")
+    assert told(*good) == (0, "", "")
+    assert told(*good, "batch_gone") == (3, "asked 3", "failed")
+    assert told(*good, "batch_gone", "batch_too") == (3, "", "")
+    # Another kind is a change, and so is the end of the trouble.
+    assert told(*good, "batch_gone", "") == (3, "asked 4", "failed")
+    assert told(*good) == (0, "asked 2", "")
+    monkeypatch.setenv("SAFETYKIT_API_KEY", "another")
+    assert told(*good) == (1, "", "error")
+    assert told(*good) == (1, "", "")
+    monkeypatch.setenv("SAFETYKIT_API_KEY", KEY)
+    assert told(*good) == (0, "asked 2", "")
+
+
+def test_new_since_leaves_json_alone_and_silences_what_quiet_says_of_failures(simulated, capsys):
+    arguments = ["poll", "--new-since", "last.json", "--quiet", "batch_gone"]
+    assert [run(arguments), run(arguments)] == [4, 4]
+    assert capsys.readouterr() == ("", "failed: 1 of 1 ids (1 http_status 404)\n")
+    assert run([*arguments, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble", "is_replaced"),
+    [("{", "is damaged", True), ('{"format": 9}', "is of a newer release", False)],
+)
+def test_an_outcome_is_printed_where_the_last_one_cannot_be_read(
+    simulated, capsys, content, trouble, is_replaced
+):
+    with open("last.json", "w", encoding="utf-8") as file:
+        file.write(content)
+    assert run(["poll", "--new-since", "last.json", simulated.created()[0]]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("asked 1")
+    assert err.startswith(f"last.json {trouble}, so the outcome is printed; ")
+    with open("last.json", encoding="utf-8") as file:
+        assert (file.read() != content) is is_replaced
