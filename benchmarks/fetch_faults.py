@@ -1,8 +1,8 @@
 """Fetching when things go wrong: ours beside the official SDK with nine retries, in one run.
 
-A server on loopback with a quota, one that keeps connections, one that closes them without saying so, one with
-10 % of faults, one that is slow in 1 % of the answers, and one that always answers 503. The table says how many ids
-were answered, in what time, with how many CPU seconds of the client and how many requests.
+Servers on loopback: with a quota; one that keeps connections; one that closes them without saying so; with
+10 % of faults; slow in 1 % of the answers; always 503. The table has how many ids were answered, in what time,
+with how many CPU seconds of the client and how many requests.
 
     python benchmarks/fetch_faults.py [SCENARIO ...]
 """
@@ -157,7 +157,8 @@ def main() -> None:
             )
             answered, seconds, cpu = json.loads(done.stdout.splitlines()[-1])
             print(
-                f"{scenario:10}{name:22}{answered:10,}{seconds:9.1f}{cpu:7.2f}{server.requests:10,}", flush=True
+                f"{scenario:10}{name:22}{answered:10,}{seconds:9.1f}{cpu:7.2f}{server.requests:10,}",
+                flush=True,
             )
 
 

@@ -365,7 +365,7 @@ for module, names in {
             delattr(module, name)
 for name in ("fcntl", "pwd", "grp", "resource", "termios", "pty", "tty"):
     sys.modules[name] = None  # as if there were none
-from safetykit_analytics.fetch import calls, run, transport
+from safetykit_analytics.fetch import client, run, transport
 from safetykit_analytics.cli import app, ids, poll, stopping
 with stopping.stoppable() as stop:
     pass

@@ -268,7 +268,7 @@ def test_a_generator_without_an_end_can_be_stopped_in_an_outage_too(no_waiting):
         asyncio.run(scene(server.url))
     failures = caught.value.partial.failures
     assert len(failures) == 1001
-    assert "the API is not there" in failures["message"].iloc[1000]
+    assert "the API is down" in failures["message"].iloc[1000]
 
 
 def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
