@@ -1,8 +1,8 @@
 """Fetching when things go wrong: ours beside the official SDK with nine retries, in one run.
 
 Servers on loopback: with a quota; one that keeps connections; one that closes them without saying so; with
-10 % of faults; slow in 1 % of the answers; always 503. The table has how many ids were answered, in what time,
-with how many CPU seconds of the client and how many requests.
+10 % of faults; slow in 1 % of the answers; always 503. The table has how many ids were answered, in what
+time, with how many CPU seconds of the client and how many requests.
 
     python benchmarks/fetch_faults.py [SCENARIO ...]
 """
