@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
 import time
 from collections import Counter
+from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,18 +18,18 @@ import typer
 from safetykit_analytics.cli.ids import read_ids, read_lines
 from safetykit_analytics.cli.key_file import read_key
 from safetykit_analytics.cli.store import Store
-from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.errors import NotAStore
+from safetykit_analytics.cli.terminal import Loudness, say
+from safetykit_analytics.cli.told import read_state, write_state
+from safetykit_analytics.errors import NotAStore, SafetyKitAnalyticsError
 from safetykit_analytics.records import records
 from safetykit_analytics.wording import place_name, plural, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
 
     from safetykit_analytics import PollResult, SnapshotStore
-    from safetykit_analytics.cli.terminal import Loudness
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _SHOWN_FAILURES = 5
@@ -70,6 +72,12 @@ def poll(
     watch: Annotated[
         str | None,
         typer.Option(metavar="30s|5m|1h", help="Ask again at this interval until all are settled."),
+    ] = None,
+    new_since: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Print the line only when the outcome changes: FILE remembers the last one."
+        ),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
     clock: Annotated[
@@ -117,42 +125,77 @@ def poll(
         "api_key": None if api_key_file is None else read_key(api_key_file, quiet=loudness.quiet),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
-    if every_s is None:
-        done = ska.poll(snapshots, None if given is None else given(), again=again, **call)
-        _report(done, shown_store, loudness=loudness, as_json=json_output)
-        if done.failed:
-            _exit(done.failures, done.asked, code=_exit_code(done), loudness=loudness, as_json=json_output)
+    rounds = _Rounds(snapshots, shown_store, call, loudness, as_json=json_output, new_since=new_since)
+    if every_s is not None:
+        _Watch(rounds, given).until_settled(every_s, again=again)
         return
-    watched = _Watch(
-        snapshots=snapshots,
-        given=given,
-        call=call,
-        store=shown_store,
-        loudness=loudness,
-        as_json=json_output,
-    )
-    watched.until_settled(every_s, again=again)
+    done, is_news = rounds.poll(None if given is None else given(), again=again)
+    if done.failed:
+        if is_news and (loudness.quiet or json_output):
+            say(f"failed: {done.failed:,} of {done.asked:,} ids ({_kinds(done.failures)})")
+        raise typer.Exit(_exit_code(done))
+
+
+@dataclass(frozen=True)
+class _Rounds:
+    """Polls of one command, each with what is printed of it."""
+
+    snapshots: SnapshotStore
+    store: str
+    call: dict[str, Any]
+    loudness: Loudness
+    _: KW_ONLY
+    as_json: bool
+    new_since: Path | None
+
+    def poll(self, batch_ids: list[str] | None, *, again: bool, at: str = "") -> tuple[PollResult, bool]:
+        """Poll, and print how it went unless it went as the last time; return whether it was printed."""
+        import safetykit_analytics as ska  # noqa: PLC0415
+
+        try:
+            done = ska.poll(self.snapshots, batch_ids, again=again, **self.call)
+        except SafetyKitAnalyticsError as error:
+            with _once_per_change(self.new_since, [[type(error).__name__, None]]) as is_news:
+                pass
+            if is_news:
+                raise
+            raise typer.Exit(1) from None
+        with _once_per_change(self.new_since, _outcome(done.failures)) as is_news:
+            loudness = self.loudness if is_news else Loudness(quiet=True, verbose=False)
+            _report(done, self.store, loudness=loudness, as_json=self.as_json, at=at)
+        return done, is_news
+
+
+@contextlib.contextmanager
+def _once_per_change(path: Path | None, outcome: list[list[Any]]) -> Iterator[bool]:
+    """Yield whether an outcome differs from the last one; remember it once it was printed."""
+    if path is None:
+        yield True
+        return
+    last, trouble, replaceable = read_state(path, _last_outcome, all_told="the outcome is printed")
+    if trouble:
+        say(visible(trouble))
+    yield outcome != last
+    sys.stdout.flush()
+    if outcome != last and replaceable:
+        write_state(path, {"outcome": outcome})
+
+
+def _last_outcome(content: Any) -> Any:
+    return content["outcome"]
+
+
+def _outcome(failures: pd.DataFrame) -> list[list[Any]]:
+    """List the kinds and status codes of failures; empty if all went well."""
+    return sorted(([kind, code] for kind, code in _kinds_and_codes(failures)), key=str)
 
 
 class _Watch:
     """Rounds of asking: what the file and the store name, without what is gone."""
 
-    def __init__(
-        self,
-        *,
-        snapshots: SnapshotStore,
-        given: Callable[[], list[str]] | None,
-        call: dict[str, Any],
-        store: str,
-        loudness: Loudness,
-        as_json: bool,
-    ) -> None:
-        self._snapshots = snapshots
+    def __init__(self, rounds: _Rounds, given: Callable[[], list[str]] | None) -> None:
+        self._rounds = rounds
         self._given = given
-        self._call = call
-        self._store = store
-        self._loudness = loudness
-        self._as_json = as_json
         self._ids: list[str] = []
         self._n_without_ids = 0
         self._rounds_refused: Counter[str] = Counter()
@@ -161,18 +204,16 @@ class _Watch:
 
     def until_settled(self, every_s: float, *, again: bool) -> None:
         """Go on until nothing is open that answers."""
-        import safetykit_analytics as ska  # noqa: PLC0415
-
+        store = self._rounds.snapshots
         while True:
             began = time.monotonic()
-            wanted = [*self._read_ids(), *self._snapshots.open_batch_ids()]
+            wanted = [*self._read_ids(), *store.open_batch_ids()]
             wanted = [one for one in dict.fromkeys(wanted) if one not in self._dropped]
-            done = ska.poll(self._snapshots, wanted, again=again, **self._call)
+            done, _ = self._rounds.poll(wanted, again=again, at=_now())
             again = False
             self._has_answers |= done.answered > 0 or done.settled_skipped > 0
-            _report(done, self._store, loudness=self._loudness, as_json=self._as_json, at=_now())
             self._drop_refused(done.failures)
-            left = {*self._snapshots.open_batch_ids(), *done.failures["batch_id"]} - self._dropped.keys()
+            left = {*store.open_batch_ids(), *done.failures["batch_id"]} - self._dropped.keys()
             if not left and not self._n_without_ids:
                 break
             time.sleep(max(0.0, began + every_s - time.monotonic()))
@@ -194,7 +235,7 @@ class _Watch:
             self._ids, self._n_without_ids = found, 0
         else:
             self._n_without_ids += 1
-            if not self._loudness.quiet:
+            if not self._rounds.loudness.quiet:
                 say(
                     f"{_now()} note: no ids in the file of --ids; is it being written? Going on with the last"
                 )
@@ -210,7 +251,7 @@ class _Watch:
         for one, row in found.items():
             if row.kind == "invalid_id" or self._rounds_refused[one] >= _ROUNDS_THAT_TELL:
                 self._dropped[one] = str(row.message)
-                if not self._loudness.quiet:
+                if not self._rounds.loudness.quiet:
                     say(f"{_now()} dropped: {visible(one)}: {visible(row.message)}")
 
 
@@ -230,12 +271,6 @@ def _exit_code(done: PollResult) -> int:
         return 3
     lasting = done.failures["kind"].eq("invalid_id") | done.failures["status_code"].isin(_LASTING[1:])
     return 3 if done.settled_skipped and lasting.all() else 4
-
-
-def _exit(failures: pd.DataFrame, asked: int, *, code: int, loudness: Loudness, as_json: bool) -> None:
-    if loudness.quiet or as_json:
-        say(f"failed: {len(failures):,} of {asked:,} ids ({_kinds(failures)})")
-    raise typer.Exit(code)
 
 
 def _append_events(snapshots: SnapshotStore, source: str) -> dict[str, Any]:
@@ -288,11 +323,16 @@ def _report(done: PollResult, store: str, *, loudness: Loudness, as_json: bool, 
 
 
 def _kinds(failures: pd.DataFrame) -> str:
-    codes = failures["status_code"].astype(object).where(failures["status_code"].notna(), None)
-    kinds = Counter(
-        kind if code is None else f"{kind} {code}" for kind, code in zip(failures["kind"], codes, strict=True)
+    counts = _kinds_and_codes(failures).most_common()
+    return ", ".join(
+        f"{count:,} {kind}" if code is None else f"{count:,} {kind} {code}" for (kind, code), count in counts
     )
-    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
+
+
+def _kinds_and_codes(failures: pd.DataFrame) -> Counter[tuple[str, int | None]]:
+    status = failures["status_code"]
+    codes = [int(code) if known else None for code, known in zip(status, status.notna(), strict=True)]
+    return Counter(zip(failures["kind"], codes, strict=True))
 
 
 def _print(summary: dict[str, Any], line: str, *, as_json: bool, quiet: bool) -> None:

@@ -1,16 +1,18 @@
-"""What `check --new-since FILE` has told already, so that an alert comes once per change."""
+"""What `--new-since FILE` remembers: an alert comes once per change."""
 
 from __future__ import annotations
 
 import datetime as dt
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from safetykit_analytics.replacing import replacing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+T = TypeVar("T")
 _FORMAT = 1
 # A finding that has been absent for so long is new when it comes back.
 _FORGOTTEN_AFTER = dt.timedelta(hours=24)
@@ -22,31 +24,54 @@ Key = tuple[str | None, ...]
 Told = dict[Key, dt.datetime | None]
 
 
-def read_told(path: Path) -> tuple[Told, str, bool]:
-    """Read what was told.
+def read_state(path: Path, parse: Callable[[Any], T], *, all_told: str) -> tuple[T | None, str, bool]:
+    """Read what a file remembers.
+
+    Parameters
+    ----------
+    path : Path
+    parse : callable
+        Makes the state of what the file holds; whatever it raises means damage.
+    all_told : str
+        What follows from a file that cannot be used, for its message.
 
     Returns
     -------
-    Told
-        Empty if there is no file yet, or none that can be used.
+    state
+        None if there is no file yet, or none that can be used.
     str
         Why it cannot be used; empty if it can.
     bool
         Whether the file may be replaced: one of a newer release may not.
     """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] > _FORMAT:
+            return None, f"{path} is of a newer release, so {all_told}; it is left as it is", False
+        return parse(content), "", True
+    except FileNotFoundError:
+        return None, "", True
+    except (ValueError, TypeError, KeyError, OverflowError):
+        return None, f"{path} is damaged, so {all_told}; it is replaced", True
+
+
+def write_state(path: Path, content: dict[str, Any]) -> None:
+    """Replace what a file remembers."""
+    text = json.dumps({"format": _FORMAT} | content, ensure_ascii=False, indent=1)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_told(path: Path) -> tuple[Told, str, bool]:
+    """Read which findings `check` has told; as `read_state`, with {} for None."""
     from safetykit_analytics.calendar import from_us  # noqa: PLC0415 -- NumPy takes a while
 
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        if state["format"] > _FORMAT:
-            return {}, f"{path} is of a newer release, so all findings are told; it is left as it is", False
-        absent = {tuple(one[name] for name in _IDENTITY): one["absent_since_us"] for one in state["told"]}
-        told: Told = {key: None if at is None else from_us(at) for key, at in absent.items()}
-    except FileNotFoundError:
-        return {}, "", True
-    except (ValueError, TypeError, KeyError, OverflowError):
-        return {}, f"{path} is damaged, so all findings are told; it is replaced", True
-    return told, "", True
+    def parse(content: Any) -> Told:
+        absent = {tuple(one[name] for name in _IDENTITY): one["absent_since_us"] for one in content["told"]}
+        return {key: None if at is None else from_us(at) for key, at in absent.items()}
+
+    told, trouble, replaceable = read_state(path, parse, all_told="all findings are told")
+    return told or {}, trouble, replaceable
 
 
 def keys_of(findings: list[dict[str, Any]]) -> list[Key]:
@@ -69,10 +94,7 @@ def write_told(path: Path, told: Told, present: list[Key], now: dt.datetime) -> 
         {**dict(zip(_IDENTITY, key, strict=True)), "absent_since_us": None if at is None else to_us(at)}
         for key, at in kept.items()
     ]
-    with replacing(path) as temporary:
-        temporary.write_text(
-            json.dumps({"format": _FORMAT, "told": rows}, ensure_ascii=False, indent=1), encoding="utf-8"
-        )
+    write_state(path, {"told": rows})
 
 
 def _is_forgotten(absent_since: dt.datetime | None, now: dt.datetime) -> bool:

@@ -1,13 +1,13 @@
 """Batch ids → observations: the only stage that talks to the network."""
 
-from safetykit_analytics.fetch.calls import (
+from safetykit_analytics.fetch.client import (
     afetch_batches,
     aget_batch,
     fetch_batches,
     fetch_in_pieces,
     get_batch,
 )
-from safetykit_analytics.fetch.given import checked_ids
+from safetykit_analytics.fetch.ids import checked_ids
 from safetykit_analytics.fetch.result import FetchResult
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""How hard a run may press: retries, pauses, requests at once, requests a second.
+"""Limits of a run: retries, pauses, requests in flight, requests per second.
 
 Each object belongs to one run and one event loop, so none needs a lock.
 """
@@ -56,7 +56,7 @@ class RetryBudget:
 
     @property
     def is_outage(self) -> bool:
-        """Whether the API is plainly not there."""
+        """Whether the API is down."""
         return self._failed_in_a_row >= self.allowance
 
     def id_taken(self) -> None:

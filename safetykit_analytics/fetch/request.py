@@ -1,4 +1,4 @@
-"""What goes out, made safe before anything is sent: the key, the address, the ids."""
+"""Arguments of a call, checked before anything is sent: the key, the address, the ids."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ class Call:
     def __post_init__(self) -> None:
         _check_base_url(self.base_url, own_transport=self.transport is not None)
         if isinstance(self.concurrency, bool) or not isinstance(self.concurrency, Integral):
-            raise TypeError(f"concurrency is a whole number, not {type(self.concurrency).__name__}")
+            raise TypeError(f"concurrency must be a whole number, found {type(self.concurrency).__name__}")
         if self.concurrency < 1:
-            raise ValueError(f"concurrency is at least 1, not {self.concurrency}")
+            raise ValueError(f"concurrency must be at least 1, found {self.concurrency}")
         _check_positive("timeout_s", self.timeout_s)
         if self.max_rate is not None:
             _check_positive("max_rate", self.max_rate)
         if self.progress not in (None, True, False):
-            raise TypeError("progress is None, True or False")
+            raise TypeError("progress must be None, True or False")
         if self.transport is not None and not isinstance(self.transport, httpx.AsyncBaseTransport):
             raise TypeError(
-                f"transport is an httpx.AsyncBaseTransport, not {type(self.transport).__name__}; "
+                f"transport must be an httpx.AsyncBaseTransport, found {type(self.transport).__name__}; "
                 "a synchronous transport or a client does not fit"
             )
         if not (self.clock is None or self.clock == "server" or callable(self.clock)):
-            raise TypeError('clock is None, "server" or a function that returns an aware datetime')
+            raise TypeError('clock must be None, "server" or a function that returns an aware datetime')
 
 
 def checked_key(api_key: str | SecretStr | None) -> SecretStr | MissingApiKey:
@@ -148,9 +148,9 @@ def _is_loopback(host: str) -> bool:
 def _check_positive(name: str, value: object) -> None:
     # Not int and float: NumPy's numbers are numbers too.
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is a number, not {type(value).__name__}")
+        raise TypeError(f"{name} must be a number, found {type(value).__name__}")
     if not 0 < float(value) < math.inf:
-        raise ValueError(f"{name} is a positive number, not {value}")
+        raise ValueError(f"{name} must be a positive number, found {value}")
 
 
 def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason each

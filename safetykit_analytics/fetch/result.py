@@ -13,11 +13,11 @@ import pandas as pd
 import pyarrow as pa
 
 from safetykit_analytics.errors import FetchFailures, Unauthorized, UnknownStatusWarning
-from safetykit_analytics.fetch.ask import Refused
-from safetykit_analytics.fetch.loops import run_sync
+from safetykit_analytics.fetch.event_loop import run_sync
 from safetykit_analytics.fetch.request import Call, checked_key
+from safetykit_analytics.fetch.responses import Failure
+from safetykit_analytics.fetch.retries import Refused
 from safetykit_analytics.fetch.run import Run
-from safetykit_analytics.fetch.wire import Failure
 from safetykit_analytics.frame import STRING, Row, frame_from_table, table_from_rows
 from safetykit_analytics.schema import KNOWN_STATUSES
 from safetykit_analytics.wording import plural, shortened

@@ -1,4 +1,4 @@
-"""One run: workers pull ids from one iterator, and each id ends in exactly one outcome."""
+"""One run: workers pull ids from one iterator, and each id gets exactly one outcome."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.fetch.ask import Asker
 from safetykit_analytics.fetch.progress import Progress
 from safetykit_analytics.fetch.request import id_problem
+from safetykit_analytics.fetch.responses import Answer, Failure
+from safetykit_analytics.fetch.retries import Retrier
 from safetykit_analytics.fetch.transport import open_channel
-from safetykit_analytics.fetch.wire import Answer, Failure
 from safetykit_analytics.frame import row_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _END = object()
 _DAY_S = 86_400.0
 _OUTAGE = Failure(
     "not_attempted",
-    "never sent: as many ids as the run has retries failed in a row, so the API is not there",
+    "never sent: as many ids as the run has retries failed in a row, so the API is down",
 )
 
 
@@ -75,7 +75,7 @@ class Run:
         channel = open_channel(self.call)
         try:
             with Progress(self.call.progress, self._n_ids) as progress:
-                await self._go(Asker(self.call, channel, self._n_ids, progress), progress)
+                await self._go(Retrier(self.call, channel, self._n_ids, progress), progress)
         finally:
             await channel.aclose()
 
@@ -89,9 +89,9 @@ class Run:
         """Whether the ids are a collection, so that pulling the rest ends."""
         return self._n_ids is not None
 
-    async def _go(self, asker: Asker, progress: Progress) -> None:
+    async def _go(self, retrier: Retrier, progress: Progress) -> None:
         n_workers = self.call.concurrency if self._n_ids is None else min(self.call.concurrency, self._n_ids)
-        workers = [asyncio.create_task(self._work(asker, progress)) for _ in range(n_workers)]
+        workers = [asyncio.create_task(self._work(retrier, progress)) for _ in range(n_workers)]
         working = asyncio.ensure_future(asyncio.gather(*workers))
         keeping = asyncio.create_task(self._keep_pieces())
         try:
@@ -104,8 +104,8 @@ class Run:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
-        if asker.over is not None or asker.budget.is_outage:
-            await self._list_rest(asker.over or _OUTAGE)
+        if retrier.over is not None or retrier.budget.is_outage:
+            await self._list_rest(retrier.over or _OUTAGE)
 
     async def _keep_pieces(self) -> None:
         """Hand over what has arrived, again and again, until the run ends."""
@@ -129,11 +129,11 @@ class Run:
             # A generator may be long, or have no end: whoever waits for us must be able to stop us.
             await asyncio.sleep(0)
 
-    async def _work(self, asker: Asker, progress: Progress) -> None:
-        while asker.over is None and not asker.budget.is_outage and (place := self._pull()) is not None:
-            trial = asker.trial(self.batch_ids[place])
+    async def _work(self, retrier: Retrier, progress: Progress) -> None:
+        while retrier.over is None and not retrier.budget.is_outage and (place := self._pull()) is not None:
+            trial = retrier.trial(self.batch_ids[place])
             try:
-                outcome = await asker.ask(trial)
+                outcome = await retrier.fetch(trial)
             except BaseException:
                 if trial.attempts:
                     self.outcomes[place] = Failure(

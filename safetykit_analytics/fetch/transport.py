@@ -1,4 +1,4 @@
-"""The ways to the network: aiohttp by default, or an httpx transport of the caller's.
+"""Transports: aiohttp by default, or an httpx transport of the caller's.
 
 httpx's own pool scans every connection for each request and opens a new one for most; aiohttp's does neither.
 """

@@ -1,10 +1,13 @@
 """A day with the command, from the first poll to the report, as a user would live it."""
 
 import json
+import math
 import os
 import signal
 import subprocess
+import sys
 import time
+from email.utils import parsedate_to_datetime
 
 import pandas as pd
 import pytest
@@ -14,7 +17,7 @@ from safetykit_analytics.cli import run
 from safetykit_analytics.schema import COUNT_COLUMNS
 from safetykit_analytics.simulator import make_fleet, to_ms
 from safetykit_analytics.simulator.app import batch_body
-from tests.cli.helpers import COMMAND, INTERRUPTIBLE, environment
+from tests.cli.helpers import COMMAND, environment
 
 SEED = 11
 KEY_AND_URL = ("SAFETYKIT_API_KEY", "SAFETYKIT_BASE_URL")
@@ -24,23 +27,44 @@ FAULTS = (
 )
 
 
-STOPS = {3: signal.SIGTERM, 6: signal.SIGKILL, 9: signal.SIGTERM}
+KILLED_LOSES_S = 10
+STOPS = {2: signal.SIGTERM, 4: signal.SIGKILL, 6: signal.SIGTERM}
+# `simulate`, with a log of the answers that it sent whole: when, of which batch, as of when.
+SIMULATE = """
+import json, signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from safetykit_analytics.simulator import server
+make, log = server.simulator_app, open("answers.jsonl", "a", buffering=1)
+
+def logged(*args, **options):
+    app = make(*args, **options)
+
+    async def wrapped(scope, receive, send):
+        head = {}
+
+        async def noting(message):
+            head.update(message)
+            await send(message)
+            if head["status"] == 200 and message.get("more_body") is False:
+                date = dict(head["headers"])[b"date"].decode()
+                log.write(json.dumps([time.time(), scope["path"].rsplit("/", 1)[-1], date]) + "\\n")
+
+        await app(scope, receive, noting)
+
+    return wrapped
+
+server.simulator_app = logged
+from safetykit_analytics.cli import main
+main()
+"""
 
 
 @pytest.fixture
 def simulate(tmp_path, monkeypatch):
-    """`simulate` in the background: two of the fleet's hours in a second."""
+    """`simulate` in the background: twenty of the fleet's minutes in a second."""
+    arguments = ["simulate", "--seed", str(SEED), "--speed=1200", "--faults", FAULTS, "--write-ids=ids.txt"]
     process = subprocess.Popen(
-        [
-            *INTERRUPTIBLE,
-            "simulate",
-            "--seed",
-            str(SEED),
-            "--speed=7200",
-            "--faults",
-            FAULTS,
-            "--write-ids=ids.txt",
-        ],
+        [sys.executable, "-c", SIMULATE, *arguments],
         cwd=tmp_path,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -58,28 +82,62 @@ def simulate(tmp_path, monkeypatch):
     process.communicate()
 
 
+def answers():
+    """What the simulator sent: seconds since 1970, and the key of the observation that it is."""
+    with open("answers.jsonl", encoding="ascii") as file:
+        rows = [json.loads(line) for line in file if line.endswith("\n")]
+    dates = {date: pd.Timestamp(parsedate_to_datetime(date)) for _, _, date in rows}
+    return [(at, (batch_id, dates[date])) for at, batch_id, date in rows]
+
+
+def lost(store, *, before=math.inf):
+    """The answers of before some time that are not in the store."""
+    rows = store.read(columns=["batch_id", "observed_at"])
+    kept = set(zip(rows["batch_id"], rows["observed_at"], strict=True))
+    return {key for at, key in answers() if at < before} - kept
+
+
+def poll_and_stop(store, stop):
+    """Poll slowly, stop it, and return what was lost; SIGKILL waits for 30 answers that must be kept."""
+    n_before, lost_before = len(answers()), lost(store)
+    process = subprocess.Popen(
+        [*COMMAND, "poll", "--ids=ids.txt", "--clock=server", "--again", "--concurrency=4", "--max-rate=30"],
+        env=environment(**{name: os.environ[name] for name in KEY_AND_URL}),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    age_s = KILLED_LOSES_S if stop == signal.SIGKILL else 0
+    while sum(at < time.time() - age_s for at, _ in answers()[n_before:]) < 30:
+        assert process.poll() is None
+        time.sleep(0.5)
+    stopped_at = time.time()
+    process.send_signal(stop)
+    process.wait()
+    now_lost = lost(store) - lost_before
+    if stop == signal.SIGKILL:
+        assert not lost(store, before=stopped_at - KILLED_LOSES_S) - lost_before
+    else:
+        # The answers to the four requests in flight may have been on their way.
+        assert len(now_lost) <= 4
+    return now_lost
+
+
 def ids_written():
     with open("ids.txt", encoding="ascii") as file:
         return file.read().split()
 
 
+@pytest.mark.timeout(600)
 def test_a_day_of_polls_faults_stops_and_a_kill_loses_nothing_and_every_number_is_the_librarys(
     simulate, capsys
 ):
     store = ska.SnapshotStore("snapshots")
     ids_in_the_morning = ids_written()
     appended = 0
-    for turn in range(12):
+    gone = set()
+    for turn in range(8):
         if stop := STOPS.get(turn):
-            killed = subprocess.Popen(
-                [*COMMAND, "poll", "--ids=ids.txt", "--clock=server", "--again", "--concurrency=4"],
-                env=environment(**{name: os.environ[name] for name in KEY_AND_URL}),
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-            time.sleep(1.5)
-            killed.send_signal(stop)
-            killed.wait()
+            gone |= poll_and_stop(store, stop)
             appended = len(store.read())
         # A few per thousand answers are a 404 that is none: those ids are asked for again next time.
         assert run(["poll", "--ids", "ids.txt", "--clock", "server", "--json"]) in {0, 3}
@@ -87,6 +145,7 @@ def test_a_day_of_polls_faults_stops_and_a_kill_loses_nothing_and_every_number_i
         assert said["asked"] == said["answered"] + said["failed"]
         appended += said["rows_appended"]
         assert len(store.read()) == appended
+        assert lost(store) == gone
     observations = store.read()
     assert len(ids_written()) > len(ids_in_the_morning)
     assert set(observations["batch_id"]) >= set(ids_in_the_morning)

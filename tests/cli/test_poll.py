@@ -311,17 +311,19 @@ IN_QUICK_PIECES = (
 
 
 @pytest.mark.parametrize("simulated", [Faults(latency_s=0.2)], indirect=True)
-def test_a_poll_that_is_killed_loses_seconds_and_not_a_round(simulated, tmp_path):
+def test_a_poll_that_is_killed_keeps_what_it_wrote_during_the_round(simulated, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-c", IN_QUICK_PIECES, "poll", "--concurrency", "2", *simulated.created()],
         cwd=tmp_path,
         env=environment(**env(simulated)),
     )
-    while simulated.requests < 30:
-        time.sleep(0.01)
+    store = SnapshotStore(tmp_path / "snapshots")
+    while not (store.exists() and len(store.read())):
+        assert process.poll() is None
+        time.sleep(0.1)
     process.kill()
     process.wait()
-    assert len(SnapshotStore(tmp_path / "snapshots").read()) >= 10
+    assert 0 < len(store.read()) < len(simulated.created())
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
@@ -363,7 +365,7 @@ for module, names in {
             delattr(module, name)
 for name in ("fcntl", "pwd", "grp", "resource", "termios", "pty", "tty"):
     sys.modules[name] = None  # as if there were none
-from safetykit_analytics.fetch import calls, run, transport
+from safetykit_analytics.fetch import client, run, transport
 from safetykit_analytics.cli import app, ids, poll, stopping
 with stopping.stoppable() as stop:
     pass
@@ -527,3 +529,49 @@ def test_overlapping_polls_do_no_harm(simulated, tmp_path):
     stored = SnapshotStore(tmp_path / "snapshots").read()
     assert stored["batch_id"].tolist() == sorted(ids)
     assert not SnapshotStore(tmp_path / "snapshots").verify()
+
+
+def test_with_new_since_a_poll_prints_its_line_only_when_the_outcome_changes(simulated, capsys, monkeypatch):
+    def told(*ids):
+        code = run(["poll", "--again", "--new-since", "last.json", *ids])
+        out, err = capsys.readouterr()
+        return code, out.partition(",")[0], err.partition(":")[0]
+
+    good = simulated.created()[:2]
+    assert told(*good) == (0, "asked 2", "")
+    assert told(*good) == (0, "", "")
+    assert told(*good, "batch_gone") == (3, "asked 3", "failed")
+    assert told(*good, "batch_gone", "batch_too") == (3, "", "")
+    # Another kind is a change, and so is the end of the trouble.
+    assert told(*good, "batch_gone", "") == (3, "asked 4", "failed")
+    assert told(*good) == (0, "asked 2", "")
+    monkeypatch.setenv("SAFETYKIT_API_KEY", "another")
+    assert told(*good) == (1, "", "error")
+    assert told(*good) == (1, "", "")
+    monkeypatch.setenv("SAFETYKIT_API_KEY", KEY)
+    assert told(*good) == (0, "asked 2", "")
+
+
+def test_new_since_leaves_json_alone_and_silences_what_quiet_says_of_failures(simulated, capsys):
+    arguments = ["poll", "--new-since", "last.json", "--quiet", "batch_gone"]
+    assert [run(arguments), run(arguments)] == [4, 4]
+    assert capsys.readouterr() == ("", "failed: 1 of 1 ids (1 http_status 404)\n")
+    assert run([*arguments, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["failed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble", "is_replaced"),
+    [("{", "is damaged", True), ('{"format": 9}', "is of a newer release", False)],
+)
+def test_an_outcome_is_printed_where_the_last_one_cannot_be_read(
+    simulated, capsys, content, trouble, is_replaced
+):
+    with open("last.json", "w", encoding="utf-8") as file:
+        file.write(content)
+    assert run(["poll", "--new-since", "last.json", simulated.created()[0]]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith("asked 1")
+    assert err.startswith(f"last.json {trouble}, so the outcome is printed; ")
+    with open("last.json", encoding="utf-8") as file:
+        assert (file.read() != content) is is_replaced

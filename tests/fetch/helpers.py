@@ -1,25 +1,35 @@
-"""A small HTTP/1.1 server on loopback that can be as bad as the real world.
+"""A small HTTP/1.1 server on loopback that can be as bad as the real world, and an API in virtual time.
 
-It speaks bytes: what it sends is exactly what a test says, so that broken framing, slow drips, resets and
-endless bodies can be told. It runs in a thread of its own with its own event loop.
+The server speaks bytes: what it sends is exactly what a test says, for broken framing, slow drips, resets and
+endless bodies. It runs in a thread with an event loop of its own.
+
+Promises about *when* something happens are tested in virtual time: the event loop jumps to its next timer.
+Hours pass at once, to the microsecond, however busy the machine is.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from socket import SO_LINGER, SOL_SOCKET
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import unquote
 
+import httpx
+
+from safetykit_analytics import FetchResult, afetch_batches
+
 KEY = "sk-test-CANARY-7f3a9c"
+if TYPE_CHECKING:
+    import ssl
+
+T = TypeVar("T")
 _DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
@@ -102,6 +112,72 @@ async def answer_well(request: Request) -> None:
     await request.send(response(status_of(request.batch_id)))
 
 
+class Listening:
+    """A server of streams on loopback, in a thread with an event loop of its own. It leaves nothing open."""
+
+    def __init__(
+        self,
+        handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+        *,
+        port: int = 0,
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        self.handle, self.port, self.context = handle, port, context
+        self.connections = 0
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        # A client that refuses our certificate.
+        self._loop.set_exception_handler(lambda *_: None)
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(ready,), name="server", daemon=True)
+        self._thread.start()
+        assert ready.wait(60)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def _serve(self, ready: threading.Event) -> None:
+        async def main() -> None:
+            self._stop = asyncio.Event()
+            server = await asyncio.start_server(
+                self._connected, "127.0.0.1", self.port, backlog=1024, ssl=self.context
+            )
+            self.port = server.sockets[0].getsockname()[1]
+            ready.set()
+            await self._stop.wait()
+            # A connection that was accepted a moment ago gets its handler before the server closes. asyncio
+            # would leave it open, and the ResourceWarning fail whichever test runs when it is collected.
+            self._loop.remove_reader(server.sockets[0].fileno())
+            for _ in range(10):
+                await asyncio.sleep(0)
+            server.close()
+            while tasks := asyncio.all_tasks() - {asyncio.current_task()}:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.wait(tasks)
+            await asyncio.sleep(0)
+
+        try:
+            self._loop.run_until_complete(main())
+        finally:
+            self._loop.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        try:
+            await self.handle(reader, writer)
+            writer.close()
+            await writer.wait_closed()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.transport.abort()
+
+
 @dataclass
 class Server:
     """``with Server(answer) as server: fetch_batches(ids, base_url=server.url, api_key=KEY)``."""
@@ -123,49 +199,21 @@ class Server:
         return Counter(request.batch_id for request in self.requests)
 
     def __enter__(self) -> Self:
-        self._loop = asyncio.new_event_loop()
-        self._connections: set[asyncio.Task[None]] = set()
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, args=(ready,), name="server", daemon=True)
-        self._thread.start()
-        assert ready.wait(10)
+        self._listening = Listening(self._connected, port=self.port).__enter__()
+        self.port = self._listening.port
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
-        assert not self._thread.is_alive()
+        self._listening.__exit__()
 
-    def wait_until_no_connections(self, within_s: float = 5.0) -> bool:
+    def wait_until_no_connections(self, within_s: float = 60.0) -> bool:
         """Whether all clients have gone, within some time."""
         until = time.monotonic() + within_s
         while self.open_connections and time.monotonic() < until:
             time.sleep(0.01)
         return not self.open_connections
 
-    def _serve(self, ready: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-
-        async def main() -> None:
-            self._stop = asyncio.Event()
-            server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, backlog=1024)
-            self.port = server.sockets[0].getsockname()[1]
-            ready.set()
-            await self._stop.wait()
-            server.close()
-            for connection in list(self._connections):
-                connection.cancel()
-            await asyncio.gather(*self._connections, return_exceptions=True)
-
-        try:
-            self._loop.run_until_complete(main())
-        finally:
-            self._loop.close()
-
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
         self.open_connections += 1
         number = self.open_connections
         nth = 0
@@ -193,14 +241,8 @@ class Server:
                     self.in_flight -= 1
                 if not request.keep_alive:
                     break
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
         finally:
             self.open_connections -= 1
-            self._connections.discard(task)
-            writer.close()
-            with contextlib.suppress(Exception, asyncio.CancelledError):
-                await writer.wait_closed()
 
 
 @dataclass
@@ -246,3 +288,68 @@ async def hang(request: Request) -> None:
     """Say nothing until the client has gone."""
     await request.reader.read()
     request.close()
+
+
+class _VirtualTime(asyncio.SelectorEventLoop):
+    """An event loop whose time does not pass but jumps to the next timer."""
+
+    _now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def _run_once(self) -> None:
+        timers = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+        if timers and not self._ready:
+            self._now = max(self._now, min(timers))
+        super()._run_once()
+
+
+@dataclass
+class Api(httpx.AsyncBaseTransport):
+    """An API in virtual time: `answer` gets an id and the time in seconds since the run began."""
+
+    answer: Callable[[str, float], Awaitable[httpx.Response]]
+    requests: list[tuple[float, str]] = field(default_factory=list)
+    ended: float = 0.0
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        name, now = unquote(request.url.path.rsplit("/", 1)[-1]), asyncio.get_running_loop().time()
+        self.requests.append((now, name))
+        return await self.answer(name, now)
+
+    def fetch(self, names: list[str], **settings: Any) -> FetchResult:
+        """Fetch from this API; note when the run ended."""
+
+        async def run() -> FetchResult:
+            result = await afetch_batches(names, api_key=KEY, transport=self, **settings)
+            self.ended = asyncio.get_running_loop().time()
+            return result
+
+        return in_virtual_time(run())
+
+    def times_of(self, name: str) -> list[float]:
+        return [at for at, asked in self.requests if asked == name]
+
+
+def in_virtual_time(work: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=_VirtualTime) as runner:
+        return runner.run(work)
+
+
+def good(name: str) -> httpx.Response:
+    return httpx.Response(200, json=status_of(name))
+
+
+@dataclass
+class Steps:
+    """What comes first, second, … for each id: a response, or seconds of silence; then it answers well."""
+
+    steps: dict[str, list[httpx.Response | float]]
+
+    async def __call__(self, name: str, _: float) -> httpx.Response:
+        step = self.steps[name].pop(0) if self.steps.get(name) else good(name)
+        if isinstance(step, httpx.Response):
+            return step
+        await asyncio.sleep(step)
+        return good(name)

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from safetykit_analytics import fetch_batches
-from safetykit_analytics.fetch.wire import MOST_BYTES
+from safetykit_analytics.fetch.responses import MOST_BYTES
 from tests.fetch.helpers import KEY, Server, always, batch_id, response, status, status_of
 
 ID = batch_id(1)

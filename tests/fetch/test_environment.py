@@ -8,8 +8,6 @@ import os
 import ssl
 import subprocess
 import sys
-import threading
-import time
 import traceback
 
 import pytest
@@ -19,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from safetykit_analytics import InvalidEnvironment, fetch_batches
-from tests.fetch.helpers import KEY, batch_id, response, status_of
+from safetykit_analytics.fetch import environment, transport
+from tests.fetch.helpers import KEY, Listening, Server, batch_id, response, status, status_of
 
 IDS = [batch_id(number) for number in range(40)]
 PROXY_VARIABLES = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "ALL_PROXY", "all_proxy")
@@ -42,7 +41,7 @@ class Authority:
         self.file = folder / "authority.pem"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _sign(self, name, key, *, days, host=None, is_authority=False):
+    def _sign(self, name, key, *, days, host=None, is_authority=False, names_issuer=True):
         now = dt.datetime.now(dt.UTC)
         public = self.key.public_key()
         builder = (
@@ -55,8 +54,10 @@ class Authority:
             .not_valid_after(now + dt.timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         )
+        if names_issuer:
+            identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(public)
+            builder = builder.add_extension(identifier, critical=False)
         if is_authority:
             usage = dict.fromkeys(
                 [
@@ -79,13 +80,13 @@ class Authority:
             builder = builder.add_extension(x509.SubjectAlternativeName([alternative]), critical=False)
         return builder.sign(self.key, hashes.SHA256())
 
-    def context(self, *, host="127.0.0.1", days=5):
+    def context(self, *, host="127.0.0.1", days=5, names_issuer=True):
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "server")])
-        file = self.folder / f"server-{host}-{days}.pem"
+        file = self.folder / f"server-{host}-{days}-{names_issuer}.pem"
         encoding, plain = serialization.Encoding.PEM, serialization.NoEncryption()
         file.write_bytes(
-            self._sign(name, key, days=days, host=host).public_bytes(encoding)
+            self._sign(name, key, days=days, host=host, names_issuer=names_issuer).public_bytes(encoding)
             + key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, plain)
         )
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -96,49 +97,6 @@ class Authority:
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(tmp_path_factory.mktemp("certificates"))
-
-
-class Listening:
-    """A server on loopback, of a function on streams, in a thread."""
-
-    def __init__(self, handle, context=None):
-        self.handle, self.context, self.connections = handle, context, 0
-
-    def __enter__(self):
-        self.loop = asyncio.new_event_loop()
-        ready = threading.Event()
-
-        async def connected(reader, writer):
-            self.connections += 1
-            try:
-                await self.handle(reader, writer)
-            except (asyncio.IncompleteReadError, ConnectionError):
-                pass
-            finally:
-                writer.close()
-
-        async def main():
-            self.stop = asyncio.Event()
-            server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=self.context)
-            self.port = server.sockets[0].getsockname()[1]
-            ready.set()
-            await self.stop.wait()
-            server.close()
-            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        self.loop.set_exception_handler(lambda *_: None)  # a client that refuses our certificate
-        self.thread = threading.Thread(target=lambda: self.loop.run_until_complete(main()), daemon=True)
-        self.thread.start()
-        assert ready.wait(10)
-        return self
-
-    def __exit__(self, *_):
-        self.loop.call_soon_threadsafe(self.stop.set)
-        self.thread.join(10)
-        self.loop.close()
 
 
 async def answer(reader, writer):
@@ -173,42 +131,48 @@ class Proxy:
 
 
 def fetch(url, ids=IDS):
-    began = time.monotonic()
-    result = fetch_batches(ids, base_url=url, api_key=KEY)
-    return result, time.monotonic() - began
+    return fetch_batches(ids, base_url=url, api_key=KEY)
 
 
 def test_an_issuer_that_ssl_cert_file_names_is_trusted(authority, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    with Listening(answer, authority.context()) as server:
-        result, _ = fetch(f"https://127.0.0.1:{server.port}")
+    with Listening(answer, context=authority.context()) as server:
+        result = fetch(f"https://127.0.0.1:{server.port}")
     assert len(result.frame) == len(IDS)
 
 
 @pytest.mark.parametrize(
-    ("made", "trusted", "words"),
+    ("made", "address", "words"),
     [
-        ({}, False, "its issuer is unknown; SSL_CERT_FILE"),
-        ({"days": -1}, True, "it has expired"),
-        ({"host": "127.0.0.2"}, True, "it is for another IP address; is base_url right?"),
+        ({}, "127.0.0.1", "its issuer is unknown; SSL_CERT_FILE"),
+        ({"days": -1}, "127.0.0.1", "it has expired"),
+        ({"host": "127.0.0.2"}, "127.0.0.1", "it is for another IP address; is base_url right?"),
+        ({"host": "api.example.com"}, "localhost", "it is for another host; is base_url right?"),
+        ({"names_issuer": False}, "127.0.0.1", "it has no authority key identifier"),
     ],
 )
-def test_a_certificate_that_is_refused_ends_the_run_soon_and_says_why(
-    authority, monkeypatch, made, trusted, words
+def test_a_certificate_that_is_refused_ends_the_run_and_says_why(
+    authority, monkeypatch, made, address, words
 ):
-    if trusted:
+    def strict():
+        # As Python 3.13 and newer verify by default.
+        context = environment.tls_context()
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    monkeypatch.setattr(transport, "tls_context", strict)
+    if made:
         monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    with Listening(answer, authority.context(**made)) as server:
-        result, seconds = fetch(f"https://127.0.0.1:{server.port}")
-    assert seconds < 8
+    with Listening(answer, context=authority.context(**made)) as server:
+        result = fetch(f"https://{address}:{server.port}")
     assert len(result.failures) == len(IDS)
     assert (result.failures["attempts"] <= 3).all()
     assert result.failures["message"].str.contains(words, regex=False).all()
 
 
-def test_a_host_that_nobody_knows_ends_the_run_soon_and_says_so():
-    result, seconds = fetch("https://no-such-host.invalid", [batch_id(number) for number in range(2000)])
-    assert seconds < 8
+def test_a_host_that_nobody_knows_ends_the_run_and_says_so():
+    result = fetch("https://no-such-host.invalid", [batch_id(number) for number in range(2000)])
+    assert (result.failures["attempts"] <= 3).all()
     assert len(result.failures) == 2000
     assert result.failures["message"].str.contains("the host name is not known").all()
     assert set(result.failures["kind"]) == {"transport", "not_attempted"}
@@ -217,11 +181,11 @@ def test_a_host_that_nobody_knows_ends_the_run_soon_and_says_so():
 @pytest.mark.parametrize("userinfo", ["", "user:CANARY%21@"])
 def test_https_goes_through_the_proxy_of_the_environment(authority, monkeypatch, userinfo):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    with Listening(answer, authority.context()) as server:
+    with Listening(answer, context=authority.context()) as server:
         proxy = Proxy(server.port, "user:CANARY!" if userinfo else None)
         with Listening(proxy) as listening:
             monkeypatch.setenv("HTTPS_PROXY", f"http://{userinfo}127.0.0.1:{listening.port}")
-            result, _ = fetch(f"https://127.0.0.1:{server.port}")
+            result = fetch(f"https://127.0.0.1:{server.port}")
     assert len(result.frame) == len(IDS)
     assert proxy.heads
     assert not any(KEY in head for head in proxy.heads)  # TLS stays end to end
@@ -230,19 +194,18 @@ def test_https_goes_through_the_proxy_of_the_environment(authority, monkeypatch,
 @pytest.mark.parametrize("exempt", ["127.0.0.1", "example.com, 127.0.0.0/8", "*", "127.0.0.1:{port}"])
 def test_what_no_proxy_names_goes_straight(authority, monkeypatch, exempt):
     monkeypatch.setenv("SSL_CERT_FILE", str(authority.file))
-    with Listening(answer, authority.context()) as server, Listening(answer) as proxy:
+    with Listening(answer, context=authority.context()) as server, Listening(answer) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.port}")
         monkeypatch.setenv("NO_PROXY", exempt.format(port=server.port))
-        result, _ = fetch(f"https://127.0.0.1:{server.port}")
+        result = fetch(f"https://127.0.0.1:{server.port}")
     assert len(result.frame) == len(IDS)
     assert proxy.connections == 0
 
 
-def test_a_proxy_that_wants_a_password_ends_the_run_soon_and_says_so(monkeypatch):
+def test_a_proxy_that_wants_a_password_ends_the_run_and_says_so(monkeypatch):
     with Listening(Proxy(9, "user:right")) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:CANARY@127.0.0.1:{proxy.port}")
-        result, seconds = fetch("https://api.example.com")
-    assert seconds < 8
+        result = fetch("https://api.example.com")
     assert result.failures["message"].str.contains("(407)", regex=False).all()
     assert "CANARY" not in result.failures.to_csv()
 
@@ -284,30 +247,22 @@ def test_a_file_that_holds_no_certificates_is_named(monkeypatch, tmp_path):
 
 
 HANGING_NAMES = """
-import socket, time
+import os, signal, socket, sys, time
+import safetykit_analytics as ska
 real = socket.getaddrinfo
 def hang(host, *args, **options):
     if "slow" in str(host):
-        time.sleep(20)
+        if sys.argv[1] == "ctrl-c":
+            os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(3600)
     return real(host, *args, **options)
 socket.getaddrinfo = hang
-import os, signal, sys, threading
-import safetykit_analytics as ska
-ska.fetch_batches([], api_key="k")
-began = time.monotonic()
-if sys.argv[1] == "timeout":
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
     result = ska.fetch_batches(["a"], base_url="https://slow.example.com", api_key="k", timeout_s=1)
     print(result.failures["kind"].tolist())
-else:
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        ska.fetch_batches(["a"], base_url="https://slow.example.com", api_key="k")
-    except KeyboardInterrupt:
-        print("interrupted")
-sys.stdout.flush()
-if time.monotonic() - began > 10:
-    print("late")
+except KeyboardInterrupt:
+    print("interrupted")
 """
 
 
@@ -318,7 +273,7 @@ def test_a_name_that_is_looked_up_for_long_holds_up_neither_the_deadline_nor_ctr
         env=os.environ | {"PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert done.stdout == f"{said}\n", done.stderr
@@ -336,15 +291,13 @@ gc.collect()
 
 
 def test_a_transport_that_nobody_closes_prints_nothing():
-    from tests.fetch.helpers import Server, status
-
     with Server(status(404)) as server:
         done = subprocess.run(
             [sys.executable, "-c", UNCLOSED, server.url],
             env=os.environ | {"PYTHONPATH": os.getcwd()},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=100,
             check=False,
         )
     assert (done.stdout, done.stderr) == ("1\n", "")

@@ -1,19 +1,15 @@
 """How hard a run presses: the retry budget, the adaptive limit, the rate."""
 
 import asyncio
-import os
-import time
-from collections import Counter, deque
+from collections import deque
 
+import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safetykit_analytics import fetch_batches
 from safetykit_analytics.fetch.pacing import AdaptiveLimit, MaxRate, RetryBudget
-from tests.fetch.helpers import KEY, Server, answer_well, batch_id, response, status, status_of
-
-SCALE = float(os.environ.get("SKA_HEAVY", "1.0"))
+from tests.fetch.helpers import Api, Steps, batch_id, good, in_virtual_time
 
 
 @given(count=st.integers(0, 100_000), answers=st.integers(0, 1000))
@@ -126,82 +122,54 @@ def test_a_place_that_is_given_to_a_cancelled_waiter_goes_to_the_next():
     asyncio.run(scene())
 
 
-def most_in_any_second(times, *, second=1.0):
-    times = sorted(times)
-    return max(sum(start <= at < start + second for at in times[place:]) for place, start in enumerate(times))
+def most_in_any_second(times):
+    return max(sum(start <= at < start + 1.0 for at in times[place:]) for place, start in enumerate(times))
 
 
 @pytest.mark.parametrize(("rate", "count"), [(20, 45), (3.5, 8), (400, 700)])
-def test_no_second_sees_more_requests_than_the_rate(rate, count):
+def test_no_second_sees_more_requests_than_the_rate_and_none_waits_for_long(rate, count):
+    times = []
+
     async def scene():
         pace = MaxRate(rate)
-        times = []
 
         async def one():
             await pace.wait()
-            times.append(time.monotonic())
+            times.append(asyncio.get_running_loop().time())
 
         await asyncio.gather(*(one() for _ in range(count)))
-        return times
 
-    times = asyncio.run(scene())
+    in_virtual_time(scene())
     assert most_in_any_second(times) <= rate
-    assert max(times) - min(times) < 1.5 * count / rate
+    assert times[-1] - times[0] < 1.25 * count / rate
 
 
-def test_the_server_sees_no_more_than_the_rate_retries_included(no_waiting):
-    seen = Counter()
-
-    async def first_time_bad(request):
-        seen[request.batch_id] += 1
-        await (status(500) if seen[request.batch_id] == 1 else answer_well)(request)
-
-    with Server(first_time_bad) as server:
-        result = fetch_batches(
-            [batch_id(number) for number in range(25)], base_url=server.url, api_key=KEY, max_rate=25
-        )
-        assert len(server.requests) == 50
-        # Exact where requests leave (above); a busy machine may let some arrive late, next to later ones.
-        arrived = [request.arrived for request in server.requests]
-        assert most_in_any_second(arrived, second=0.6) <= 25
+def test_the_rate_holds_with_retries_included():
+    api = Api(Steps({batch_id(number): [httpx.Response(500)] for number in range(25)}))
+    result = api.fetch([batch_id(number) for number in range(25)], max_rate=25)
     assert len(result.frame) == 25
+    assert len(api.requests) == 50
+    assert most_in_any_second([at for at, _ in api.requests]) <= 25
 
 
-@pytest.mark.heavy
 def test_a_server_that_allows_8_in_flight_is_used_to_nine_tenths_with_hardly_a_429():
-    """Measured against a client that is told to have 8 in flight, after ten seconds to find that out."""
+    """Such a server answers 160 a second; the first ten seconds are for finding that out."""
     busy = 0
-    log = []
+    answered, refused = [], []
 
-    async def eight_at_once(request):
+    async def eight_at_once(name, now):
         nonlocal busy
         if busy >= 8:
-            log.append((time.monotonic(), 429))
-            await request.send(response({}, 429))
-            return
+            refused.append(now)
+            return httpx.Response(429)
         busy += 1
         await asyncio.sleep(0.05)
         busy -= 1
-        log.append((time.monotonic(), 200))
-        await request.send(response(status_of(request.batch_id)))
+        answered.append(now)
+        return good(name)
 
-    def rate_after_10_s(concurrency):
-        log.clear()
-        with Server(eight_at_once) as server:
-            began = time.monotonic()
-            count = int(160 * (10 + 10 * SCALE))
-            result = fetch_batches(
-                [batch_id(number) for number in range(count)],
-                base_url=server.url,
-                api_key=KEY,
-                concurrency=concurrency,
-            )
-        assert len(result.frame) == count
-        late = [(at, code) for at, code in log if at > began + 10]
-        good = [at for at, code in late if code == 200]
-        return len(good) / (max(good) - min(good)), len(late) - len(good), len(late)
-
-    ideal, _, _ = rate_after_10_s(8)
-    found, refused, asked = rate_after_10_s(64)
-    assert found >= 0.9 * ideal
-    assert refused < 0.02 * asked
+    api = Api(eight_at_once)
+    assert len(api.fetch([batch_id(number) for number in range(3200)], concurrency=64).frame) == 3200
+    late = [at for at in answered if at > 10]
+    assert len(late) / (max(late) - 10) >= 0.9 * 160
+    assert sum(at > 10 for at in refused) < 0.02 * len(late)

@@ -123,7 +123,7 @@ def test_a_process_without_stderr_fetches_all_the_same(monkeypatch):
 
 
 def test_numbers_from_numpy_are_numbers():
-    settings = {"concurrency": np.int64(2), "max_rate": np.int64(1000), "timeout_s": np.float32(5)}
+    settings = {"concurrency": np.int64(2), "max_rate": np.int64(1000), "timeout_s": np.float32(60)}
     with Server(answer_well) as server:
         result = fetch_batches(["a", "b", "c"], base_url=server.url, api_key=KEY, **settings)
     assert len(result.frame) == 3

@@ -1,6 +1,6 @@
-"""Asking for one batch until there is an answer or no use: attempts, back-off, deadline.
+"""Requests for one batch until it is answered or given up: attempts, back-off, deadline.
 
-Knows nothing of the other ids but what they share: the limits, the pause, the retry budget.
+Ids share the limits, the pause and the retry budget, and nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +13,16 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from safetykit_analytics.fetch import pacing
-from safetykit_analytics.fetch.blame import transport_failure
+from safetykit_analytics.fetch.failures import transport_failure
 from safetykit_analytics.fetch.request import batch_path, id_hint
-from safetykit_analytics.fetch.wire import Answer, Failure, http_date, http_failure, read_answer, skip_body
+from safetykit_analytics.fetch.responses import (
+    Answer,
+    Failure,
+    http_date,
+    http_failure,
+    read_answer,
+    skip_body,
+)
 
 if TYPE_CHECKING:
     from safetykit_analytics.fetch.pacing import Ticket
@@ -42,7 +49,7 @@ class Refused(Exception):  # noqa: N818 -- a signal to the run, never seen outsi
 
 @dataclass(slots=True)
 class Trial:
-    """What has been tried for one id."""
+    """The attempts for one id."""
 
     batch_id: str
     left_s: float
@@ -57,8 +64,8 @@ class Trial:
 
 
 @dataclass
-class Asker:
-    """What all ids of a run share."""
+class Retrier:
+    """The retries of one run, with everything that its ids share."""
 
     call: Call
     channel: Channel
@@ -78,23 +85,23 @@ class Asker:
         self._why = ""
 
     def trial(self, batch_id: str) -> Trial:
-        """Begin with an id."""
+        """Return the trial of a new id, and count it."""
         self.budget.id_taken()
         return Trial(batch_id, self.call.timeout_s)
 
-    async def ask(self, trial: Trial) -> Answer | Failure:
-        """Get the status of one batch.
+    async def fetch(self, trial: Trial) -> Answer | Failure:
+        """Fetch the status of one batch.
 
         Raises
         ------
         Refused
-            The key is no good for the whole run.
+            The API refused the key.
         Exception
             What the caller's clock raised; TypeError or ValueError if it gave no aware datetime.
         """
         while True:
             answers_before = self._answers
-            outcome = await self._ask_once(trial)
+            outcome = await self._attempt(trial)
             if isinstance(outcome, Answer):
                 return outcome
             if self.over is not None or outcome.fault == "final":
@@ -116,14 +123,14 @@ class Asker:
         return replace(outcome, attempts=trial.attempts)
 
     def _gave_up(self, outcome: Failure, *, is_for_all: bool) -> None:
-        """Let the run learn that an id ends without an answer."""
+        """Count an id that ended without an answer, or end the run if no id would get one."""
         if outcome.fault == "passing":
             self.budget.gave_up()
         elif outcome.fault == "local" and is_for_all:
             self._end(f"no id would get through ({outcome.message})")
 
     def _end(self, why: str, retry_after_s: float | None = None) -> None:
-        """End the run: nothing more is sent, and nobody waits any longer."""
+        """End the run: send nothing more, and end all waits."""
         if self.over is None:
             self._why = why
             self.over = Failure("not_attempted", f"never sent: {why}", retry_after_s=retry_after_s)
@@ -152,7 +159,7 @@ class Asker:
             return 0.0, "the retries of this run are used up"
         return delay, ""
 
-    async def _ask_once(self, trial: Trial) -> Answer | Failure:
+    async def _attempt(self, trial: Trial) -> Answer | Failure:
         ticket = self.limit.enter() or await self.limit.wait()
         if ticket is None:
             assert self.over is not None
@@ -161,14 +168,14 @@ class Asker:
             if self._rate is not None:
                 await self._rate.wait()
             trial.attempts += 1
-            began = time.monotonic()
+            began = _loop_time()
             try:
                 async with asyncio.timeout(min(trial.left_s, self.call.timeout_s / _ATTEMPTS_IN_TIME)):
                     outcome = await self._exchange(trial)
             except TimeoutError:
                 outcome = Failure("transport", "no whole answer came in time", fault="passing")
             finally:
-                trial.left_s -= time.monotonic() - began
+                trial.left_s -= _loop_time() - began
             self._judge(trial, outcome, ticket)
             return outcome
         finally:
@@ -198,7 +205,7 @@ class Asker:
                 await reply.aclose()
 
     def _judge(self, trial: Trial, outcome: Answer | Failure, ticket: Ticket) -> None:
-        """Let this id and all others learn from one outcome."""
+        """Update the trial, the budget and the limits by one outcome."""
         if isinstance(outcome, Answer):
             self._answered(ticket)
             return
@@ -228,7 +235,7 @@ class Asker:
         wait_s = _wait_s(asked_s, pause.count)
         if self.limit.asked_to_wait(ticket, wait_s) and self.progress is not None:
             self.progress.wait(wait_s)
-        now = asyncio.get_running_loop().time()
+        now = _loop_time()
         assert pause.began is not None
         if (asked_s or 0) > timeout_s:
             why = f"the API asked to wait {asked_s:g} s, longer than timeout_s = {timeout_s:g} s"
@@ -258,6 +265,10 @@ class Asker:
         if instant.utcoffset() is None:
             raise ValueError("clock must return an aware datetime, found one without a time zone")
         return (instant - _EPOCH) // _MICROSECOND
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _wait_s(asked_s: float | None, n_before: int) -> float:

@@ -1,6 +1,6 @@
-"""One answer of the API: read within limits, judged, and told in words that hold nothing of the body.
+"""Responses of the API: read within limits and validated. Messages quote nothing of the body.
 
-Trouble that a server makes is a `Failure`; nothing raises.
+What a server does wrong is a `Failure`, never an exception.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _SKIP_S = 1.0
 
 _RETRIED = frozenset({408, 409})
 
-#: Whose fault a failure is, and so what follows. ``final``: the same request would fail again. ``passing``:
+#: Whose fault a failure is decides what follows. ``final``: the same request would fail again. ``passing``:
 #: worth another try. ``wait``: the API asks the whole run to wait. ``stale``: a connection that was kept open
 #: was dead. ``local``: nothing gets through from this machine, for any id.
 Fault = Literal["final", "passing", "wait", "stale", "local"]
@@ -55,7 +55,7 @@ class Failure:
 
 
 async def read_answer(reply: Reply, batch_id: str, observed_at_us: int) -> Answer | Failure:
-    """Read a 200 to its end, unless it is too long, and judge it. The caller closes the reply.
+    """Read and validate the body of a 200, unless it is too long. The caller closes the reply.
 
     Raises
     ------
@@ -110,10 +110,7 @@ def _too_long(status_code: int) -> Failure:
 
 
 async def skip_body(reply: Reply) -> None:
-    """Read over a body that nobody needs, so that its connection can be used again.
-
-    A long or a slow one is not worth it.
-    """
+    """Read over a body that nobody needs: its connection can be used again. Long and slow ones are left."""
     with contextlib.suppress(Exception):  # a transport may raise anything, and the status has arrived
         async with asyncio.timeout(_SKIP_S):
             await reply.read(_SKIP_BYTES)

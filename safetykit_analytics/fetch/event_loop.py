@@ -1,4 +1,4 @@
-"""Running a coroutine from synchronous code, in a notebook too, where a loop already runs."""
+"""Run a coroutine from synchronous code, also in a notebook, where an event loop already runs."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def run_sync(work: Coroutine[Any, Any, T]) -> T:
 
 def _run(work: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner() as runner:
-        # A transport of the caller's may stay open, and what it says of that when it is collected helps
-        # nobody: its connections went with this loop.
+        # A transport of the caller's may stay open. Its connections end with this loop, so what it
+        # warns of when it is collected is noise.
         runner.get_loop().set_exception_handler(_ignore_unclosed)
         return runner.run(work)
 

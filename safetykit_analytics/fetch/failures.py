@@ -1,4 +1,4 @@
-"""Whose fault it is that no answer came: a network's, which passes, or this machine's, which lasts.
+"""Exceptions of transports as failures: those of a network pass, those of this machine last.
 
 An exception is described by its kind and errno alone: its text may hold anything, even a key.
 """
@@ -13,8 +13,8 @@ import ssl
 import aiohttp
 import httpx
 
+from safetykit_analytics.fetch.responses import Failure
 from safetykit_analytics.fetch.transport import BrokenFraming, StaleConnection
-from safetykit_analytics.fetch.wire import Failure
 
 # What asyncio says of a lock, a task or a connection of another event loop.
 _ANOTHER_LOOP = re.compile(r"loop is closed|different (event )?loop")
@@ -29,6 +29,7 @@ _CERTIFICATE = {
     23: "it has been revoked",
     62: "it is for another host; is base_url right?",
     64: "it is for another IP address; is base_url right?",
+    85: "it has no authority key identifier, which Python requires from 3.13 on; its issuer can add one",
 }
 
 

@@ -6,10 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.errors import FetchFailed, MissingApiKey, Unauthorized
-from safetykit_analytics.fetch.ask import Asker, Refused
-from safetykit_analytics.fetch.given import checked_ids
-from safetykit_analytics.fetch.loops import run_sync
+from safetykit_analytics.fetch.event_loop import run_sync
+from safetykit_analytics.fetch.ids import checked_ids
 from safetykit_analytics.fetch.request import Call, checked_key, id_problem, known_base_url
+from safetykit_analytics.fetch.responses import Answer, Failure
 from safetykit_analytics.fetch.result import (
     FetchResult,
     finish,
@@ -17,9 +17,9 @@ from safetykit_analytics.fetch.result import (
     refusal,
     warn_of_unknown_statuses,
 )
+from safetykit_analytics.fetch.retries import Refused, Retrier
 from safetykit_analytics.fetch.run import Run
 from safetykit_analytics.fetch.transport import open_channel
-from safetykit_analytics.fetch.wire import Answer, Failure
 from safetykit_analytics.frame import frame_from_table, table_from_rows
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def fetch_batches(
     Unauthorized
         The API refuses the key; what arrived before is in ``.result``.
     TypeError, ValueError
-        An argument that cannot be meant.
+        An argument is invalid.
 
     On Ctrl-C the ``KeyboardInterrupt`` has what arrived before as its ``.partial``, a `FetchResult`.
 
@@ -302,7 +302,7 @@ def _new_call(  # noqa: PLR0917 -- the public arguments, passed on in their orde
 
 async def _get_one(batch_id: str, call: Call) -> BatchStatus:
     problem = id_problem(batch_id)
-    outcome = Failure("invalid_id", problem) if problem else await _ask_one(batch_id, call)
+    outcome = Failure("invalid_id", problem) if problem else await _fetch_one(batch_id, call)
     if isinstance(outcome, Answer):
         return outcome.status
     if isinstance(outcome, Refused):
@@ -316,13 +316,13 @@ async def _get_one(batch_id: str, call: Call) -> BatchStatus:
     )
 
 
-async def _ask_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
-    """Ask for one batch; a refusal is returned, so that its error has no other one behind it."""
+async def _fetch_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
+    """Fetch one batch. A refusal is returned: raised, it would be the context of its error."""
     channel = open_channel(call)
-    asker = Asker(call, channel)
+    retrier = Retrier(call, channel)
     # In a task of its own: a cancellation would come out through the frames of the transport, whose variables
     # hold the plain key, for a traceback with captured locals to show.
-    asking = asyncio.create_task(asker.ask(asker.trial(str(batch_id))))
+    asking = asyncio.create_task(retrier.fetch(retrier.trial(str(batch_id))))
     try:
         await asyncio.wait([asking])
         return asking.result()

@@ -1,4 +1,4 @@
-"""The ids that a caller gives: any iterable of text, or a column of pandas, Polars or pyarrow."""
+"""Batch ids as callers pass them: any iterable of text, or a column of pandas, Polars or pyarrow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def checked_ids(batch_ids: object) -> Iterable[object]:
     Raises
     ------
     TypeError
-        A single id, a table of several columns, or nothing that has elements.
+        A single id, a table of several columns, or an object that is not iterable.
     """
     if isinstance(batch_ids, str | bytes):
         raise TypeError(
