@@ -203,7 +203,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique_pairs, parse_constant=_ref
 
 
 def _found(value: object) -> str:
-    """Describe a wrong value. Numbers may be shown: what is secret in an answer is text."""
+    """Describe a wrong value. Numbers may be shown: the secrets of an answer are text."""
     if type(value) is int:
         return str(value) if abs(value) < 2**64 else "a number beyond 64 bits"
     return repr(value) if isinstance(value, float) else _json_type(value)

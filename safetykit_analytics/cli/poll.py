@@ -138,7 +138,7 @@ def poll(
 
 @dataclass(frozen=True)
 class _Rounds:
-    """Polls of one command, each with what is printed of it."""
+    """Polls of one command, each with the lines that it prints."""
 
     snapshots: SnapshotStore
     store: str

@@ -34,7 +34,7 @@ def proxy_for(base_url: str) -> Proxy | None:
     Raises
     ------
     InvalidEnvironment
-        ``HTTPS_PROXY`` is no URL of an HTTP proxy.
+        ``HTTPS_PROXY`` is not the URL of an HTTP proxy.
     """
     parts = urlsplit(base_url)
     proxies = getproxies_environment()

@@ -57,7 +57,7 @@ class FetchResult:
           ``invalid_id`` cannot be asked for, nothing was sent; ``not_attempted`` the run stopped before
           there was an answer
         - ``status_code`` (Int64): of the last answer; NA where there was none
-        - ``message`` (string): what was expected and what was found
+        - ``message`` (string): the cause, with the expected and the found value
         - ``attempts`` (int64): requests that left this machine, all runs together
         - ``retry_after_s`` (Float64): seconds that the last answer asked to wait; NA where it did not ask
 
@@ -229,7 +229,7 @@ def refusal(status_code: int) -> str:
 
 
 def result_of(run: Run, before: FetchResult | None = None) -> FetchResult:
-    """Make a result of a run as far as it got; what was not sent is ``not_attempted``."""
+    """Return the result of a run as far as it got; ids that were not sent are ``not_attempted``."""
     if run.is_sized:
         run.drop_rest(Failure("not_attempted", "never sent: the run was stopped before"))
     rows = [outcome for outcome in run.outcomes if isinstance(outcome, Row)]

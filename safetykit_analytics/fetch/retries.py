@@ -272,5 +272,5 @@ def _loop_time() -> float:
 
 
 def _wait_s(asked_s: float | None, n_before: int) -> float:
-    """Return the seconds of a wait: what was asked for and a little more, at least the back-off."""
+    """Return the seconds of a wait: the time asked for and a little more, at least the back-off."""
     return max((asked_s or 0.0) * (1 + pacing.jitter_s(0.02)), pacing.backoff_s(n_before))

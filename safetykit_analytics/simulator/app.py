@@ -233,7 +233,7 @@ def parse_faults(text: str) -> Faults:
     Raises
     ------
     ValueError
-        An unknown name, or a value that is no number or out of range.
+        An unknown name, or a value that is not a number or out of range.
 
     Examples
     --------

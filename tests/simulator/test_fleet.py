@@ -5,13 +5,14 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics.simulator.app
 import safetykit_analytics.simulator.fleet
 from safetykit_analytics.batch_ids import created_at_us
 from safetykit_analytics.simulator import POLICIES, STATUSES, Policy, Version, make_fleet, to_ms
+from tests.effort import examples
 
 FLEET = make_fleet(seed=3, batches=2000, weeks=3)
 TIMES = st.datetimes(FLEET.start.replace(tzinfo=None), dt.datetime(2025, 10, 20), timezones=st.just(dt.UTC))
@@ -33,7 +34,7 @@ def test_batch_ids_are_ulids_of_the_creation_time_in_order():
 
 
 @given(TIMES, TIMES)
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_counts_always_sum_to_the_batch_and_never_go_back(one, other):
     earlier, later = sorted((one, other))
     created = np.arange(FLEET.created_by(earlier))
@@ -51,7 +52,7 @@ def test_counts_always_sum_to_the_batch_and_never_go_back(one, other):
 
 
 @given(TIMES, st.integers(0, 1999))
-@settings(max_examples=50, deadline=None)
+@examples(50)
 def test_one_batch_alone_looks_as_it_does_among_all(at, batch):
     alone = FLEET.counts_at(batch, to_ms(at))
     among = FLEET.counts_at(np.arange(2000), to_ms(at))
