@@ -171,6 +171,9 @@ def compact_store(files: Files, *, thin_before_us: int | None) -> Compaction:
             files.remove(work.published)
         raise
     if work.published:
+        if any(file.is_old for file in work.replaced):
+            # Else they would read what is left while the old files go.
+            files.refuse_old()
         stay = files.remove(file.path for file in work.replaced)
         files.renew_generation()
         work.skipped += [(path, "it is open elsewhere and goes next time") for path in stay]
