@@ -16,7 +16,8 @@ from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import add_facts
 from safetykit_analytics.store.parquet import ROWS_PER_GROUP, Snapshot, facts_of
-from safetykit_analytics.store.recent import concat, groups_with, only_batches, read_recent
+from safetykit_analytics.store.recent import concat, read_recent
+from safetykit_analytics.store.selection import ALL, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -56,7 +57,7 @@ class Cohort:
         self,
         columns: Sequence[str] | None = None,
         *,
-        batch_ids: Sequence[str] | None = None,
+        selection: Selection = ALL,
         skip_damaged: bool = False,
     ) -> Iterator[Any]:
         """Read the cohort in pieces that are cut between batches.
@@ -65,8 +66,8 @@ class Cohort:
         ----------
         columns : sequence of str, optional
             Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
-        batch_ids : sequence of str, optional
-            Sorted: only these batches. Recent rows are not filtered again.
+        selection : Selection
+            Of the rows in files; recent rows were selected when they were read.
         skip_damaged : bool
             Warn of damaged files and leave them out, instead of raising.
 
@@ -88,55 +89,49 @@ class Cohort:
         snapshots = [
             snapshot
             for file in self.stored
-            if (snapshot := open_file(self.files, self.generation, file, skip_damaged=skip_damaged))
+            if selection.overlaps(file.facts.first, file.facts.last)
+            and (snapshot := open_file(self.files, self.generation, file, skip_damaged=skip_damaged))
             is not None
         ]
         if len(snapshots) == 1 and (self.recent is None or snapshots[0].has_id_ranges):
-            yield from self._merged(snapshots[0], names, batch_ids)
+            yield from self._merged(snapshots[0], names, selection)
             return
-        tables = [self.recent] if self.recent is not None else []
-        for snapshot in snapshots:
-            table = snapshot.read(groups_with(snapshot, batch_ids), OBSERVATION_SCHEMA.names)
-            tables.append(table if batch_ids is None else only_batches(table, batch_ids))
+        tables = [
+            selection.read(snapshot, selection.groups(snapshot), OBSERVATION_SCHEMA.names)
+            for snapshot in snapshots
+        ]
+        tables += [] if self.recent is None else [self.recent]
         if tables:
             for piece in _pieces(sorted_unique(concat(tables))):
                 yield piece.select(names)
 
-    def _merged(self, snapshot: Snapshot, names: list[str], batch_ids: Sequence[str] | None) -> Iterator[Any]:
+    def _merged(self, snapshot: Snapshot, names: list[str], selection: Selection) -> Iterator[Any]:
         """Read a file group by group, each with the recent rows that sort into it."""
         ids, begins = _batches(self.recent)
         done = 0
-        groups = groups_with(snapshot, batch_ids)
+        groups = selection.groups(snapshot)
         for group in groups:
             ends = snapshot.id_range(group)
             until = len(ids) if group == groups[-1] or ends is None else bisect_right(ids, ends[1])
             rows = self.recent.slice(begins[done], begins[until] - begins[done]) if until > done else None
             done = max(done, until)
-            yield _group(snapshot, group, names, rows, batch_ids)
+            yield _group(snapshot, group, names, rows, selection)
         if done < len(ids):
             yield self.recent.slice(begins[done]).select(names)
 
 
-def _group(
-    snapshot: Snapshot, group: int, names: list[str], recent: Any, batch_ids: Sequence[str] | None
-) -> Any:
-    if recent is None and batch_ids is None:
+def _group(snapshot: Snapshot, group: int, names: list[str], recent: Any, selection: Selection) -> Any:
+    if recent is None and selection.is_all:
         return snapshot.read([group], names)
-
-    def merged(columns: list[str]) -> tuple[Any, bool]:
-        table = snapshot.read([group], columns)
-        if batch_ids is not None:
-            table = only_batches(table, batch_ids)
-        if recent is None:
-            return table, False
-        both = concat([table, recent.select(columns)])
-        unique = sorted_unique(both)
-        return unique, unique.num_rows < both.num_rows
-
-    table, repeated = merged([*names, *(name for name in KEY_COLUMNS if name not in names)])
-    if repeated:
-        # Which of two rows with one key stays is decided by all columns.
-        table, _ = merged(OBSERVATION_SCHEMA.names)
+    keyed = [*names, *(name for name in KEY_COLUMNS if name not in names)]
+    table = selection.read(snapshot, [group], keyed)
+    if recent is not None:
+        both = concat([table, recent.select(keyed)])
+        table = sorted_unique(both)
+        if table.num_rows < both.num_rows:
+            # Which of two rows with one key stays is decided by all columns.
+            table = selection.read(snapshot, [group], OBSERVATION_SCHEMA.names)
+            table = sorted_unique(concat([table, recent]))
     return table.select(names)
 
 
@@ -153,15 +148,18 @@ def list_cohorts(
     listing: Listing,
     *,
     wanted: Callable[[Cohort], bool] | None = None,
-    batch_ids: Sequence[str] | None = None,
+    selection: Selection = ALL,
     skip_damaged: bool = False,
 ) -> list[Cohort]:
     """Read the recent rows of a listing and give each cohort its own; see `SnapshotStore.cohorts`."""
     # All columns: of two rows with one key, any column may decide which stays.
-    recent = read_recent(listing, OBSERVATION_SCHEMA.names, batch_ids=batch_ids, skip_damaged=skip_damaged)
-    cohorts = [
-        make_cohort(name, listing, recent.pop(name, None)) for name in sorted({*listing.cohorts, *recent})
-    ]
+    recent = read_recent(listing, OBSERVATION_SCHEMA.names, selection=selection, skip_damaged=skip_damaged)
+    stored = {
+        name
+        for name, files in listing.cohorts.items()
+        if selection.is_all or any(selection.overlaps(file.facts.first, file.facts.last) for file in files)
+    }
+    cohorts = [make_cohort(name, listing, recent.pop(name, None)) for name in sorted({*stored, *recent})]
     chosen = [cohort for cohort in cohorts if wanted is None or wanted(cohort)]
     return sorted(chosen, key=lambda cohort: (cohort.earliest, cohort.name))
 

@@ -34,7 +34,8 @@ from safetykit_analytics.store.names import (
     old_date,
 )
 from safetykit_analytics.store.parquet import SCHEMA_VERSION, Snapshot, decode, encode
-from safetykit_analytics.store.recent import concat, groups_with, only_batches, split
+from safetykit_analytics.store.recent import concat, split
+from safetykit_analytics.store.selection import Selection
 from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
@@ -170,6 +171,9 @@ def compact_store(files: Files, *, thin_before_us: int | None) -> Compaction:
             files.remove(work.published)
         raise
     if work.published:
+        if any(file.is_old for file in work.replaced):
+            # Else they would read what is left while the old files go.
+            files.refuse_old()
         stay = files.remove(file.path for file in work.replaced)
         files.renew_generation()
         work.skipped += [(path, "it is open elsewhere and goes next time") for path in stay]
@@ -339,7 +343,7 @@ def _moves(work: _Work, cohort: Cohort, snapshots: list[Snapshot]) -> bool:
 
 def _repeats(snapshot: Snapshot, recent: Any) -> bool:
     """Look for a key that is in a file and among recent rows."""
-    batches = sorted(pc.unique(recent.column("batch_id")).to_pylist())
+    same = Selection(sorted(pc.unique(recent.column("batch_id")).to_pylist()))
     keys = recent.select(KEY_COLUMNS)
-    there = only_batches(snapshot.read(groups_with(snapshot, batches), KEY_COLUMNS), batches)
+    there = same.read(snapshot, same.groups(snapshot), KEY_COLUMNS)
     return bool(sorted_unique(concat([there, keys])).num_rows < there.num_rows + keys.num_rows)

@@ -55,6 +55,9 @@ class Files(Protocol):
     def remove(self, paths: Iterable[str]) -> list[str]:
         """Remove files, if they are still there; return those that may not be removed now."""
 
+    def refuse_old(self) -> None:
+        """Make releases that know only the first layout fail from now on, where the place can do that."""
+
     def retire(self, folders: Iterable[str]) -> None:
         """Remove the emptied folders of the first layout, and its marker last."""
 

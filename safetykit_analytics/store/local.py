@@ -160,6 +160,12 @@ class LocalFiles:
                 stay.append(path)
         return stay
 
+    def refuse_old(self) -> None:
+        """Replace the marker of the first layout by a link to itself, which nobody can list."""
+        self._remove_old_marker()
+        with contextlib.suppress(FileExistsError, NotImplementedError, PermissionError):
+            os.symlink(OLD_MARKER, self.locate(OLD_MARKER))
+
     def retire(self, folders: Iterable[str]) -> None:
         """Remove empty folders of the first layout and, if none is left, its marker."""
         for folder in folders:
@@ -169,7 +175,13 @@ class LocalFiles:
                 continue
             except OSError:
                 return
+        self._remove_old_marker()
+
+    def _remove_old_marker(self) -> None:
         marker = self.locate(OLD_MARKER)
+        if os.path.islink(marker):
+            os.unlink(marker)
+            return
         for name in _names(marker) or ():
             with contextlib.suppress(OSError):
                 os.rmdir(os.path.join(marker, name))
@@ -203,10 +215,12 @@ def _mode(folder: str) -> int:
 
 
 def _names(folder: str) -> list[str] | None:
-    """List a folder; None if it is not there."""
+    """List a folder; None if it is not there, or a link to itself."""
     try:
         return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            raise
         return None
 
 

@@ -155,6 +155,9 @@ class ObjectFiles:
                 fs.rm_file(f"{root}/{path}")
         return []
 
+    def refuse_old(self) -> None:
+        """Do nothing: no object keeps a release that knows only the first layout from listing the others."""
+
     def retire(self, folders: Iterable[str]) -> None:
         """Delete the marker of the first layout if none of its folders is left."""
         tree = self.tree(None)

@@ -49,6 +49,8 @@ _ENCODINGS = dict.fromkeys(
 _ZSTD_LEVEL = 9
 # A dictionary that outgrows its page is given up half-way; the ids of a row group must fit.
 _DICTIONARY_BYTES = 1 << 28
+# A recent file with fewer rows for each batch is as quickly read as its footer would be.
+_ROWS_TO_TELL = 4
 #: Row groups end between batches and hold at most this many rows, unless one batch alone has more.
 ROWS_PER_GROUP = 1 << 20
 
@@ -91,6 +93,7 @@ def encode(tables: Iterable[Any], *, kind: str, replaces: Iterable[str] = ()) ->
     facts: list[Facts] = []
     groups: list[int] = []
     still_open: dict[str, int] = {}
+    ended: dict[str, int] = {}
     with pq.ParquetWriter(
         sink,
         OBSERVATION_SCHEMA,
@@ -113,8 +116,8 @@ def encode(tables: Iterable[Any], *, kind: str, replaces: Iterable[str] = ()) ->
             table, rank = ranked(some)
             starts = np.flatnonzero(run_starts(rank))
             facts.append(facts_of(table, starts))
-            if kind != RECENT:
-                still_open |= _open_in(table, starts)
+            still_open |= _last_seen(table, starts, terminal=False)
+            ended |= _last_seen(table, starts, terminal=True) if kind == RECENT else {}
             cuts = _cuts(starts, _cohort_starts(table) if kind == RECENT else [0], len(rank))
             for begin, end in itertools.pairwise(cuts):
                 # As plain text: of a dictionary, values that do not occur in the group would be written, too.
@@ -128,8 +131,10 @@ def encode(tables: Iterable[Any], *, kind: str, replaces: Iterable[str] = ()) ->
             "name": name,
             "replaces": json.dumps(sorted(replaces)),
         }
-        if kind != RECENT:
+        if kind != RECENT or all_facts.n_rows >= _ROWS_TO_TELL * all_facts.n_batches:
             footer["open"] = json.dumps(still_open)
+        if kind == RECENT and "open" in footer:
+            footer["ended"] = json.dumps(ended)
         writer.add_key_value_metadata({_PREFIX + key: value for key, value in footer.items()})
     data = sink.getvalue().to_pybytes()
     return Encoded(file_path(name, data), data, tuple(groups), all_facts.n_rows)
@@ -152,10 +157,11 @@ def facts_of(table: Any, starts: Any) -> Facts:
     )
 
 
-def _open_in(table: Any, starts: Any) -> dict[str, int]:
+def _last_seen(table: Any, starts: Any, *, terminal: bool) -> dict[str, int]:
+    """Return when those batches were last seen that were then terminal, or those that were not."""
     ends = np.append(starts[1:], table.num_rows) - 1
     last = table.select(["batch_id", "observed_at", "is_terminal"]).take(pa.array(ends))
-    last = last.filter(pc.invert(last.column("is_terminal")))
+    last = last.filter(pc.equal(last.column("is_terminal"), terminal))
     at = last.column("observed_at").cast(pa.int64()).to_pylist()
     return dict(zip(last.column("batch_id").to_pylist(), at, strict=True))
 
@@ -191,7 +197,9 @@ class Snapshot:
     version : int
         Of the schema.
     open : dict of str to int
-        Batches that are not terminal in their last row here, and when that was observed; of a cohort's file.
+        Batches that are not terminal in their last row here, and when that was observed.
+    ended : dict of str to int, or None
+        Those that are; None if the file tells of no others than open ones, or of none at all if it is recent.
     replaces : frozenset of str
         Tokens of files whose rows are all here.
     file : pyarrow.parquet.ParquetFile
@@ -200,6 +208,7 @@ class Snapshot:
     place: str
     version: int
     open: dict[str, int]
+    ended: dict[str, int] | None
     replaces: frozenset[str]
     file: Any
 
@@ -271,7 +280,8 @@ def decode(data: bytes, *, path: str, place: str, verify_pages: bool = False) ->
         if "schema_version" not in footer:
             return None
         version = int(footer["schema_version"])
-        open_, replaces = json.loads(footer.get("open", b"{}")), json.loads(footer.get("replaces", b"[]"))
+        open_, ended = json.loads(footer.get("open", b"{}")), json.loads(footer.get("ended", b"null"))
+        replaces = json.loads(footer.get("replaces", b"[]"))
     except (pa.ArrowException, OSError, ValueError) as error:
         raise damaged(place, f"it is no readable snapshot ({type(error).__name__})") from error
     _check_place(path, footer, place)
@@ -282,7 +292,7 @@ def decode(data: bytes, *, path: str, place: str, verify_pages: bool = False) ->
             NewerSchemaWarning,
             stacklevel=2,
         )
-    return Snapshot(place, version, open_, frozenset(replaces), file)
+    return Snapshot(place, version, open_, ended, frozenset(replaces), file)
 
 
 def _check_place(path: str, footer: dict[str, bytes], place: str) -> None:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from safetykit_analytics.arrays import run_bounds, run_starts
 from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.keys import sorted_unique
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import cohort_name
+from safetykit_analytics.store.selection import ALL, Selection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from safetykit_analytics.store.parquet import Snapshot
 
 # Small tables are put together as they come: each has an overhead of kilobytes.
 _TOGETHER = 500
@@ -28,7 +25,7 @@ def read_recent(
     listing: Listing,
     columns: Sequence[str],
     *,
-    batch_ids: Sequence[str] | None = None,
+    selection: Selection = ALL,
     skip_damaged: bool = False,
 ) -> dict[str, Any]:
     """Read the recent rows of a store.
@@ -38,8 +35,7 @@ def read_recent(
     listing : Listing
     columns : sequence of str
         With the key columns.
-    batch_ids : sequence of str, optional
-        Sorted: only these batches.
+    selection : Selection
     skip_damaged : bool
 
     Returns
@@ -49,38 +45,17 @@ def read_recent(
     """
     tables: list[Any] = []
     for file in listing.recent:
+        if not selection.overlaps(file.facts.first, file.facts.last):
+            continue
         snapshot = open_file(listing.files, listing.generation, file, skip_damaged=skip_damaged)
         if snapshot is None:
             continue
-        table = snapshot.read(groups_with(snapshot, batch_ids), columns)
-        if batch_ids is not None:
-            table = only_batches(table, batch_ids)
+        table = selection.read(snapshot, selection.groups(snapshot), columns)
         if table.num_rows:
             tables.append(table)
         if len(tables) == _TOGETHER:
             tables = [concat(tables)]
     return split(concat(tables)) if tables else {}
-
-
-def groups_with(snapshot: Snapshot, batch_ids: Sequence[str] | None) -> list[int]:
-    """Choose the row groups that may hold one of some batches."""
-    groups = range(snapshot.n_groups)
-    if batch_ids is None:
-        return list(groups)
-    chosen = []
-    for group in groups:
-        ends = snapshot.id_range(group)
-        at = 0 if ends is None else bisect_left(batch_ids, ends[0])
-        if ends is None or (at < len(batch_ids) and batch_ids[at] <= ends[1]):
-            chosen.append(group)
-    return chosen
-
-
-def only_batches(table: Any, batch_ids: Sequence[str]) -> Any:
-    """Keep the rows of some batches."""
-    return table.filter(
-        pc.is_in(table.column("batch_id").cast(pa.string()), pa.array(batch_ids, pa.string()))
-    )
 
 
 def concat(tables: Sequence[Any]) -> Any:

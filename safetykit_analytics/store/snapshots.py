@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import html
-import time
-import warnings
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
-from safetykit_analytics.calendar import DAY_US, from_us, parse_instant, to_us, zone
-from safetykit_analytics.errors import InvalidFrame, SafetyKitAnalyticsError, UnknownName
-from safetykit_analytics.frame import frame_from_table, table_from_frame
+from safetykit_analytics.calendar import parse_instant, zone
+from safetykit_analytics.errors import SafetyKitAnalyticsError, UnknownName
+from safetykit_analytics.frame import table_from_frame
 from safetykit_analytics.keys import sorted_unique
-from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
-from safetykit_analytics.store.batches import filled, last_rows, of_policy, open_ids, with_batches
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
+from safetykit_analytics.store.batches import open_ids
 from safetykit_analytics.store.cohort import Cohort, known_columns, list_cohorts
 from safetykit_analytics.store.compaction import Compaction, compact_store
 from safetykit_analytics.store.files import open_files, typed_errors
-from safetykit_analytics.store.listing import Listing, list_store, read_whole, stable_tree
-from safetykit_analytics.store.names import MARKER, RECENT, cohort_order
+from safetykit_analytics.store.listing import list_store, read_whole, stable_tree
+from safetykit_analytics.store.names import MARKER, RECENT
 from safetykit_analytics.store.parquet import encode
-from safetykit_analytics.store.recent import by_cohort, concat
+from safetykit_analytics.store.reading import check_times, frame_of, known_policies, read_latest, read_rows
+from safetykit_analytics.store.recent import by_cohort
+from safetykit_analytics.store.selection import Selection
 from safetykit_analytics.store.summary import StoreInfo, summarize
 from safetykit_analytics.store.verification import Finding, findings
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
+    import datetime as dt
     import os
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import pandas as pd
-
-_FIRST_US = to_us(dt.datetime(1, 1, 1, tzinfo=dt.UTC))
-_LAST_US = to_us(dt.datetime(9999, 12, 31, tzinfo=dt.UTC)) + DAY_US
 
 
 class SnapshotStore:
@@ -153,7 +146,7 @@ class SnapshotStore:
             Rows are written all the same, and every default ``as_of`` is then that late.
         """
         table = sorted_unique(table_from_frame(frame, exact=True))
-        _check_times(table)
+        check_times(table)
         new = encode([by_cohort(table)], kind=RECENT) if table.num_rows else None
         with typed_errors(f"append to {self._files.locate()}"):
             _, tree = stable_tree(self._files, None)
@@ -215,32 +208,16 @@ class SnapshotStore:
         if isinstance(batch_ids, str):
             raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
         ids = None if batch_ids is None else sorted(set(_texts(batch_ids, name="batch_ids")))
-        needed = list(dict.fromkeys([*names, *KEY_COLUMNS, *(["policy_id"] if policy is not None else [])]))
-
-        def in_time(cohort: Cohort) -> bool:
-            return (start_us is None or cohort.last_observed >= start_us) and (
-                end_us is None or cohort.first_observed < end_us
-            )
-
-        def keep(table: Any) -> Any:
-            if policy is not None:
-                table = of_policy(table, policy)
-            return _between(table, start_us, end_us)
-
-        def work(listing: Listing) -> list[Any]:
-            if ids is not None:
-                listing = with_batches(listing, ids)
-            cohorts = list_cohorts(listing, wanted=in_time, batch_ids=ids, skip_damaged=skip_damaged)
-            return [
-                keep(table)
-                for cohort in sorted(cohorts, key=lambda cohort: cohort_order(cohort.name))
-                for table in cohort.tables(needed, batch_ids=ids, skip_damaged=skip_damaged)
-            ]
-
-        tables = [table for table in read_whole(self._files, work) if table.num_rows]
+        selection = Selection(ids, start_us, end_us)
+        tables = read_whole(
+            self._files,
+            lambda listing: read_rows(listing, selection, policy, names, skip_damaged=skip_damaged),
+        )
         if not tables and policy is not None and policy != NONE:
-            self._require_policy(policy)
-        return _frame(tables, names)
+            known = read_whole(self._files, known_policies)
+            if known and policy not in known:
+                raise UnknownName("policy", policy, sorted(known, key=lambda name: (name == NONE, name)))
+        return frame_of(tables, names)
 
     def latest(self) -> pd.DataFrame:
         """Read the last observation of each batch, with its labels filled: what it has lately been known by.
@@ -250,11 +227,8 @@ class SnapshotStore:
         DataFrame
             As `read`, one row per batch, sorted by ``batch_id``.
         """
-
-        def work(listing: Listing) -> list[Any]:
-            return [last_rows(filled(table)) for cohort in list_cohorts(listing) for table in cohort.tables()]
-
-        return _frame(read_whole(self._files, work), OBSERVATION_SCHEMA.names)
+        tables = read_whole(self._files, read_latest)
+        return frame_of(tables, OBSERVATION_SCHEMA.names)
 
     def open_batch_ids(self) -> list[str]:
         """List the batches that were not terminal when last seen: what to poll next.
@@ -371,44 +345,11 @@ class SnapshotStore:
         except Exception as error:  # noqa: BLE001 -- as above
             return f"<p>SnapshotStore: {html.escape(_why(error))}</p>"
 
-    def _require_policy(self, policy: str) -> None:
-        """Raise if no batch has ever reported a policy; an empty store refuses none."""
-
-        def work(listing: Listing) -> set[str]:
-            return {
-                name
-                for cohort in list_cohorts(listing)
-                for table in cohort.tables(["policy_id"])
-                for name in pc.unique(table.column("policy_id").cast(pa.string())).to_pylist()
-            }
-
-        known = read_whole(self._files, work)
-        if known and policy not in known:
-            raise UnknownName("policy", policy, sorted(known - {None}) + [NONE] * (None in known))
-
 
 def _why(error: Exception) -> str:
     """Return why a store cannot tell about itself; what others raise may quote a credential."""
     name = type(error).__name__
     return f"{name}: {error}" if isinstance(error, SafetyKitAnalyticsError) else name
-
-
-def _check_times(table: Any) -> None:
-    """Refuse times that no file name can hold, and warn of clocks that are ahead."""
-    for name in ("observed_at", "created_at"):
-        at = table.column(name).cast(pa.int64()).drop_null().to_numpy()
-        if (at < _FIRST_US).any() or (name == "observed_at" and (at >= _LAST_US).any()):
-            raise InvalidFrame(f"column {name!r} holds a time outside of the years 1 to 9999")
-    at = table.column("observed_at").cast(pa.int64()).to_numpy()
-    if len(at) and at.max() > time.time_ns() // 1000 + DAY_US:
-        late = int(at.argmax())
-        warnings.warn(
-            f"batch {table.column('batch_id')[late].as_py()!r} was observed at "
-            f"{from_us(int(at[late])):%Y-%m-%d %H:%M} UTC, more than a day ahead of this machine's clock: "
-            f"if that is wrong, correct it, because every default as_of is the last observation",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def _instant(value: object, name: str) -> int | None:
@@ -425,28 +366,3 @@ def _texts(values: Iterable[object], *, name: str) -> list[str]:
             raise TypeError(f"{name}: expected text, found {type(value).__name__}")
         found.append(value)
     return found
-
-
-def _between(table: Any, start_us: int | None, end_us: int | None) -> Any:
-    if start_us is None and end_us is None:
-        return table
-    at = table.column("observed_at").cast(pa.int64()).to_numpy()
-    inside = np.ones(len(at), dtype=np.bool_)
-    if start_us is not None:
-        inside &= at >= start_us
-    if end_us is not None:
-        inside &= at < end_us
-    return table if inside.all() else table.filter(pa.array(inside))
-
-
-def _frame(tables: Sequence[Any], names: Sequence[str]) -> pd.DataFrame:
-    """Join tables into a frame sorted by key."""
-    if not tables:
-        return frame_from_table(OBSERVATION_SCHEMA.empty_table().select(names))
-    table = sorted_unique(concat(tables)).select(names)
-    # large_string, as a year of ids can be more than the 2 GB of a string array.
-    fields = [
-        pa.field(field.name, pa.large_string()) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return frame_from_table(table.cast(pa.schema(fields)))

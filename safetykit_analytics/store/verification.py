@@ -53,7 +53,7 @@ def findings(files: Files) -> Iterator[Finding]:
     """Check all that is in a store, folder by folder."""
     listing = list_store(files)
     for name in listing.tree.get("", ()):
-        ours = name.startswith(TEMPORARY_PREFIX) or name in (f"{MARKER}/", f"{OLD_MARKER}/")
+        ours = name.startswith(TEMPORARY_PREFIX) or name.rstrip("/") in (MARKER, OLD_MARKER)
         if not ours and name[:-1] not in listing.tree:
             yield Finding(files.locate(name.rstrip("/")), _IGNORED + "no part of a store")
     for folder, names in sorted(listing.tree.items()):

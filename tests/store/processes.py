@@ -174,26 +174,30 @@ def append(folder, n):
 
 
 def read(folder, n):
-    """Read n times beside 2 writers and a compactor; what was acknowledged before a read is in it, once."""
+    """Read n times beside 2 writers and a compactor.
+
+    What was acknowledged before a read is in it, once, and nothing that was not begun before its end.
+    """
     logs = [f"{folder}.log{i}" for i in range(2)]
     stop, rounds = f"{folder}.stop", f"{folder}.rounds"
     open(rounds, "w").close()
     tasks = [lambda _, i=i: write_on(folder, i, logs[i], stop) for i in range(2)]
     others = [forked(task) for task in (*tasks, lambda _: compact_on(folder, stop, rounds))]
     reader_child, reader = forked(lambda pipe: look(folder, logs, rounds, n, pipe))
-    n_reads, n_rounds, missing, twice = said(reader)
+    n_reads, n_rounds, missing, twice, early = said(reader)
     open(stop, "w").close()
     require_success(reader_child)
     for child, _ in others:
         require_success(child)
     say(f"{n_reads} reads, {n_rounds} compactions meanwhile")
-    say(f"{missing} missing, {twice} twice")
+    say(f"{missing} missing, {twice} twice, {early} before they were begun")
 
 
 def write_on(folder, i, log, stop):
     """Append until told to stop, but not for ever: reading ever more rows is not the point."""
-    with open(log, "wb", buffering=0) as file:
+    with open(log, "wb", buffering=0) as file, open(f"{log}.begun", "wb", buffering=0) as begun:
         for token in range(i * 10**6, i * 10**6 + 400):
+            begun.write(b"%d\n" % token)
             append_all(folder, [token], file.fileno())
             if os.path.exists(stop):
                 return
@@ -249,27 +253,35 @@ def calls(store):
 def look(folder, logs, rounds, n, pipe):
     """Ask n times, and on until some compactions fell into that time, however busy the machine is.
 
-    What was acknowledged before a call is in its answer, once, and nothing is there in part.
+    What was acknowledged before a call is in its answer, once, nothing is there in part, and nothing that was
+    not begun before the end of the call.
     """
     store = SnapshotStore(folder)
-    n_reads = missing = twice = 0
+    n_reads = missing = twice = early = 0
     whole = {"read", "columns", "cohorts"}
     while n_reads < n or os.path.getsize(rounds) < 3:
         for name, call in calls(store).items():
             n_reads += 1
-            before = set()
-            for log in logs:
-                with contextlib.suppress(FileNotFoundError), open(log) as file:
-                    before |= {int(line) for line in file}
+            before = logged(logs)
             try:
                 counts = Counter(call())
             except StoreChanged:
                 assert name == "cohorts"  # whoever reads cohorts lists them again
                 continue
+            early += len(set(counts) - logged([f"{log}.begun" for log in logs]))
             missing += len(before - set(counts)) if name != "latest" else 0
             twice += sum(count > ROWS for count in counts.values()) if name != "latest" else 0
             missing += sum(count < ROWS for count in counts.values()) if name in whole else 0
-    os.write(pipe, b"%d\n%d\n%d\n%d\n" % (n_reads, os.path.getsize(rounds), missing, twice))
+    os.write(pipe, b"%d\n%d\n%d\n%d\n%d\n" % (n_reads, os.path.getsize(rounds), missing, twice, early))
+
+
+def logged(logs):
+    """Read the tokens in some logs; a line that is being written does not count yet."""
+    tokens = set()
+    for log in logs:
+        with contextlib.suppress(FileNotFoundError), open(log) as file:
+            tokens |= {int(line) for line in file if line.endswith("\n")}
+    return tokens
 
 
 if __name__ == "__main__":

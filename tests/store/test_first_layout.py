@@ -61,13 +61,17 @@ def test_old_files_are_removed_only_when_all_rows_are_published_and_the_marker_l
 
     def removing(files, paths):
         published.append(len(files_of(tmp_path, "cohorts")))
+        # A release that knows only this layout lists its marker first, and fails.
+        with pytest.raises(OSError, match="symbolic links"):
+            list((tmp_path / ".safetykit-analytics").iterdir())
         stay = remove(files, paths)
-        assert (tmp_path / ".safetykit-analytics").is_dir()
+        assert (tmp_path / ".safetykit-analytics").is_symlink()
         return stay
 
     monkeypatch.setattr(LocalFiles, "remove", removing)
     store.compact()
     assert published == [5]
+    assert not (tmp_path / ".safetykit-analytics").is_symlink()
     assert publish is LocalFiles.publish
     assert retire is LocalFiles.retire
 
@@ -94,10 +98,15 @@ def test_a_crash_within_a_conversion_loses_nothing(tmp_path):
     assert n > 40
 
 
-def test_a_damaged_old_file_stays_with_its_marker(store, tmp_path):
+def test_a_damaged_old_file_stays_and_no_old_release_reads_it_as_all_there_is(store, tmp_path):
     victim = sorted(tmp_path.glob("observed_date=*/*"))[1]
     victim.write_bytes(victim.read_bytes()[:-10])
     with pytest.raises(ska.DamagedFile, match=victim.name):
         store.compact()
     assert list(tmp_path.glob("observed_date=*/*")) == [victim]
-    assert (tmp_path / ".safetykit-analytics").is_dir()
+    assert (tmp_path / ".safetykit-analytics").is_symlink()
+    assert [finding.path for finding in store.verify()] == [str(victim)]
+    victim.unlink()
+    store.compact()
+    assert not (tmp_path / ".safetykit-analytics").is_symlink()
+    assert store.verify() == []

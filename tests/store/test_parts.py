@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -224,6 +225,29 @@ def test_a_store_with_very_many_recent_files_works_and_says_to_compact(tmp_path,
         store.append(frame.iloc[i::3])
     with pytest.warns(UserWarning, match=r"has 3 recent files, and each must be opened: run compact\(\)"):
         pd.testing.assert_frame_equal(store.read(), expected(frame))
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(1800)
+def test_a_hundred_thousand_recent_files_read_and_compact(tmp_path):
+    n = round(100_000 * float(os.environ.get("SKA_HEAVY", "1.0")))
+    store = ska.SnapshotStore(tmp_path)
+    frame = observations(100)
+    store.append(frame)
+    new = parquet.encode([table_from_frame(frame)], kind="recent")
+    for i in range(n - 1):
+        # A file that was appended again and again: encoding and syncing each would take the longest.
+        (tmp_path / new.path.replace(new.path[-49:-17], f"{i:032x}")).write_bytes(new.data)
+    assert len(files_of(tmp_path, "recent")) == n
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        pd.testing.assert_frame_equal(store.read(), expected(frame))
+        assert store.compact().duplicates == (n - 1) * len(frame)
+    said = [str(warning.message) for warning in caught if "run compact()" in str(warning.message)]
+    assert bool(said) == (n >= listing._MANY_RECENT)
+    assert all(f"has {n:,} recent files, and each must be opened" in message for message in said)
+    assert len(list(tmp_path.rglob("*.parquet"))) == 1
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
 
 
 @pytest.mark.parametrize("year", [1, 9999])

@@ -38,7 +38,7 @@ def check_appends(folder, n):
 def check_reads(folder, n):
     text = run("read", folder, n)
     assert int(text.split()[0]) >= n
-    assert "0 missing, 0 twice" in text
+    assert "0 missing, 0 twice, 0 before they were begun" in text
 
 
 def test_a_few_kills_lose_nothing_that_was_acknowledged(tmp_path):
