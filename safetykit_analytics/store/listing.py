@@ -99,7 +99,7 @@ def list_store(files: Files) -> Listing:
 
 
 def stable_tree(files: Files, wanted: Callable[[str], bool] | None) -> tuple[object, dict[str, list[str]]]:
-    """List folders at a moment at which no compaction removed anything; refuse what is no store."""
+    """List folders at a moment at which no compaction removed anything; raise unless it is a store."""
     for attempt in range(_TRIES):
         before = files.generation()
         try:
@@ -129,7 +129,7 @@ def require_store(files: Files, root: list[str]) -> None:
     ):
         some = ", ".join(repr(name) for name in root[:3]) + (", …" if len(root) > 3 else "")
         raise NotAStore(
-            f"{files.locate()} is no snapshot store: it holds {some} and no {MARKER}/. "
+            f"{files.locate()} is not a snapshot store: it holds {some} and no {MARKER}/. "
             f"Name a new or empty folder, or a store"
         )
 

@@ -239,7 +239,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 @contextlib.contextmanager
 def _opened(path: str, flags: int) -> Iterator[int]:
-    """Open a file; errors of what is done with its number then say its name."""
+    """Open a file; later errors about its number then show its name."""
     file = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0), 0o600)
     try:
         try:

@@ -73,7 +73,7 @@ class Facts:
 
 
 def add_facts(some: Sequence[Facts]) -> Facts:
-    """Add up the facts of several files; what is in two of them counts twice."""
+    """Add up the facts of several files; a batch in two of them counts twice."""
     return Facts(
         min(facts.earliest for facts in some),
         min(facts.first for facts in some),
@@ -94,7 +94,7 @@ class StoredFile:
         Relative to the store.
     kind : str
         ``recent``, the name of a cohort, or ``observed_date=…`` for a file of the first layout, whose name
-        tells nothing but its day.
+        tells its day alone.
     facts : Facts
     token : str
     """

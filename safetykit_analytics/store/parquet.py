@@ -237,7 +237,7 @@ class Snapshot:
         try:
             table = self.file.read_row_groups(list(groups), wanted, use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise damaged(self.place, f"it is no readable snapshot ({type(error).__name__})") from error
+            raise damaged(self.place, f"it is not a readable snapshot ({type(error).__name__})") from error
         schema = dictionary_schema(columns)
         return pa.table([_as_today(table, field, place=self.place) for field in schema], schema=schema)
 
@@ -283,7 +283,7 @@ def decode(data: bytes, *, path: str, place: str, verify_pages: bool = False) ->
         open_, ended = json.loads(footer.get("open", b"{}")), json.loads(footer.get("ended", b"null"))
         replaces = json.loads(footer.get("replaces", b"[]"))
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise damaged(place, f"it is no readable snapshot ({type(error).__name__})") from error
+        raise damaged(place, f"it is not a readable snapshot ({type(error).__name__})") from error
     _check_place(path, footer, place)
     if version > SCHEMA_VERSION:
         warnings.warn(
@@ -361,7 +361,7 @@ def _as_today(table: Any, field: Any, *, place: str) -> Any:
 
 
 def _same_kind(found: Any, expected: Any) -> bool:
-    """Return whether a cast that loses nothing also means the same: a bare number is no instant."""
+    """Return whether a cast that loses nothing also means the same: a bare number is not an instant."""
     if pa.types.is_timestamp(expected):
         return bool(pa.types.is_timestamp(found) and found.tz == expected.tz)
     if pa.types.is_integer(expected):

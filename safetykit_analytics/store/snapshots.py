@@ -117,7 +117,7 @@ class SnapshotStore:
     def append(self, frame: pd.DataFrame) -> int:
         """Add observations, durably: when this returns they are on disk.
 
-        One new file; nothing that is there is touched. Whole or not at all, whatever happens meanwhile.
+        One new file; nothing that is there is touched. It is published whole or not at all.
         Repeating an append changes nothing.
 
         Parameters
@@ -260,7 +260,7 @@ class SnapshotStore:
         Returns
         -------
         list of Cohort
-            Sorted by (``earliest``, ``name``). They hold their recent rows, and read nothing but the files
+            Sorted by (``earliest``, ``name``). They hold their recent rows, and read only the files
             of their own cohort.
         """
         return list_cohorts(list_store(self._files), wanted=wanted)
@@ -303,7 +303,7 @@ class SnapshotStore:
         Returns
         -------
         list of Finding
-            (``path``, ``reason``) of each damaged file, and of all that is no snapshot and is ignored: its
+            (``path``, ``reason``) of each damaged file, and of each ignored file that is not a snapshot: its
             ``.is_damage`` is False and its reason begins with "ignored: ". Empty if all is well.
 
         Raises

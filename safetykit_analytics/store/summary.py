@@ -28,7 +28,7 @@ class StoreInfo:
     cohorts : int
         Cohorts that have a file of their own.
     rows, batches, open_batches : int
-        Upper bounds: what is in several files is counted in each.
+        Upper bounds: a batch in several files is counted in each.
     first_observed_at, last_observed_at : datetime.datetime or None
         Aware, UTC.
     bytes : int

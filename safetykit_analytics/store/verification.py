@@ -30,14 +30,14 @@ _IGNORED = "ignored: "
 
 
 class Finding(NamedTuple):
-    """A file or folder that is no sound snapshot.
+    """A file or folder that is not a sound snapshot.
 
     Attributes
     ----------
     path : str
         Its full name.
     reason : str
-        What is wrong. Begins with "ignored: " if it is no snapshot at all, so that no observation is missing.
+        What is wrong. Begins with "ignored: " for a file of another kind: no observation is missing.
     """
 
     path: str

@@ -154,7 +154,7 @@ def test_verify_checks_the_pages_too_of_a_file_that_was_wrong_when_it_was_writte
                 break
     else:
         pytest.fail("no flipped bit could be read")
-    assert [finding.reason for finding in store.verify()] == ["it is no readable snapshot (OSError)"]
+    assert [finding.reason for finding in store.verify()] == ["it is not a readable snapshot (OSError)"]
 
 
 def test_verify_says_of_a_file_that_cannot_be_read_what_the_system_says(store, tmp_path, monkeypatch):
