@@ -7,7 +7,8 @@ prints a table in percent of runs and the bars that are broken; with one, the co
 a verdict on versions that are equal.
 
 Decisions within a batch are beta-binomial with intraclass correlation ICC. Times, versions and sizes are
-drawn once per layout, errors in every run.
+drawn once per layout, errors in every run. A layout serves a few runs only: which side happens to have the
+large batches matters more than the number of runs.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ Ints = NDArray[np.int64]
 ALPHA = 0.05
 MONDAY = 4  # 1970-01-05, in days
 LAYOUTS = 40
+#: Runs of one layout, and permutations of each, where wrong verdicts are counted: as exact as with more.
+RUNS_PER_LAYOUT, DRAWS = 5, 1_999
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,12 @@ def in_strata(layout: Layout, *, any_look: bool) -> tuple[Ints, Ints]:
     return span, 5 * stratum + class_sizes(stratum, layout.n, layout.is_candidate, any_look=any_look)
 
 
-def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, seed: int = 7) -> Floats:
-    """Permutation p-values of many runs of one layout, by the draws of the library; shape (runs,)."""
+def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, draws: int = LEAST_DRAWS) -> Floats:
+    """Permutation p-values of many runs of one layout; shape (runs,)."""
     _, part = in_strata(layout, any_look=False)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(7)
     shifted = y - difference * layout.n * layout.is_candidate
-    drawn, found = np.zeros((LEAST_DRAWS, len(y))), np.zeros(len(y))
+    drawn, found = np.zeros((draws, len(y))), np.zeros(len(y))
     for some in np.split(np.arange(len(part)), np.flatnonzero(np.diff(part)) + 1):
         z = layout.is_candidate[some]
         if z.all() or not z.any():
@@ -105,9 +108,9 @@ def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, seed: int = 
         n = layout.n[some].astype(np.float64)
         residual = shifted[:, some] - shifted[:, some].sum(axis=1, keepdims=True) * n / n.sum()
         found += residual[:, z].sum(axis=1)
-        drawn += assignments(rng, len(some), int(z.sum()), LEAST_DRAWS) @ residual[:, order].T
+        drawn += assignments(rng, len(some), int(z.sum()), draws) @ residual[:, order].T
     tie = 1e-9 * np.maximum(np.abs(found), 1e-6)
-    return (1 + (np.abs(drawn) >= np.abs(found) - tie).sum(axis=0)) / (1 + LEAST_DRAWS)
+    return (1 + (np.abs(drawn) >= np.abs(found) - tie).sum(axis=0)) / (1 + draws)
 
 
 def sides(layout: Layout) -> list[tuple[int, int]]:
@@ -135,19 +138,20 @@ def tiled(layout: Layout, y: Ints, *, any_look: bool) -> tuple[Any, Floats]:
 
 
 def one_look(
-    rng: np.random.Generator, layouts: list[Layout], errors: Callable[[Layout, int], Ints], runs: int
+    draw_layout: Callable[[], Layout], errors: Callable[[Layout, int], Ints], runs: int
 ) -> tuple[float, float]:
     """Shares of runs with a verdict of higher and of lower."""
+    layouts = max(1, runs // RUNS_PER_LAYOUT)
     higher = lower = 0.0
-    for layout in layouts:
+    for _ in range(layouts):
+        layout = draw_layout()
         if not can_decide(sides(layout), alpha=ALPHA, any_look=False):
             continue
-        y = errors(layout, max(1, runs // len(layouts)))
-        is_found = one_look_p(layout, y) < ALPHA
+        y = errors(layout, RUNS_PER_LAYOUT)
+        is_found = one_look_p(layout, y, draws=DRAWS) < ALPHA
         d = tiled(layout, y, any_look=False)[1]
-        higher += float((is_found & (d > 0)).mean()) / len(layouts)
-        lower += float((is_found & (d < 0)).mean()) / len(layouts)
-    del rng
+        higher += float((is_found & (d > 0)).mean()) / layouts
+        lower += float((is_found & (d < 0)).mean()) / layouts
     return higher, lower
 
 
@@ -164,15 +168,22 @@ NULL_SIDES = ((3, 3), (5, 5), (10, 10), (30, 30), (100, 100), (30, 3), (30, 5), 
 UNEQUAL = ((100, 10), (300, 30), (1000, 30), (100, 5), (30, 10))
 
 
+def constant(rng: np.random.Generator, icc: float, rate: float, other: float | None = None) -> Any:
+    """Errors of a layout at one rate, or at another for the candidate."""
+
+    def errors(layout: Layout, runs: int) -> Ints:
+        each = np.where(layout.is_candidate, rate if other is None else other, rate)
+        return draw_errors(rng, layout.n, icc, np.broadcast_to(each, (runs, len(each))))
+
+    return errors
+
+
 def null_cell(
-    base: int, own: int, icc: float, rate: float, kind: str, *, runs: int, seed: int, layouts: int = LAYOUTS
+    base: int, own: int, icc: float, rate: float, kind: str, *, runs: int, seed: int
 ) -> tuple[float, float]:
     """Wrong verdicts of one look at equal versions: higher, lower."""
     rng = np.random.default_rng([seed, base, own, round(1e4 * icc), round(1e5 * rate), len(kind)])
-    some = [week_layout(rng, base, own, kind) for _ in range(layouts)]
-    return one_look(
-        rng, some, lambda layout, r: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), rate)), runs
-    )
+    return one_look(lambda: week_layout(rng, base, own, kind), constant(rng, icc, rate), runs)
 
 
 def null(runs: int, seed: int) -> Iterator[Cell]:
@@ -215,27 +226,22 @@ def late_layout(rng: np.random.Generator, base: int, own: int) -> Layout:
 def sizes(runs: int, seed: int) -> Iterator[Cell]:
     """Sizes and durations that are not alike on both sides, and errors that come as incidents."""
     rng = np.random.default_rng([seed, 2])
-    some = [week_layout(rng, 300, 30, "log-normal") for _ in range(LAYOUTS)]
-    found = one_look(rng, some, lambda layout, r: incident_errors(rng, layout, r), runs)
+    found = one_look(
+        lambda: week_layout(rng, 300, 30, "log-normal"),
+        lambda layout, r: incident_errors(rng, layout, r),
+        runs,
+    )
     yield from _both("300 v 30, incidents", found)
     for factor in (3.0, 1 / 3):
         for icc in (0.005, 0.03):
-            some = [week_layout(rng, 100, 10, "log-normal", factor=factor) for _ in range(2 * LAYOUTS)]
             found = one_look(
-                rng,
-                some,
-                lambda layout, r, icc=icc: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), 0.02)),
+                lambda factor=factor: week_layout(rng, 100, 10, "log-normal", factor=factor),
+                constant(rng, icc, 0.02),
                 runs,
             )
             yield f"100 v 10, sizes x {factor:.2g}, ICC {icc}: wrong", sum(found), 0.10, None
     for icc in (0.005, 0.03):
-        some = [late_layout(rng, 600, 60) for _ in range(LAYOUTS)]
-        found = one_look(
-            rng,
-            some,
-            lambda layout, r, icc=icc: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), 0.02)),
-            runs,
-        )
+        found = one_look(lambda: late_layout(rng, 600, 60), constant(rng, icc, 0.02), runs)
         yield f"duration by size, rolled out lately, ICC {icc}: wrong", sum(found), 0.065, None
 
 
@@ -260,7 +266,6 @@ def ramps(runs: int, seed: int) -> Iterator[Cell]:
     ):
         for last in (0.03, 0.04):
             for icc in (0.005, 0.03):
-                some = [ramp_layout(rng, shares, per_step, days) for _ in range(LAYOUTS)]
                 bias: list[float] = []
 
                 def errors(layout: Layout, r: int, icc: float = icc, last: float = last) -> Ints:
@@ -270,7 +275,13 @@ def ramps(runs: int, seed: int) -> Iterator[Cell]:
                     bias.append(float(np.nanmean(tiled(layout, y, any_look=False)[1])))  # noqa: B023 -- called at once
                     return y
 
-                found = one_look(rng, some, errors, runs)
+                found = one_look(
+                    lambda shares=shares, per_step=per_step, days=days: ramp_layout(
+                        rng, shares, per_step, days
+                    ),
+                    errors,
+                    runs,
+                )
                 what = f"ramp {name}, 2 to {100 * last:g} %, ICC {icc}"
                 yield f"{what}: wrong", sum(found), 0.065, None
                 yield f"{what}: bias, pp", abs(100 * float(np.mean(bias))) / 100, 0.001, None
@@ -331,13 +342,11 @@ def power(runs: int, seed: int) -> Iterator[Cell]:
                 f"{m} v {m}, 2 to {100 * other:g} %, ICC {icc}, one look: found {100 * np.mean(ours):.0f} %"
             )
             yield f"{what}, of CR2's", share, None, 0.97
-    some = [week_layout(rng, 100, 10, "equal") for _ in range(LAYOUTS)]
-
-    def jump(layout: Layout, r: int) -> Ints:
-        rate = np.where(layout.is_candidate, 0.05, 0.02)
-        return draw_errors(rng, layout.n, 0.1, np.broadcast_to(rate, (r, len(rate))))
-
-    yield "100 v 10, 2 to 5 %, ICC 0.1, one look: found", sum(one_look(rng, some, jump, runs)), None, 0.40
+    for kind, bar in (("equal", 0.40), ("log-normal", None)):
+        found = one_look(
+            lambda kind=kind: week_layout(rng, 100, 10, kind), constant(rng, 0.1, 0.02, 0.05), runs
+        )
+        yield f"100 v 10, 2 to 5 %, ICC 0.1, {kind}, one look: found", sum(found), None, bar
     for icc, least in ((0.005, 0.90), (0.03, 0.28)):
         found = []
         for _ in range(LAYOUTS):

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
+from safetykit_analytics.stats.permutation import POWER
+from safetykit_analytics.stats.rate import sums
 from safetykit_analytics.stats.strata import Strata, score_variance
 
 if TYPE_CHECKING:
@@ -34,9 +36,11 @@ _MOST_LOG = 700.0
 _NOISE = 1e-18
 # Strata of one width are met together, as many as keep the recursion in the cache.
 _CELLS = 60_000
-_POWER = 0.8
 # Trebled so often, any step has reached a bound.
 _MOST_STEPS = 60
+# Differences at which comparisons are drawn, in units of what one look detects, and strata drawn at each.
+_STEPS, _STRATA_DRAWN, _LEAST_DRAWN, _MOST_DRAWN = (1.0, 1.4, 2.0, 3.0), 1_600, 4, 16
+_SEED = 20_260_101
 
 
 @dataclass(frozen=True, eq=False)
@@ -426,9 +430,9 @@ def _walk(
 def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Floats:
     """Smallest true difference that the last look would find in 80 % of comparisons like this one.
 
-    Scores are taken for normal with mean d·w_s and variance V_s, at the residuals without the difference that
-    was found; what remains is the d at which the mean of the bets' products, at the scores' lowest fifth,
-    exceeds 1 / alpha.
+    At some differences d a few comparisons are drawn: residuals without today's difference are permuted
+    within strata, those of each side are scaled to its rate at d (errors vary by p(1-p)), and d is added.
+    Each bet's product is taken for log-normal, with the mean and variance that these show.
 
     Parameters
     ----------
@@ -439,28 +443,61 @@ def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Fl
     Returns
     -------
     float64 array, shape (pairs,)
-        At most 1; NaN where nothing varies, or not even 1 would be found.
+        At most 1; NaN where nothing varies, or not even 1 would be found. The draws have a constant seed.
     """
     center = np.nan_to_num(np.asarray(difference, dtype=np.float64))
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
-    residual = _shifted(strata, center)
-    n_strata = len(strata.size)
-    found = np.full(len(center), np.nan)
+    n_strata, pair = len(strata.size), strata.pair
     if not n_strata:
+        return np.full(len(center), np.nan)
+    residual = _shifted(strata, center)
+    first, classes = np.cumsum(strata.size) - strata.size, _Classes(strata)
+    noise = _NOISE * score_variance(strata, np.abs(strata.shift))
+    weight = np.maximum(strata.total(strata.weight), 1e-9)
+    rates = [strata.total(strata.score_of(part)) / weight for part in (-strata.base, strata.own)]
+    share = strata.total(strata.weight * strata.chosen / strata.size) / weight
+    measured = np.maximum((1.0 - share) * _spread(rates[0]) + share * _spread(rates[1]), 1e-12)
+    row_pair = pair[strata.stratum]
+
+    draws = int(np.clip(_STRATA_DRAWN * len(center) // n_strata, _LEAST_DRAWN, _MOST_DRAWN))
+
+    def excess(d: Floats) -> Floats:
+        rng = np.random.default_rng(_SEED)
+        scale = np.sqrt(
+            np.where(strata.is_candidate, _spread(rates[0] + d)[row_pair], _spread(rates[0])[row_pair])
+            / measured[row_pair]
+        )
+        logs = []
+        for _ in range(draws):
+            order = np.lexsort((rng.random(len(residual)), strata.stratum))
+            drawn = residual[order] * scale
+            drawn -= (sums(strata.stratum, drawn, n_strata) / strata.size)[strata.stratum]
+            drawn += d[row_pair] * strata.shift
+            logs.append(_log_factors(strata, classes, drawn, first, noise)[: len(BETS)])
+        mean, variance = np.mean(logs, axis=0), np.var(logs, axis=0, ddof=1)
+        along = np.stack([strata.total(values) for values in mean])
+        spread = np.sqrt(np.stack([strata.total(values) for values in variance]))
+        worst = along - scipy.special.ndtri(POWER) * spread
+        found: Floats = scipy.special.logsumexp(worst, axis=0) - np.log(2 * len(BETS)) - limit
         return found
-    first = np.cumsum(strata.size) - strata.size
-    noise = _NOISE * score_variance(strata, strata.shift)
-    bets, variance = _bets(strata, residual, first, noise)
-    factors = _log_factors(strata, _Classes(strata), residual, first, noise)[: len(BETS)]
-    score = np.bincount(strata.stratum, weights=residual * strata.is_candidate, minlength=n_strata)
-    drift = np.stack([strata.total(values) for values in bets * strata.weight])
-    spread = np.sqrt(np.stack([strata.total(values) for values in bets**2 * variance]))
-    cost = np.stack([strata.total(values) for values in bets * score - factors])
-    worst = scipy.special.ndtri(1.0 - _POWER) * spread - cost - np.log(2 * len(BETS))
-    low, high = np.zeros(len(center)), np.ones(len(center))
-    is_found = scipy.special.logsumexp(worst + drift, axis=0) > limit
-    for _ in range(30):
-        middle = (low + high) / 2.0
-        is_enough = scipy.special.logsumexp(worst + drift * middle, axis=0) > limit
-        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
-    return np.where(is_found & (strata.total(variance) > 0.0), high, np.nan)
+
+    variance = strata.total(score_variance(strata, residual))
+    quantiles = scipy.special.ndtri(POWER) - scipy.special.ndtri(np.exp(-limit) / 2.0)
+    start = quantiles * np.sqrt(variance) / weight
+    points = [np.minimum(start * factor, 1.0) for factor in _STEPS] + [np.ones(len(center))]
+    low, low_excess, found = np.zeros(len(center)), -limit, np.full(len(center), np.nan)
+    for point in points:
+        now = excess(point)
+        crossed = np.isnan(found) & (now > 0.0) & (variance > 0.0)
+        part = -low_excess / np.maximum(now - low_excess, 1e-12)
+        found = np.where(crossed, low + (point - low) * np.clip(part, 0.0, 1.0), found)
+        if not (np.isnan(found) & (variance > 0.0)).any():
+            break
+        low, low_excess = point, np.minimum(now, 0.0)
+    return found
+
+
+def _spread(rate: Floats) -> Floats:
+    """p(1-p), up to which errors vary."""
+    p = np.clip(rate, 0.0, 1.0)
+    return p * (1.0 - p)
