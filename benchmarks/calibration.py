@@ -3,8 +3,8 @@
     PYTHONPATH=. nice -n 10 python benchmarks/calibration.py [--runs 1000] [--seed 1] [SECTION ...]
 
 Sections: null, sizes, ramps, looks, power, seen, coverage, weeks, buckets, handovers, reports, charts.
-Without any, all of them. Each prints a table in percent of runs and the bars that are broken; with one, the command
-ends with 1. "Wrong" is a verdict on versions that are equal.
+Without any, all of them. Each prints a table in percent of runs and the bars that are broken; with one, the
+command ends with 1. "Wrong" is a verdict on versions that are equal.
 
 Decisions within a batch are beta-binomial with intraclass correlation ICC. Times, versions and sizes are
 drawn once per layout, errors in every run. A layout serves a few runs only: which side happens to have the
@@ -33,11 +33,9 @@ from safetykit_analytics.stats import (
     POOL_BUCKETS,
     can_decide,
     class_sizes,
-    cluster_rates,
     cluster_sums,
     confidence_sequence,
     cut_strata,
-    differences,
     evidence,
     find_outcomes,
     find_runs,
@@ -333,9 +331,9 @@ def joined(parts: list[Layout]) -> Layout:
 def cr2_power(layout: Layout, y: Ints) -> float:
     """Share of runs with a verdict by CR2 variances and a t test."""
     runs, m = y.shape
-    group = 2 * np.repeat(np.arange(runs), m) + np.tile(layout.is_candidate, runs)
-    rates = cluster_rates(group, y.ravel(), np.tile(layout.n, runs), n_groups=2 * runs)
-    found = differences(rates, 2 * np.arange(runs), 2 * np.arange(runs) + 1)
+    z = layout.is_candidate
+    errors, sizes = (((x * ~z).ravel(), (x * z).ravel()) for x in (y, np.broadcast_to(layout.n, y.shape)))
+    *_, found = week_over_week(np.repeat(np.arange(runs), m), errors, sizes, n_groups=runs)
     return float(np.isin(verdicts(found, found.p_value), ["higher", "lower"]).mean())
 
 
@@ -539,7 +537,7 @@ def summary(policy: Ints, version: Ints, span_us: tuple[Ints, Ints], n: Ints, y:
 def handover_cell(
     rng: np.random.Generator, per_week: int, icc: float, spread: float, *, before: int, runs: int
 ) -> tuple[float, float]:
-    """Shares of policies, handed over amid weeks that spread around 2 %, ever with "since" and with a plain one."""
+    """Shares of policies, handed over amid weeks that spread, ever with "since" and with a plain verdict."""
     after = 5
     policies = []
     for _ in range(runs):

@@ -18,7 +18,7 @@ from safetykit_analytics.stats.anytime import (
 from safetykit_analytics.stats.buckets import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits
-from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
+from safetykit_analytics.stats.difference import Differences, verdicts, week_over_week
 from safetykit_analytics.stats.multiple import adjust
 from safetykit_analytics.stats.permutation import (
     LEAST_DRAWS,
@@ -53,7 +53,6 @@ __all__ = [
     "confidence_sequence",
     "cut_strata",
     "detectable",
-    "differences",
     "evidence",
     "find_outcomes",
     "find_runs",
