@@ -9,7 +9,6 @@ Knows NumPy and scipy; no pandas, no pyarrow, no files.
 from safetykit_analytics.stats.anytime import (
     Evidence,
     confidence_sequence,
-    detectable,
     evidence,
     first_look,
     log_mean_exp,
@@ -18,13 +17,13 @@ from safetykit_analytics.stats.anytime import (
 from safetykit_analytics.stats.buckets import POOL_BUCKETS, ClusterSums, cluster_sums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits
+from safetykit_analytics.stats.detectable import detectable, permutation_detectable
 from safetykit_analytics.stats.difference import Differences, verdicts, week_over_week
 from safetykit_analytics.stats.multiple import adjust
 from safetykit_analytics.stats.permutation import (
     LEAST_DRAWS,
     Outcomes,
     find_outcomes,
-    permutation_detectable,
     permutation_interval,
     permutation_p,
     permutation_ratio,

@@ -9,7 +9,7 @@ import functools
 import itertools
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,12 +22,10 @@ if TYPE_CHECKING:
 #: Outcomes that are enumerated; of more, some are drawn.
 MOST_OUTCOMES = 20_000
 LEAST_DRAWS = 9_999
-#: A detectable difference is found in this share of comparisons, and is told to this part of itself.
-POWER, _CLOSE = 0.8, 1e-3
 
 #: With so many batches on both sides of the common strata the sums are as normal as they get.
 _MANY = 500
-_SEED = 20_260_101
+SEED = 20_260_101
 # Outcomes as far out as the one that was found, but for rounding.
 _TIE = 1e-9
 
@@ -97,11 +95,11 @@ def find_outcomes(strata: Strata, *, draws: int = LEAST_DRAWS) -> Outcomes:
             part = columns[end - m : end]
             covariance += k * (m - k) / (m * (m - 1.0)) * part.T @ part
         values, vectors = np.linalg.eigh(covariance)
-        normal = np.random.default_rng(_SEED).standard_normal((draws, 3))
+        normal = np.random.default_rng(SEED).standard_normal((draws, 3))
         sums = normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
     else:
         sums = np.zeros((draws, 3))
-        rng = np.random.default_rng(_SEED)
+        rng = np.random.default_rng(SEED)
         for (m, k), end in zip(sides, ends.tolist(), strict=True):
             sums += assignments(rng, m, k, draws) @ columns[end - m : end]
     weight = float(strata.weight.sum())
@@ -181,61 +179,6 @@ def permutation_ratio(found: Outcomes, *, alpha: float) -> tuple[float, float, f
     low, high = _ends(crossings, inverse - 1.0, alpha, is_exact=found.is_exact)
     low, high = low + 1.0, high + 1.0
     return 1.0 / inverse, 1.0 / high, 1.0 / low if low > 0.0 else math.inf
-
-
-def permutation_detectable(strata: Strata, found: Outcomes, *, alpha: float) -> float:
-    """Smallest true difference that 80 % of comparisons like this one would find.
-
-    The d at which the lowest fifth of the scores, d·w plus noise, reaches the permutation quantile of data
-    with that difference. Noise is what the permutations of this comparison show, scaled by `variance_ratios`;
-    the difference itself widens the quantile too.
-
-    Returns
-    -------
-    float
-        At most 1; NaN where nothing varies, or not even 1 would be found.
-    """
-    estimate = found.difference
-    noise = found.base + found.own - estimate * found.shift
-    if math.isnan(estimate) or not np.abs(noise).max() > 0.0:
-        return math.nan
-    share = float((strata.weight * strata.chosen / strata.size).sum() / found.weight)
-    rates = found.errors_base / found.weight, found.errors_own / found.weight
-    low_noise = float(np.quantile(noise, 1.0 - POWER))
-
-    def is_found(d: float) -> bool:
-        permuted, true = variance_ratios(rates, d, share)
-        outcomes = np.abs(noise * math.sqrt(permuted) + d * found.shift)
-        return d * found.weight + low_noise * math.sqrt(true) > float(np.quantile(outcomes, 1.0 - alpha))
-
-    if not is_found(1.0):
-        return math.nan
-    low, high = 0.0, 1.0
-    while high - low > _CLOSE * high:
-        middle = (low + high) / 2.0
-        low, high = (low, middle) if is_found(middle) else (middle, high)
-    return high
-
-
-def variance_ratios(rates: tuple[Any, Any], difference: Any, share: Any) -> tuple[Any, Any]:
-    """Scale the variance of a score to a difference: that over permutations, and that of the score itself.
-
-    Errors vary in proportion to p(1-p); the candidate's rate is the baseline's plus the difference.
-
-    Parameters
-    ----------
-    rates : two floats or arrays
-        Of the baseline and of the candidate, as the variance was measured.
-    difference, share : float or array
-        Candidate - baseline, and the candidate's share of the batches.
-    """
-    base, own, other = (
-        np.clip(p, 0.0, 1.0) * (1.0 - np.clip(p, 0.0, 1.0)) for p in (*rates, rates[0] + difference)
-    )
-    measured = np.maximum((1.0 - share) * base + share * own, 1e-12)
-    return ((1.0 - share) * base + share * other) / measured, (
-        (1.0 - share) * other + share * base
-    ) / measured
 
 
 def _difference_crossings(found: Outcomes) -> tuple[Floats, Floats]:

@@ -59,7 +59,7 @@ def some_period(seed, more):
 def test_few_draws_decide_as_all_of_them_do(looks):
     factor = 1.0 if looks == "once" else math.pi**2 / 6.0
     shortened = 0
-    for seed in range(40):
+    for seed in range(15):
         batches, (base, own) = some_period(seed, 0.012 * (seed % 3))
         both = np.concatenate([base, own])
         nothing = np.zeros(len(both), dtype=int)
@@ -75,4 +75,4 @@ def test_few_draws_decide_as_all_of_them_do(looks):
         shortened += found != expected
         if expected < 0.05:
             assert found == expected
-    assert shortened >= 3
+    assert shortened >= 1
