@@ -712,9 +712,8 @@ def main() -> None:
         print(f"\n{name}\n\n| what | % of runs | bar |\n| --- | --- | --- |")
         for cell in SECTIONS[name](args.runs, args.seed):
             what, share, most, least = cell
-            bar = (
-                f"≤ {100 * most:g}" if most is not None else f"≥ {100 * least:g}" if least is not None else ""
-            )
+            ends = (f"{sign} {100 * end:g}" for sign, end in (("≥", least), ("≤", most)) if end is not None)
+            bar = ", ".join(ends)
             mark = " broken" if is_broken(cell, runs=args.runs) else ""
             broken += [what] if mark else []
             print(f"| {what} | {100 * share:.1f} | {bar}{mark} |", flush=True)

@@ -7,8 +7,10 @@ import pytest
 
 from benchmarks.calibration import (
     ALPHA,
+    MONDAY,
     SECTIONS,
     WEEKS,
+    Layout,
     any_look,
     charts_cell,
     draw_errors,
@@ -19,6 +21,7 @@ from benchmarks.calibration import (
     null_year,
     ramp_layout,
     seen_cell,
+    summaries,
     week_headline,
     week_layout,
     weeks_cell,
@@ -99,6 +102,15 @@ def test_a_control_chart_of_a_policy_that_does_not_change_is_rarely_marked(kind)
 def test_a_report_on_twenty_policies_that_do_not_change_has_no_headline_of_a_change():
     batches = null_year(np.random.default_rng(7), 0.03, 6)
     assert week_headline(batches, 20).startswith("No policy")
+
+
+@pytest.mark.parametrize(("sides", "base", "own"), [(12, 2, 100), (12, 2, 99), (50, 0, 5), (50, 0, 6)])
+def test_a_side_without_any_variance_is_a_headline_whatever_one_decision_more_does(sides, base, own):
+    day = np.repeat(np.arange(MONDAY + 7, MONDAY + 14), 2 * sides)[: 2 * sides]
+    is_candidate = np.arange(2 * sides) % 2 == 1
+    y = np.where(is_candidate, own, base)
+    batches = summaries([(Layout(day, is_candidate, np.full(2 * sides, 100)), y)])
+    assert week_headline(batches, 1).startswith("Version v2 of P0 is associated with a higher error rate")
 
 
 @pytest.mark.heavy
