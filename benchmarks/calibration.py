@@ -2,23 +2,33 @@
 
     PYTHONPATH=. nice -n 10 python benchmarks/calibration.py [--runs 1000] [--seed 1] [SECTION ...]
 
-Sections: null, sizes, ramps, looks, power, coverage, weeks, buckets. Without any, all of them. Each
-prints a table in percent of runs and the bars that are broken; with one, the command ends with 1. "Wrong" is
-a verdict on versions that are equal.
+Sections: null, sizes, ramps, looks, power, seen, coverage, weeks, buckets, handovers, reports, charts.
+Without any, all of them. Each prints a table in percent of runs and the bars that are broken; with one, the
+command ends with 1. "Wrong" is a verdict on versions that are equal.
 
 Decisions within a batch are beta-binomial with intraclass correlation ICC. Times, versions and sizes are
-drawn once per layout, errors in every run.
+drawn once per layout, errors in every run. A layout serves a few runs only: which side happens to have the
+large batches matters more than the number of runs.
 """
 
 from __future__ import annotations
 
 import argparse
+import datetime as dt
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
+from safetykit_analytics.compare import compare_batches
+from safetykit_analytics.frame import STRING
+from safetykit_analytics.report.facts import Facts, compare_week
+from safetykit_analytics.report.headlines import what_changed
+from safetykit_analytics.report.tables import compare_weeks
 from safetykit_analytics.stats import (
     POOL_BUCKETS,
     ClusterSums,
@@ -27,9 +37,12 @@ from safetykit_analytics.stats import (
     cluster_rates,
     confidence_sequence,
     cut_strata,
-    differences,
     evidence,
+    find_outcomes,
+    find_runs,
+    laney_limits,
     make_strata,
+    permutation_detectable,
     rate_intervals,
     verdicts,
     week_over_week,
@@ -44,7 +57,10 @@ Ints = NDArray[np.int64]
 
 ALPHA = 0.05
 MONDAY = 4  # 1970-01-05, in days
+DAY_US = 86_400_000_000
 LAYOUTS = 40
+#: Runs of one layout, and permutations of each, where wrong verdicts are counted: as exact as with more.
+RUNS_PER_LAYOUT, DRAWS = 5, 1_999
 
 
 @dataclass(frozen=True)
@@ -91,12 +107,12 @@ def in_strata(layout: Layout, *, any_look: bool) -> tuple[Ints, Ints]:
     return span, 5 * stratum + class_sizes(stratum, layout.n, layout.is_candidate, any_look=any_look)
 
 
-def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, seed: int = 7) -> Floats:
-    """Permutation p-values of many runs of one layout, by the draws of the library; shape (runs,)."""
+def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, draws: int = LEAST_DRAWS) -> Floats:
+    """Permutation p-values of many runs of one layout; shape (runs,)."""
     _, part = in_strata(layout, any_look=False)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(7)
     shifted = y - difference * layout.n * layout.is_candidate
-    drawn, found = np.zeros((LEAST_DRAWS, len(y))), np.zeros(len(y))
+    drawn, found = np.zeros((draws, len(y))), np.zeros(len(y))
     for some in np.split(np.arange(len(part)), np.flatnonzero(np.diff(part)) + 1):
         z = layout.is_candidate[some]
         if z.all() or not z.any():
@@ -105,9 +121,9 @@ def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, seed: int = 
         n = layout.n[some].astype(np.float64)
         residual = shifted[:, some] - shifted[:, some].sum(axis=1, keepdims=True) * n / n.sum()
         found += residual[:, z].sum(axis=1)
-        drawn += assignments(rng, len(some), int(z.sum()), LEAST_DRAWS) @ residual[:, order].T
+        drawn += assignments(rng, len(some), int(z.sum()), draws) @ residual[:, order].T
     tie = 1e-9 * np.maximum(np.abs(found), 1e-6)
-    return (1 + (np.abs(drawn) >= np.abs(found) - tie).sum(axis=0)) / (1 + LEAST_DRAWS)
+    return (1 + (np.abs(drawn) >= np.abs(found) - tie).sum(axis=0)) / (1 + draws)
 
 
 def sides(layout: Layout) -> list[tuple[int, int]]:
@@ -135,19 +151,20 @@ def tiled(layout: Layout, y: Ints, *, any_look: bool) -> tuple[Any, Floats]:
 
 
 def one_look(
-    rng: np.random.Generator, layouts: list[Layout], errors: Callable[[Layout, int], Ints], runs: int
+    draw_layout: Callable[[], Layout], errors: Callable[[Layout, int], Ints], runs: int
 ) -> tuple[float, float]:
     """Shares of runs with a verdict of higher and of lower."""
+    layouts = max(1, runs // RUNS_PER_LAYOUT)
     higher = lower = 0.0
-    for layout in layouts:
+    for _ in range(layouts):
+        layout = draw_layout()
         if not can_decide(sides(layout), alpha=ALPHA, any_look=False):
             continue
-        y = errors(layout, max(1, runs // len(layouts)))
-        is_found = one_look_p(layout, y) < ALPHA
+        y = errors(layout, RUNS_PER_LAYOUT)
+        is_found = one_look_p(layout, y, draws=DRAWS) < ALPHA
         d = tiled(layout, y, any_look=False)[1]
-        higher += float((is_found & (d > 0)).mean()) / len(layouts)
-        lower += float((is_found & (d < 0)).mean()) / len(layouts)
-    del rng
+        higher += float((is_found & (d > 0)).mean()) / layouts
+        lower += float((is_found & (d < 0)).mean()) / layouts
     return higher, lower
 
 
@@ -164,15 +181,22 @@ NULL_SIDES = ((3, 3), (5, 5), (10, 10), (30, 30), (100, 100), (30, 3), (30, 5), 
 UNEQUAL = ((100, 10), (300, 30), (1000, 30), (100, 5), (30, 10))
 
 
+def constant(rng: np.random.Generator, icc: float, rate: float, other: float | None = None) -> Any:
+    """Errors of a layout at one rate, or at another for the candidate."""
+
+    def errors(layout: Layout, runs: int) -> Ints:
+        each = np.where(layout.is_candidate, rate if other is None else other, rate)
+        return draw_errors(rng, layout.n, icc, np.broadcast_to(each, (runs, len(each))))
+
+    return errors
+
+
 def null_cell(
-    base: int, own: int, icc: float, rate: float, kind: str, *, runs: int, seed: int, layouts: int = LAYOUTS
+    base: int, own: int, icc: float, rate: float, kind: str, *, runs: int, seed: int
 ) -> tuple[float, float]:
     """Wrong verdicts of one look at equal versions: higher, lower."""
     rng = np.random.default_rng([seed, base, own, round(1e4 * icc), round(1e5 * rate), len(kind)])
-    some = [week_layout(rng, base, own, kind) for _ in range(layouts)]
-    return one_look(
-        rng, some, lambda layout, r: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), rate)), runs
-    )
+    return one_look(lambda: week_layout(rng, base, own, kind), constant(rng, icc, rate), runs)
 
 
 def null(runs: int, seed: int) -> Iterator[Cell]:
@@ -215,27 +239,22 @@ def late_layout(rng: np.random.Generator, base: int, own: int) -> Layout:
 def sizes(runs: int, seed: int) -> Iterator[Cell]:
     """Sizes and durations that are not alike on both sides, and errors that come as incidents."""
     rng = np.random.default_rng([seed, 2])
-    some = [week_layout(rng, 300, 30, "log-normal") for _ in range(LAYOUTS)]
-    found = one_look(rng, some, lambda layout, r: incident_errors(rng, layout, r), runs)
+    found = one_look(
+        lambda: week_layout(rng, 300, 30, "log-normal"),
+        lambda layout, r: incident_errors(rng, layout, r),
+        runs,
+    )
     yield from _both("300 v 30, incidents", found)
     for factor in (3.0, 1 / 3):
         for icc in (0.005, 0.03):
-            some = [week_layout(rng, 100, 10, "log-normal", factor=factor) for _ in range(2 * LAYOUTS)]
             found = one_look(
-                rng,
-                some,
-                lambda layout, r, icc=icc: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), 0.02)),
+                lambda factor=factor: week_layout(rng, 100, 10, "log-normal", factor=factor),
+                constant(rng, icc, 0.02),
                 runs,
             )
             yield f"100 v 10, sizes x {factor:.2g}, ICC {icc}: wrong", sum(found), 0.10, None
     for icc in (0.005, 0.03):
-        some = [late_layout(rng, 600, 60) for _ in range(LAYOUTS)]
-        found = one_look(
-            rng,
-            some,
-            lambda layout, r, icc=icc: draw_errors(rng, layout.n, icc, np.full((r, len(layout.n)), 0.02)),
-            runs,
-        )
+        found = one_look(lambda: late_layout(rng, 600, 60), constant(rng, icc, 0.02), runs)
         yield f"duration by size, rolled out lately, ICC {icc}: wrong", sum(found), 0.065, None
 
 
@@ -260,7 +279,6 @@ def ramps(runs: int, seed: int) -> Iterator[Cell]:
     ):
         for last in (0.03, 0.04):
             for icc in (0.005, 0.03):
-                some = [ramp_layout(rng, shares, per_step, days) for _ in range(LAYOUTS)]
                 bias: list[float] = []
 
                 def errors(layout: Layout, r: int, icc: float = icc, last: float = last) -> Ints:
@@ -270,7 +288,13 @@ def ramps(runs: int, seed: int) -> Iterator[Cell]:
                     bias.append(float(np.nanmean(tiled(layout, y, any_look=False)[1])))  # noqa: B023 -- called at once
                     return y
 
-                found = one_look(rng, some, errors, runs)
+                found = one_look(
+                    lambda shares=shares, per_step=per_step, days=days: ramp_layout(
+                        rng, shares, per_step, days
+                    ),
+                    errors,
+                    runs,
+                )
                 what = f"ramp {name}, 2 to {100 * last:g} %, ICC {icc}"
                 yield f"{what}: wrong", sum(found), 0.065, None
                 yield f"{what}: bias, pp", abs(100 * float(np.mean(bias))) / 100, 0.001, None
@@ -308,9 +332,9 @@ def joined(parts: list[Layout]) -> Layout:
 def cr2_power(layout: Layout, y: Ints) -> float:
     """Share of runs with a verdict by CR2 variances and a t test."""
     runs, m = y.shape
-    group = 2 * np.repeat(np.arange(runs), m) + np.tile(layout.is_candidate, runs)
-    rates = cluster_rates(group, y.ravel(), np.tile(layout.n, runs), n_groups=2 * runs)
-    found = differences(rates, 2 * np.arange(runs), 2 * np.arange(runs) + 1)
+    z = layout.is_candidate
+    errors, sizes = (((x * ~z).ravel(), (x * z).ravel()) for x in (y, np.broadcast_to(layout.n, y.shape)))
+    *_, found = week_over_week(np.repeat(np.arange(runs), m), errors, sizes, n_groups=runs)
     return float(np.isin(verdicts(found, found.p_value), ["higher", "lower"]).mean())
 
 
@@ -331,13 +355,11 @@ def power(runs: int, seed: int) -> Iterator[Cell]:
                 f"{m} v {m}, 2 to {100 * other:g} %, ICC {icc}, one look: found {100 * np.mean(ours):.0f} %"
             )
             yield f"{what}, of CR2's", share, None, 0.97
-    some = [week_layout(rng, 100, 10, "equal") for _ in range(LAYOUTS)]
-
-    def jump(layout: Layout, r: int) -> Ints:
-        rate = np.where(layout.is_candidate, 0.05, 0.02)
-        return draw_errors(rng, layout.n, 0.1, np.broadcast_to(rate, (r, len(rate))))
-
-    yield "100 v 10, 2 to 5 %, ICC 0.1, one look: found", sum(one_look(rng, some, jump, runs)), None, 0.40
+    for kind, bar in (("equal", 0.40), ("log-normal", None)):
+        found = one_look(
+            lambda kind=kind: week_layout(rng, 100, 10, kind), constant(rng, 0.1, 0.02, 0.05), runs
+        )
+        yield f"100 v 10, 2 to 5 %, ICC 0.1, {kind}, one look: found", sum(found), None, bar
     for icc, least in ((0.005, 0.90), (0.03, 0.28)):
         found = []
         for _ in range(LAYOUTS):
@@ -470,15 +492,224 @@ def buckets(runs: int, seed: int) -> Iterator[Cell]:
         yield f"bucket of {own}, others of {m}, {100 * rate:g} %, ICC {icc}: held", held, None, least
 
 
+def seen_cell(rng: np.random.Generator, m: int, icc: float, kind: str, runs: int) -> float:
+    """Of differences that one of 20 candidates would have been seen with: the share that is seen."""
+    level, shares = ALPHA / 20, []
+    for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
+        layout = week_layout(rng, m, m, kind, days=2)
+        strata, _ = tiled(layout, constant(rng, icc, 0.02)(layout, 1), any_look=False)
+        d = permutation_detectable(strata, find_outcomes(strata), alpha=level)
+        if d < 0.9:
+            y = constant(rng, icc, 0.02, 0.02 + d)(layout, RUNS_PER_LAYOUT)
+            shares.append(float((one_look_p(layout, y) < level).mean()))
+    return float(np.mean(shares))
+
+
+def seen(runs: int, seed: int) -> Iterator[Cell]:
+    """Detectable differences, at the level of Holm's correction over 20 candidates."""
+    rng = np.random.default_rng([seed, 8])
+    for m in (20, 50):
+        for icc in (0.005, 0.03):
+            for kind in ("equal", "log-normal"):
+                yield f"{m} v {m}, ICC {icc}, {kind}: seen", seen_cell(rng, m, icc, kind, runs), 0.85, 0.75
+
+
+def summaries(policies: list[tuple[Layout, Ints]]) -> pd.DataFrame:
+    """Batches of some policies as `flow.batch_summary` returns them; each took two hours."""
+    day, n, candidate = (
+        np.concatenate([getattr(layout, name) for layout, _ in policies])
+        for name in ("day", "n", "is_candidate")
+    )
+    policy = np.repeat(np.arange(len(policies)), [len(y) for _, y in policies])
+    end_us = day * DAY_US + 10_800_000_000 + np.arange(len(day))
+    return summary(
+        policy, candidate + 1, (end_us - 7_200_000_000, end_us), n, np.concatenate([y for _, y in policies])
+    )
+
+
+def summary(policy: Ints, version: Ints, span_us: tuple[Ints, Ints], n: Ints, y: Ints) -> pd.DataFrame:
+    """One row per batch that was seen when it began and when it ended."""
+    begin, end = (pd.to_datetime(at, unit="us", utc=True).astype("datetime64[us, UTC]") for at in span_us)
+    names = {
+        "created_at": begin,
+        "first_observed_at": begin,
+        "before_terminal_at": begin,
+        "last_moved_after": begin,
+    }
+    names |= {"last_observed_at": end, "first_terminal_at": end, "last_moved_before": end}
+    return pd.DataFrame(
+        {
+            "batch_id": [f"batch_{i}" for i in range(len(n))],
+            "policy_id": pd.array([f"P{i}" for i in policy], dtype=STRING),
+            "policy_version": pd.array([f"v{i}" for i in version], dtype=STRING),
+            **names,
+            "batch_status": "SUCCESS",
+            "first_terminal_status": "SUCCESS",
+            "is_terminal": True,
+            "label_changed": False,
+            "batch_count": n,
+            "success_count": n - y,
+            "error_count": y,
+            "cancelled_count": 0,
+            "pending_count": 0,
+        }
+    )
+
+
+def handover_cell(
+    rng: np.random.Generator, per_week: int, icc: float, spread: float, *, before: int, runs: int
+) -> tuple[float, float]:
+    """Shares of policies, handed over amid weeks that spread, ever with "since" and with a plain verdict."""
+    after = 5
+    policies = []
+    for _ in range(runs):
+        day = np.sort(rng.integers(0, 7 * (before + after), per_week * (before + after)))
+        layout = Layout(day + MONDAY, day // 7 >= before, draw_sizes(rng, len(day), "log-normal"))
+        rate = np.maximum(0.02 + spread * rng.standard_normal(before + after), 0.0005)[day // 7]
+        policies.append((layout, draw_errors(rng, layout.n, icc, rate)))
+    batches = summaries(policies)
+    since, plain = set(), set()
+    for week in range(1, after + 1):
+        until = (MONDAY + 7 * (before + week)) * DAY_US
+        found = compare_batches(
+            batches[(batches["first_terminal_at"] < pd.Timestamp(until, unit="us", tz="UTC")).to_numpy()],
+            tz=ZoneInfo("UTC"),
+            as_of_us=until - 1,
+            correction="none",
+        ).table
+        since |= set(found["policy_id"][found["verdict"].isin(["higher since", "lower since"])])
+        plain |= set(found["policy_id"][found["verdict"].isin(["higher", "lower"])])
+    return len(since) / runs, len(plain) / runs
+
+
+def handovers(runs: int, seed: int) -> Iterator[Cell]:
+    """One version after the other, looked at in each of the five weeks that follow."""
+    rng = np.random.default_rng([seed, 9])
+    for per_week, icc in ((10, 0.005), (10, 0.03), (10, 0.1), (30, 0.005), (30, 0.03), (30, 0.1)):
+        for spread, before, bar in ((0.0, 4, 0.065), (0.003, 4, 0.10), (0.003, 8, 0.10)):
+            since, plain = handover_cell(rng, per_week, icc, spread, before=before, runs=max(100, runs // 5))
+            what = (
+                f"hand-over, {per_week} a week, ICC {icc}, {before} weeks that spread by {100 * spread:g} pp"
+            )
+            yield f"{what}: ever since", since, bar, None
+            yield f"{what}: ever plain", plain, 0.0, None
+
+
+def null_year(rng: np.random.Generator, icc: float, per_week: int) -> pd.DataFrame:
+    """20 policies of one rate each with a new version every eight weeks: beside the old one, or after it."""
+    parts = []
+    for policy in range(20):
+        m = 52 * per_week
+        week, hours = np.sort(rng.uniform(0, 52, m)), np.exp(rng.uniform(0, np.log(48), m))
+        n, since = draw_sizes(rng, m, "log-normal"), week + rng.integers(0, 8)
+        y = draw_errors(rng, n, icc, np.full(m, rng.uniform(0.005, 0.05)))
+        is_beside = (since % 8 < 4) & (rng.random(m) < 0.5) & (policy % 2 == 0)
+        begin = np.int64(MONDAY * DAY_US) + (week * 7 * DAY_US).astype(np.int64)
+        end = begin + (hours * DAY_US / 24).astype(np.int64)
+        parts.append((np.full(m, policy), (since // 8).astype(np.int64) - is_beside + 1, begin, end, n, y))
+    policy, version, begin, end, n, y = map(np.concatenate, zip(*parts, strict=True))
+    return summary(policy, version, (begin, end), n, y)
+
+
+def week_headline(batches: pd.DataFrame, week: int) -> str:
+    """What the report on one week says first, by the functions that the report calls."""
+    epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+    begin, start, until = (epoch + dt.timedelta(days=MONDAY + 7 * (week + i)) for i in (-1, 0, 1))
+    work = []
+    for bucket, span in enumerate(((begin, start), (start, until))):
+        first, last = (pd.Timestamp(at) for at in span)
+        part = (batches["first_terminal_at"].clip(upper=last) - batches["created_at"].clip(lower=first)) / (
+            batches["first_terminal_at"] - batches["created_at"]
+        )
+        some = batches[(part > 0.0).to_numpy()]
+        share = part[part > 0.0]
+        counts = {
+            "success": some["success_count"] * share,
+            "error": some["error_count"] * share,
+            "cancelled": 0.0,
+        }
+        work.append(some[["batch_id", "policy_id", "policy_version"]].assign(bucket=bucket, **counts))
+    now = batches[(batches["first_terminal_at"] < pd.Timestamp(until)).to_numpy()]
+    rows = pd.concat(work, ignore_index=True)
+    names = sorted(rows["policy_id"].unique())
+    scopes = pd.DataFrame({"scope": ["all"] + ["policy"] * len(names), "coverage": 1.0, "smeared_share": 0.0})
+    scopes["policy_id"] = pd.array([None, *names], dtype=STRING)
+    spans, hours = ((begin, start), (start, until)), (168.0, 168.0)
+    totals, previous, change = compare_weeks(now, spans, rows, (scopes, scopes), hours)
+    known = {
+        "totals": totals,
+        "previous": previous,
+        "change": change,
+        "outage": None,
+        "tz": "UTC",
+        "start": start,
+    }
+    facts = SimpleNamespace(**known, comparison=compare_week(now, start, until, ZoneInfo("UTC")))
+    facts.versions_compared = lambda: Facts.versions_compared(facts)  # type: ignore[arg-type]
+    return "".join(map(str, what_changed(facts)))  # type: ignore[arg-type]
+
+
+def reports(runs: int, seed: int) -> Iterator[Cell]:
+    """False headlines of 51 weekly reports on 20 policies that do not change."""
+    years = max(1, runs // 1000)
+    rng = np.random.default_rng([seed, 10])
+    for icc, per_week in ((0.005, 30), (0.03, 30), (0.1, 15)):
+        false = 0
+        for _ in range(years):
+            batches = null_year(rng, icc, per_week)
+            false += sum("No policy" not in week_headline(batches, week) for week in range(1, 52))
+        yield f"ICC {icc}, {per_week} a week: false headlines a year, in %", false / years, 1.0, None
+
+
+def charts_cell(
+    rng: np.random.Generator, per_day: int, hours: float, icc: float, kind: str, *, runs: int
+) -> float:
+    """Charts of fourteen days without any change: the share with a mark in the second week."""
+    marked = 0
+    for _ in range(runs):
+        start, m = rng.uniform(-2, 14, 16 * per_day), 16 * per_day
+        days = np.exp(rng.uniform(0, np.log(hours), m)) / 24
+        n = draw_sizes(rng, m, kind)
+        y = draw_errors(rng, n, icc, np.full(m, 0.02))
+        edge = np.arange(15)[:, None]
+        done = np.clip((edge - start) / days, 0, 1)
+        errors, processed = (np.diff(done @ values) for values in (y, n))
+        limits = laney_limits(errors, processed, processed > 0)
+        rate = errors / np.maximum(processed, 1e-9)
+        beyond = (rate < limits.lower) | (rate > limits.upper)
+        marked += bool((beyond | find_runs(rate, limits.center))[7:].any()) and not limits.note
+    return marked / runs
+
+
+def charts(runs: int, seed: int) -> Iterator[Cell]:
+    """Weekly control charts of a policy that does not change, with batches of 1 to 48 h."""
+    rng = np.random.default_rng([seed, 11])
+    for per_day in (4, 12, 40):
+        for hours in (2.0, 12.0, 48.0):
+            for icc in (0.005, 0.03):
+                for kind in ("equal", "log-normal", "pareto"):
+                    share = charts_cell(rng, per_day, hours, icc, kind, runs=max(100, runs // 4))
+                    yield (
+                        f"chart, {per_day} a day, up to {hours:g} h, ICC {icc}, {kind}: marked",
+                        share,
+                        0.10,
+                        None,
+                    )
+
+
 SECTIONS: dict[str, Callable[[int, int], Iterator[Cell]]] = {
     "null": null,
     "sizes": sizes,
     "ramps": ramps,
     "looks": looks,
     "power": power,
+    "seen": seen,
     "coverage": coverage,
     "weeks": weeks,
     "buckets": buckets,
+    "handovers": handovers,
+    "reports": reports,
+    "charts": charts,
 }
 
 
@@ -503,9 +734,8 @@ def main() -> None:
         print(f"\n{name}\n\n| what | % of runs | bar |\n| --- | --- | --- |")
         for cell in SECTIONS[name](args.runs, args.seed):
             what, share, most, least = cell
-            bar = (
-                f"≤ {100 * most:g}" if most is not None else f"≥ {100 * least:g}" if least is not None else ""
-            )
+            ends = (f"{sign} {100 * end:g}" for sign, end in (("≥", least), ("≤", most)) if end is not None)
+            bar = ", ".join(ends)
             mark = " broken" if is_broken(cell, runs=args.runs) else ""
             broken += [what] if mark else []
             print(f"| {what} | {100 * share:.1f} | {bar}{mark} |", flush=True)

@@ -17,7 +17,7 @@ import statsmodels.api as sm
 from statsmodels.stats.proportion import proportions_ztest
 
 import safetykit_analytics as ska
-from safetykit_analytics.stats import cluster_rates, differences
+from safetykit_analytics.stats import week_over_week
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def main() -> None:
         proportions_ztest(totals["y"].to_numpy(), totals["n"].to_numpy())
 
     def ours() -> None:
-        differences(cluster_rates(side, y, n, n_groups=2), [0], [1])
+        week_over_week(side * 0, (y * (1 - side), y * side), (n * (1 - side), n * side), n_groups=1)
 
     def whole() -> None:
         ska.compare_versions(frame, policy_id="P0", baseline="v7")
@@ -111,7 +111,7 @@ def main() -> None:
     for name, work in (
         ("statsmodels WLS with HC2, from final counts (no Bell-McCaffrey df)", regression),
         ("pandas and the pooled z test, from final counts (wrong)", pooled),
-        ("stats.cluster_rates and differences, from final counts", ours),
+        ("stats.week_over_week (CR2), from final counts", ours),
         ("compare_versions of one policy, from two observations per batch", whole),
         ("compare_versions scanning 1,000 policies", scan),
     ):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import scipy
 
 from safetykit_analytics.stats import (
     LEAST_DRAWS,
@@ -25,11 +24,11 @@ from safetykit_analytics.stats import (
     first_look,
     make_strata,
     missing_batches,
+    permutation_detectable,
     permutation_interval,
     permutation_p,
     permutation_ratio,
     ratio_sequence,
-    score_variance,
 )
 
 if TYPE_CHECKING:
@@ -47,7 +46,8 @@ SIDE_BY_SIDE, BEFORE_AND_AFTER = 0.3, 0.05
 _PERIOD_US = 28 * 86_400_000_000
 # After four weeks the period of a candidate is over: later looks see nothing new.
 _LAST_WEEK = 5
-_POWER = 0.8
+# So few draws tell a large p-value; five standard errors away from the level they change no verdict.
+_FEW_DRAWS, _SURELY = 999, 5.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,9 +115,8 @@ def judge(
     _describe(found, strata, ended, places, pairs)
     is_apart = np.array([pair.share < BEFORE_AND_AFTER for pair in found], dtype=np.bool_)
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
-    once = [
-        find_outcomes(_of(strata, i), draws=_draws(n, alpha)) if looks == "once" else None for i in range(n)
-    ]
+    draws = _draws(1 if correction == "none" else n, alpha)
+    once = [find_outcomes(_of(strata, i), draws=draws) if looks == "once" else None for i in range(n)]
     weight = np.bincount(strata.pair, weights=strata.weight, minlength=n)
     score = np.bincount(strata.pair, weights=strata.score, minlength=n)
     difference = np.divide(score, weight, out=np.full(n, np.nan), where=(weight > 0.0) & ~is_apart)
@@ -133,7 +132,7 @@ def judge(
     moved = np.full(n, np.nan)
     for i in np.flatnonzero(is_apart).tolist():
         rows = [places[int(pairs[name].iloc[i])] for name in ("base", "group")]
-        p[i] = _period_p(ended, rows, today, looks=looks, draws=_draws(n, alpha))
+        p[i] = judge_period(ended, rows, today, looks=looks, alpha=alpha, draws=draws)
         moved[i] = _largest_move(ended, rows)
     columns["p_anytime" if looks == "any" else "p_value"] = p
     adjusted = adjust(p, correction)
@@ -141,18 +140,18 @@ def judge(
     own = np.where(np.isnan(p), alpha, alpha * p / np.where(np.isnan(p), 1.0, adjusted))
     level = _levels(adjusted, alpha, correction)
     _intervals(columns, strata, once, difference, own=own)
-    columns["mde"] = _detectable(strata, difference, level, looks=looks)
     columns["difference_raw"] = _raw(ended, places, pairs)
     is_enough = np.array(
         [
             can_decide(pair.sides, alpha=at, any_look=looks == "any")
             for pair, at in zip(found, level, strict=True)
-        ]
+        ],
+        dtype=np.bool_,
     )
-    columns["mde"][~is_enough.astype(np.bool_)] = np.nan
+    columns["mde"] = _detectable(strata, once, difference, level, is_enough)
     sizes = np.array([len(rows) for rows in places], dtype=np.int64)
     both = np.minimum(sizes[pairs["base"].to_numpy()], sizes[pairs["group"].to_numpy()])
-    is_enough = np.where(is_apart, both >= MIN_BATCHES, is_enough).astype(np.bool_)
+    is_enough = np.where(is_apart, both >= MIN_BATCHES, is_enough)
     missing = np.array(
         [
             np.nan if is_apart[i] or is_enough[i] else _missing(pair, level[i], any_look=looks == "any")
@@ -329,23 +328,23 @@ def _intervals(
         columns[name][part] = np.where(known, values, np.nan)
 
 
-def _detectable(strata: Strata, difference: Floats, level: Floats, *, looks: str) -> Floats:
+def _detectable(
+    strata: Strata,
+    once: list[Outcomes | None],
+    difference: Floats,
+    level: Floats,
+    is_known: NDArray[np.bool_],
+) -> Floats:
+    """Compute the smallest detectable differences of the pairs that have one."""
     found = np.full(len(difference), np.nan)
-    size = int(strata.pair[-1]) + 1 if len(strata.pair) else 0
-    if not size:
-        return found
-    center = difference[:size]
-    if looks == "any":
-        found[:size] = detectable(strata, center, alpha=level[:size])
-    else:
-        of_batch = np.nan_to_num(center)[strata.pair[strata.stratum]]
-        variance = strata.total(score_variance(strata, strata.base + strata.own - of_batch * strata.shift))
-        weight = strata.total(strata.weight)
-        quantiles = scipy.special.ndtri(1.0 - level[:size] / 2.0) + scipy.special.ndtri(_POWER)
-        np.divide(
-            quantiles * np.sqrt(variance), weight, out=found[:size], where=(weight > 0) & (variance > 0)
-        )
-    return np.where(np.isnan(difference), np.nan, found)
+    for i in np.flatnonzero(is_known & ~np.isnan(difference)).tolist():
+        one = once[i]
+        if one is not None:
+            found[i] = permutation_detectable(_of(strata, i), one, alpha=level[i])
+    size = len(strata.total(strata.weight))
+    if not any(once):
+        found[:size] = detectable(strata, difference[:size], alpha=level[:size])
+    return np.where(is_known & ~np.isnan(difference), found, np.nan)
 
 
 def _raw(ended: Ended, places: list[Ints], pairs: pd.DataFrame) -> Floats:
@@ -358,10 +357,9 @@ def _raw(ended: Ended, places: list[Ints], pairs: pd.DataFrame) -> Floats:
     return found
 
 
-_FEW_DRAWS = 999
-
-
-def _period_p(ended: Ended, rows: list[Ints], today: int, *, looks: str, draws: int) -> float:
+def judge_period(
+    ended: Ended, rows: list[Ints], today: int, *, looks: str, alpha: float, draws: int
+) -> float:
     """Test the baseline's last four weeks against the candidate's first, at the weekly look that it is.
 
     Looks in the k-th week after the hand-over use 6 / (π²k²) of the level.
@@ -378,16 +376,16 @@ def _period_p(ended: Ended, rows: list[Ints], today: int, *, looks: str, draws: 
         ended.processed[both],
         np.arange(len(both)) >= len(base),
     )
-    # A large p-value is told by few draws.
+    week = min(max((today + 3) // 7 - (int(ended.day[own[0]]) + 3) // 7 + 1, 1), _LAST_WEEK)
+    factor = 1.0 if looks == "once" else math.pi**2 * week**2 / 6.0
     p = math.nan
     for n in (_FEW_DRAWS, LEAST_DRAWS, draws):
-        p = permutation_p(find_outcomes(strata, draws=n))
-        if not p < 50 / n:
+        outcomes = find_outcomes(strata, draws=n)
+        p = permutation_p(outcomes)
+        # No level asks for as much, and more draws would not change that.
+        if outcomes.is_exact or p - _SURELY * math.sqrt(p * (1.0 - p) / n) > alpha / factor:
             break
-    if looks == "once":
-        return p
-    week = min(max((today + 3) // 7 - (int(ended.day[own[0]]) + 3) // 7 + 1, 1), _LAST_WEEK)
-    return min(1.0, p * math.pi**2 * week**2 / 6.0)
+    return min(1.0, p * factor)
 
 
 def _largest_move(ended: Ended, rows: list[Ints]) -> float:

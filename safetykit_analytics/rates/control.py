@@ -32,7 +32,7 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
         The same rows and columns and
 
         - ``center`` (float64): median error rate of the segment's complete buckets; NaN without any
-        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): 4 sigma from the center; NaN where the
+        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): 3.5 sigma from the center; NaN where the
           bucket has no error rate, and in a segment of which the note says why
         - ``sigma_z`` (float64): how many times the segment varies as independent decisions would, at least 1
         - ``out_of_control`` (bool): the error rate is beyond a limit, or the eighth or later in a row of

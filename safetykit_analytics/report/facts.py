@@ -220,7 +220,7 @@ def gather_facts(
         change=change,
         versions=versions,
         trend=trend,
-        comparison=_compared(batches, start, until, zone(tz)),
+        comparison=compare_week(batches, start, until, zone(tz)),
         outage=find_outage(waiting, work_by_bucket, until),
         rollouts=rollouts,
         control=control_chart(versions),
@@ -264,7 +264,7 @@ def _observed_shares(observations: Selection, both: dict[str, Any]) -> tuple[pd.
     )
 
 
-def _compared(
+def compare_week(
     batches: pd.DataFrame, start: dt.datetime, until: dt.datetime, tz: ZoneInfo
 ) -> VersionComparison:
     """Compare the versions that ended a batch in the week, since they ran beside their baselines.

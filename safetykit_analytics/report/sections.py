@@ -11,7 +11,7 @@ from safetykit_analytics.calendar import zone
 from safetykit_analytics.report import text
 from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
 from safetykit_analytics.report.headlines import all_policies, headlines
-from safetykit_analytics.report.standing import MOST_ROWS, backlog, failures, first_rows, quality
+from safetykit_analytics.report.state import MOST_ROWS, backlog, failures, first_rows, quality
 from safetykit_analytics.report.text import Code, Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 

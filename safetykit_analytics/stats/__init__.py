@@ -9,7 +9,6 @@ Knows NumPy and scipy; no pandas, no pyarrow, no files.
 from safetykit_analytics.stats.anytime import (
     Evidence,
     confidence_sequence,
-    detectable,
     evidence,
     first_look,
     log_mean_exp,
@@ -18,7 +17,8 @@ from safetykit_analytics.stats.anytime import (
 from safetykit_analytics.stats.buckets import FEW_CLUSTERS, POOL_BUCKETS, ClusterSums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
 from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits
-from safetykit_analytics.stats.difference import Differences, differences, verdicts, week_over_week
+from safetykit_analytics.stats.detectable import detectable, permutation_detectable
+from safetykit_analytics.stats.difference import Differences, verdicts, week_over_week
 from safetykit_analytics.stats.multiple import adjust
 from safetykit_analytics.stats.permutation import (
     LEAST_DRAWS,
@@ -52,7 +52,6 @@ __all__ = [
     "confidence_sequence",
     "cut_strata",
     "detectable",
-    "differences",
     "evidence",
     "find_outcomes",
     "find_runs",
@@ -61,6 +60,7 @@ __all__ = [
     "log_mean_exp",
     "make_strata",
     "missing_batches",
+    "permutation_detectable",
     "permutation_interval",
     "permutation_p",
     "permutation_ratio",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-    from safetykit_analytics.stats.rate import Floats
+    from safetykit_analytics.stats.rate import Flags, Floats
 
     Test = Callable[[Floats], Floats]
 
@@ -31,10 +31,9 @@ MOST_STAKED = 3.0
 # exp of more than this is no double.
 _MOST_LOG = 700.0
 # Residuals that vary less than this share of the shifts do so by rounding.
-_NOISE = 1e-18
+NOISE = 1e-18
 # Strata of one width are met together, as many as keep the recursion in the cache.
 _CELLS = 60_000
-_POWER = 0.8
 # Trebled so often, any step has reached a bound.
 _MOST_STEPS = 60
 
@@ -112,7 +111,7 @@ def _log_symmetric(x: Floats, k: NDArray[np.int64], m: NDArray[np.int64]) -> Flo
     return found
 
 
-class _Classes:
+class Classes:
     """Rows of strata, side by side with those of strata of about the same size."""
 
     def __init__(self, strata: Strata) -> None:
@@ -138,6 +137,28 @@ class _Classes:
             begin = end
 
 
+def _make_path(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats], Floats]:
+    """Return a function from τ of each pair to log e-values after each look, at residuals zero + τ·slope."""
+    classes, row_pair = Classes(strata), strata.pair[strata.stratum]
+    first = np.cumsum(strata.size) - strata.size
+    starts = np.searchsorted(strata.pair, strata.pair)
+    is_look = _is_look(strata)
+    noise = NOISE * score_variance(strata, np.abs(strata.shift) + np.abs(slope))
+
+    def path(value: Floats) -> Floats:
+        along = np.cumsum(log_factors(strata, classes, zero + value[row_pair] * slope, first, noise), axis=1)
+        along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
+        found: Floats = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
+        return found
+
+    return path
+
+
+def _is_look(strata: Strata) -> Flags:
+    """Whether a stratum is the last of its look."""
+    return np.append((np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True])
+
+
 def make_test(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats], Evidence]:
     """Return a function that weighs the evidence against residuals zero + τ·slope, for τ of each pair.
 
@@ -147,34 +168,18 @@ def make_test(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats],
     zero, slope : float64 arrays, shape (k,)
         Residuals of each batch; both add up to 0 in each stratum.
     """
-    classes = _Classes(strata)
-    n_strata, stratum = len(strata.size), strata.stratum
-    first = np.cumsum(strata.size) - strata.size
-    is_new = np.append([True], np.diff(strata.pair) != 0) if n_strata else np.zeros(0, dtype=np.bool_)
-    starts = np.flatnonzero(is_new)
-    is_look = np.append(
-        (np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True]
-    ) if n_strata else is_new  # fmt: skip
-    look_pair = strata.pair[is_look]
-    look_starts = np.flatnonzero(np.diff(look_pair, prepend=-1))
-    row_pair = strata.pair[stratum]
-    noise = _NOISE * score_variance(strata, np.abs(strata.shift) + np.abs(slope))
+    if not len(strata.pair):
+        return lambda value: Evidence(np.zeros(len(value)), np.zeros(len(value)))
+    path_of = _make_path(strata, zero, slope)
+    look_pair = strata.pair[_is_look(strata)]
+    begins = np.flatnonzero(np.diff(look_pair, prepend=-1))
+    ends = np.append(begins[1:], len(look_pair)) - 1
 
     def test(value: Floats) -> Evidence:
-        n_pairs = len(value)
-        now, most = np.zeros(n_pairs), np.zeros(n_pairs)
-        if not n_strata:
-            return Evidence(now, most)
-        residual = zero + value[row_pair] * slope
-        logs = _log_factors(strata, classes, residual, first, noise)
-        along = np.cumsum(logs, axis=1)
-        before = np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
-        along -= before[:, np.cumsum(is_new) - 1]
-        path = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
-        pairs = look_pair[look_starts]
-        ends = np.append(look_starts[1:], len(path)) - 1
+        now, most = np.zeros(len(value)), np.zeros(len(value))
+        path, pairs = path_of(value), look_pair[begins]
         now[pairs] = path[ends]
-        most[pairs] = np.maximum(np.maximum.reduceat(path, look_starts), 0.0)
+        most[pairs] = np.maximum(np.maximum.reduceat(path, begins), 0.0)
         return Evidence(now, most)
 
     return test
@@ -190,8 +195,8 @@ def _bets(strata: Strata, residual: Floats, first: NDArray[np.int64], noise: Flo
     return np.minimum(np.array(BETS)[:, None] / np.sqrt(scale), cap), np.where(is_live, variance, 0.0)
 
 
-def _log_factors(
-    strata: Strata, classes: _Classes, residual: Floats, first: NDArray[np.int64], noise: Floats
+def log_factors(
+    strata: Strata, classes: Classes, residual: Floats, first: NDArray[np.int64], noise: Floats
 ) -> Floats:
     """λU - log E exp(λU) for each bet and stratum."""
     bets, _ = _bets(strata, residual, first, noise)
@@ -262,24 +267,13 @@ def first_look(strata: Strata, *, alpha: ArrayLike) -> NDArray[np.int64]:
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
     found = np.full(len(limit), -1, dtype=np.int64)
     if len(strata.pair):
-        path, pair, look = _path(strata)
+        is_look = _is_look(strata)
+        pair, look = strata.pair[is_look], strata.look[is_look]
+        path = _make_path(strata, strata.base + strata.own, -strata.shift)(np.zeros(len(limit)))
         beyond = np.flatnonzero(path > limit[pair])
         # Of repeated places the last assignment stays: from the last look to the first.
         found[pair[beyond[::-1]]] = look[beyond[::-1]]
     return found
-
-
-def _path(strata: Strata) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-    """Return the logarithm of the e-value after each look, its comparison and its look."""
-    first = np.cumsum(strata.size) - strata.size
-    noise = _NOISE * score_variance(strata, np.abs(strata.shift))
-    logs = _log_factors(strata, _Classes(strata), strata.base + strata.own, first, noise)
-    is_look = np.append((np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True])
-    along = np.cumsum(logs, axis=1)
-    starts = np.searchsorted(strata.pair, strata.pair)
-    along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
-    path = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
-    return path, strata.pair[is_look], strata.look[is_look]
 
 
 def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike) -> tuple[Floats, Floats]:
@@ -306,7 +300,7 @@ def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike
     center = np.asarray(estimate, dtype=np.float64)
     test = make_test(strata, strata.base + strata.own, -strata.shift)
     # What is not known must not spread to other comparisons.
-    step = np.sqrt(strata.total(score_variance(strata, _shifted(strata, np.nan_to_num(center)))))
+    step = np.sqrt(strata.total(score_variance(strata, shifted(strata, np.nan_to_num(center)))))
     step = 3.0 * step / np.maximum(strata.total(strata.weight), 1.0)
     step = np.maximum(step, 1e-6)
     return _invert(test, center, 0.0, step=step, bounds=(-1.0, 1.0), alpha=alpha)
@@ -344,7 +338,8 @@ def ratio_sequence(
     return tuple(np.where(known, values, np.nan) for values in (1.0 / inverse, np.exp(-high), np.exp(-low)))  # type: ignore[return-value]
 
 
-def _shifted(strata: Strata, difference: Floats) -> Floats:
+def shifted(strata: Strata, difference: Floats) -> Floats:
+    """Residuals of all batches without a difference of each comparison."""
     found: Floats = strata.base + strata.own - difference[strata.pair[strata.stratum]] * strata.shift
     return found
 
@@ -421,46 +416,3 @@ def _walk(
         inner_excess = np.where(kept, excess, np.where(gone, inner_excess / 2.0, inner_excess))
         outer_excess = np.where(gone, excess, np.where(kept, outer_excess / 2.0, outer_excess))
     return inner
-
-
-def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Floats:
-    """Smallest true difference that the last look would find in 80 % of comparisons like this one.
-
-    Scores are taken for normal with mean d·w_s and variance V_s, at the residuals without the difference that
-    was found; what remains is the d at which the mean of the bets' products, at the scores' lowest fifth,
-    exceeds 1 / alpha.
-
-    Parameters
-    ----------
-    strata : Strata
-    difference : float array, shape (pairs,)
-    alpha : float array, shape (pairs,)
-
-    Returns
-    -------
-    float64 array, shape (pairs,)
-        At most 1; NaN where nothing varies, or not even 1 would be found.
-    """
-    center = np.nan_to_num(np.asarray(difference, dtype=np.float64))
-    limit = -np.log(np.asarray(alpha, dtype=np.float64))
-    residual = _shifted(strata, center)
-    n_strata = len(strata.size)
-    found = np.full(len(center), np.nan)
-    if not n_strata:
-        return found
-    first = np.cumsum(strata.size) - strata.size
-    noise = _NOISE * score_variance(strata, strata.shift)
-    bets, variance = _bets(strata, residual, first, noise)
-    factors = _log_factors(strata, _Classes(strata), residual, first, noise)[: len(BETS)]
-    score = np.bincount(strata.stratum, weights=residual * strata.is_candidate, minlength=n_strata)
-    drift = np.stack([strata.total(values) for values in bets * strata.weight])
-    spread = np.sqrt(np.stack([strata.total(values) for values in bets**2 * variance]))
-    cost = np.stack([strata.total(values) for values in bets * score - factors])
-    worst = scipy.special.ndtri(1.0 - _POWER) * spread - cost - np.log(2 * len(BETS))
-    low, high = np.zeros(len(center)), np.ones(len(center))
-    is_found = scipy.special.logsumexp(worst + drift, axis=0) > limit
-    for _ in range(30):
-        middle = (low + high) / 2.0
-        is_enough = scipy.special.logsumexp(worst + drift * middle, axis=0) > limit
-        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
-    return np.where(is_found & (strata.total(variance) > 0.0), high, np.nan)

@@ -19,7 +19,7 @@ RUN = 8
 
 # The median of |z_i - z_(i-1)| of independent standard normal values.
 _MEDIAN_MOVING_RANGE = 0.954
-_SIGMAS = 4.0
+_SIGMAS = 3.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,11 +48,12 @@ class ControlLimits:
 def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) -> ControlLimits:
     """Compute limits in the manner of Laney's p' chart: a p chart that allows for batches that differ.
 
-    With the median rate p, f(p) = 2·arcsin(√p) and zᵢ = √nᵢ·(f(pᵢ) - f(p)), sigma_z the median
-    of ``|zᵢ - zᵢ₋₁|`` / 0.954, at least 1, and the limits are where ``|z| = 4·sigma_z``.
-    Laney uses z of p itself, means, and 3: with fourteen unequal buckets in a fortnight, that marks
-    a policy that does not change in 10 to 30 % of weeks. The arcsine makes rates near 0 symmetric,
-    and medians keep a few bad buckets out of their own limits.
+    With the median rate p, f(p) = 2·arcsin(√p), dᵢ = f(pᵢ) - f(p) and zᵢ = √nᵢ·dᵢ, sigma_z is the median
+    of ``|zᵢ - zᵢ₋₁|`` / 0.954, at least 1, and sigma_d that of ``|dᵢ - dᵢ₋₁|`` / 0.954. A bucket's limits are
+    where ``|dᵢ|`` is 3.5 times the larger of sigma_z/√nᵢ and sigma_d. Laney uses z of p itself, means, 3, and
+    sigma_z alone: with fourteen unequal buckets that marks a policy that does not change in 10 to 30 % of
+    weeks. The arcsine makes rates near 0 symmetric, and medians keep a few bad buckets out of their own
+    limits. sigma_d is for large buckets: one batch may make them large, and then they are no surer.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
     >>> errors = [5, 9, 7, 6, 8] * 4 + [40]
     >>> found = laney_limits(errors, [100] * 21, [True] * 20 + [False])
     >>> found.center, found.sigma_z, round(float(found.upper[-1]), 3)
-    (0.07, 1.0, 0.203)
+    (0.07, 1.0, 0.184)
     """
     y, n = np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64)
     base = np.asarray(is_base, dtype=bool)
@@ -99,12 +100,17 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
     if not 0.0 < center < 1.0:
         return ControlLimits(center, np.nan, nothing, nothing, "clustering_not_estimable")
     middle = 2.0 * np.arcsin(np.sqrt(center))
-    z = (2.0 * np.arcsin(np.sqrt(y[base] / n[base])) - middle) * np.sqrt(n[base])
-    sigma_z = max(1.0, float(np.median(np.abs(np.diff(z)))) / _MEDIAN_MOVING_RANGE)
-    width = _SIGMAS * sigma_z / np.sqrt(np.where(is_rate, n, np.nan))
+    moves = 2.0 * np.arcsin(np.sqrt(y[base] / n[base])) - middle
+    sigma_z = max(1.0, _spread(moves * np.sqrt(n[base])))
+    width = _SIGMAS * np.maximum(sigma_z / np.sqrt(np.where(is_rate, n, np.nan)), _spread(moves))
     lower = np.sin(np.clip(middle - width, 0.0, np.pi) / 2.0) ** 2
     upper = np.sin(np.clip(middle + width, 0.0, np.pi) / 2.0) ** 2
     return ControlLimits(center, sigma_z, lower, upper, "")
+
+
+def _spread(values: Floats) -> float:
+    """Estimate the standard deviation by the moves between neighbours."""
+    return float(np.median(np.abs(np.diff(values)))) / _MEDIAN_MOVING_RANGE
 
 
 def _median_rate(y: Floats, n: Floats) -> float:

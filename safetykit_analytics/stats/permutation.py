@@ -25,7 +25,7 @@ LEAST_DRAWS = 9_999
 
 #: With so many batches on both sides of the common strata the sums are as normal as they get.
 _MANY = 500
-_SEED = 20_260_101
+SEED = 20_260_101
 # Outcomes as far out as the one that was found, but for rounding.
 _TIE = 1e-9
 
@@ -95,11 +95,11 @@ def find_outcomes(strata: Strata, *, draws: int = LEAST_DRAWS) -> Outcomes:
             part = columns[end - m : end]
             covariance += k * (m - k) / (m * (m - 1.0)) * part.T @ part
         values, vectors = np.linalg.eigh(covariance)
-        normal = np.random.default_rng(_SEED).standard_normal((draws, 3))
+        normal = np.random.default_rng(SEED).standard_normal((draws, 3))
         sums = normal @ (vectors * np.sqrt(np.maximum(values, 0.0))).T
     else:
         sums = np.zeros((draws, 3))
-        rng = np.random.default_rng(_SEED)
+        rng = np.random.default_rng(SEED)
         for (m, k), end in zip(sides, ends.tolist(), strict=True):
             sums += assignments(rng, m, k, draws) @ columns[end - m : end]
     weight = float(strata.weight.sum())

@@ -8,7 +8,6 @@ import pytest
 from safetykit_analytics.stats import (
     adjust,
     cluster_rates,
-    differences,
     laney_limits,
     quantile_bracket,
     verdicts,
@@ -16,6 +15,7 @@ from safetykit_analytics.stats import (
     wilson,
 )
 from safetykit_analytics.stats.rate import wilson_at
+from tests.stats.sides import compare_sides
 
 
 def test_two_p_values_are_adjusted_for_each_other():
@@ -150,17 +150,15 @@ def test_weeks_in_which_one_batch_has_nearly_everything_lose_no_digits(small, se
 
 
 def test_three_equal_batches_on_both_sides_are_just_enough_for_a_verdict():
-    rates = cluster_rates([0] * 3 + [1] * 3, [1, 2, 3, 11, 12, 13], [100] * 6, n_groups=2)
-    found = differences(rates, [0], [1])
+    found = compare_sides([(1, 100), (2, 100), (3, 100)], [(11, 100), (12, 100), (13, 100)])
     assert found.df[0] == pytest.approx(4)
     assert found.is_enough[0]
 
 
 def test_a_difference_and_its_interval_are_never_beyond_one():
-    rates = cluster_rates([0, 0, 1, 1], [0, 60, 100, 40], [100] * 4, n_groups=2)
-    found = differences(rates, [0, 1], [1, 0])
-    assert found.high.tolist()[0] == 1.0
-    assert found.low.tolist()[1] == -1.0
+    few, many = [(0, 100), (60, 100)], [(100, 100), (40, 100)]
+    assert compare_sides(few, many).high.tolist() == [1.0]
+    assert compare_sides(many, few).low.tolist() == [-1.0]
 
 
 def test_two_weeks_of_less_than_one_decision_compare_as_any_others():
@@ -183,7 +181,8 @@ def test_a_third_week_is_refused():
 
 
 def test_no_comparisons_have_no_differences():
-    assert differences(cluster_rates([0], [1], [9], n_groups=1), [], []).difference.tolist() == []
+    *_, found = week_over_week([], ([], []), ([], []), n_groups=0)
+    assert found.difference.tolist() == []
 
 
 def test_a_bucket_with_less_than_one_decision_counts():
@@ -205,5 +204,5 @@ def test_numbers_in_objects_count_as_numbers():
     for lower, upper in [(objects(1, 2), [3, 4]), ([1, 2], objects(3, 4))]:
         assert quantile_bracket(lower, upper, [True, True], 0.5) == (1, 3)
     assert adjust(objects(0.01, None, 0.04), "holm")[[0, 2]].tolist() == [0.02, 0.04]
-    found = differences(cluster_rates([0] * 3, y, n, n_groups=1), [0], [0])
+    *_, found = week_over_week([0] * 3, (y, y), (n, n), n_groups=1)
     assert verdicts(found, objects(None)).tolist() == ["not enough batches"]

@@ -7,14 +7,22 @@ import pytest
 
 from benchmarks.calibration import (
     ALPHA,
+    MONDAY,
     SECTIONS,
     WEEKS,
+    Layout,
     any_look,
+    charts_cell,
     draw_errors,
+    handover_cell,
     is_broken,
     joined,
     null_cell,
+    null_year,
     ramp_layout,
+    seen_cell,
+    summaries,
+    week_headline,
     week_layout,
     weeks_cell,
 )
@@ -33,7 +41,7 @@ RUNS, SLACK = 400, 0.022
     ],
 )
 def test_equal_versions_are_rarely_called_different_however_unequal_the_sides(base, own, icc, rate, kind):
-    higher, lower = null_cell(base, own, icc, rate, kind, runs=RUNS, seed=1, layouts=20)
+    higher, lower = null_cell(base, own, icc, rate, kind, runs=RUNS, seed=1)
     assert higher + lower <= 0.065 + SLACK
     assert lower <= 0.035 + SLACK
 
@@ -73,6 +81,36 @@ def test_equal_weeks_are_rarely_called_different_though_batches_span_both(weeks)
     for icc in (0.0, 0.005, 0.03):
         small, wrong = weeks_cell(weeks, icc, runs=1000, seed=1)
         assert wrong <= small <= 0.065 + 0.014
+
+
+def test_what_would_have_been_seen_is_seen_in_four_of_five_comparisons():
+    # 100 runs of 20 layouts: ± 5 points.
+    assert seen_cell(np.random.default_rng(4), 20, 0.005, "equal", 100) == pytest.approx(0.8, abs=0.1)
+
+
+def test_versions_that_never_ran_together_are_never_plainly_different_and_rarely_since():
+    since, plain = handover_cell(np.random.default_rng(5), 10, 0.03, 0.0, before=4, runs=20)
+    assert plain == 0
+    assert since <= 0.065 + 0.11
+
+
+@pytest.mark.parametrize("kind", ["log-normal", "pareto"])
+def test_a_control_chart_of_a_policy_that_does_not_change_is_rarely_marked(kind):
+    assert charts_cell(np.random.default_rng(6), 12, 48.0, 0.03, kind, runs=200) <= 0.10 + 0.04
+
+
+def test_a_report_on_twenty_policies_that_do_not_change_has_no_headline_of_a_change():
+    batches = null_year(np.random.default_rng(7), 0.03, 6)
+    assert week_headline(batches, 20).startswith("No policy")
+
+
+@pytest.mark.parametrize(("sides", "base", "own"), [(12, 2, 100), (12, 2, 99), (50, 0, 5), (50, 0, 6)])
+def test_a_side_without_any_variance_is_a_headline_whatever_one_decision_more_does(sides, base, own):
+    day = np.repeat(np.arange(MONDAY + 7, MONDAY + 14), 2 * sides)[: 2 * sides]
+    is_candidate = np.arange(2 * sides) % 2 == 1
+    y = np.where(is_candidate, own, base)
+    batches = summaries([(Layout(day, is_candidate, np.full(2 * sides, 100)), y)])
+    assert week_headline(batches, 1).startswith("Version v2 of P0 is associated with a higher error rate")
 
 
 @pytest.mark.heavy

@@ -12,14 +12,16 @@ def test_limits_follow_the_formula_bucket_by_bucket():
     y = rng.binomial(n, rng.beta(2, 38, 30))
     found = laney_limits(y, n, np.ones(30, bool))
     p = np.median(y / n)
-    z = 2 * (np.arcsin(np.sqrt(y / n)) - np.arcsin(np.sqrt(p))) * np.sqrt(n)
-    sigma_z = np.median([abs(z[i] - z[i - 1]) for i in range(1, 30)]) / 0.954
+    d = 2 * (np.arcsin(np.sqrt(y / n)) - np.arcsin(np.sqrt(p)))
+    sigma_z, sigma_d = (
+        np.median([abs(x[i] - x[i - 1]) for i in range(1, 30)]) / 0.954 for x in (d * np.sqrt(n), d)
+    )
     assert sigma_z > 1
     assert (found.center, found.sigma_z) == pytest.approx((p, sigma_z))
     for limit, side in ((found.lower, -1), (found.upper, 1)):
         inside = (limit > 0) & (limit < 1)
-        ends = 2 * (np.arcsin(np.sqrt(limit)) - np.arcsin(np.sqrt(p))) * np.sqrt(n)
-        assert ends[inside] == pytest.approx(np.full(inside.sum(), side * 4 * sigma_z))
+        ends = 2 * (np.arcsin(np.sqrt(limit)) - np.arcsin(np.sqrt(p)))
+        assert ends[inside] == pytest.approx(side * 3.5 * np.maximum(sigma_z / np.sqrt(n), sigma_d)[inside])
     assert found.note == ""
 
 
@@ -78,6 +80,27 @@ def test_two_bad_days_of_fourteen_are_beyond_the_limits_and_no_good_one_is():
     y = rng.binomial(5000, np.r_[np.full(12, 0.02), 0.04, 0.04])
     found = laney_limits(y, np.full(14, 5000), np.ones(14, bool))
     assert np.flatnonzero((y / 5000 > found.upper) | (y / 5000 < found.lower)).tolist() == [12, 13]
+
+
+def test_a_large_bucket_is_no_surer_than_the_others_where_batches_differ():
+    # Every other bucket is one batch of ten times the size: its rate varies as much as any other's.
+    rng = np.random.default_rng(4)
+    n = np.tile([500, 5000], 200)
+    y = rng.binomial(n, rng.beta(2, 98, 400))
+    found = laney_limits(y, n, np.ones(400, bool))
+    beyond = (y / n > found.upper) | (y / n < found.lower)
+    assert beyond.mean() < 0.01
+
+
+def test_a_shift_of_seven_sigma_of_a_bucket_is_marked_within_two_days():
+    sigma = np.sqrt(0.02 * 0.98 / 8000)
+    marked = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        y = rng.binomial(8000, np.r_[np.full(12, 0.02), np.full(2, 0.02 + 7.0 * sigma)])
+        found = laney_limits(y, np.full(14, 8000), np.ones(14, bool))
+        marked += (y / 8000 > found.upper)[12:].any()
+    assert marked >= 52
 
 
 def test_a_run_is_eight_in_a_row_on_one_side():

@@ -1,4 +1,4 @@
-"""Facts → the sections on where things stand: backlog, failed batches, how good the data is."""
+"""Facts → the sections on the state of the fleet: backlog, failed batches, quality of the data."""
 
 from __future__ import annotations
 

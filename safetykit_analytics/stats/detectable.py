@@ -1,0 +1,149 @@
+"""Which difference a comparison would find, if it were there. NumPy and scipy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import scipy
+
+from safetykit_analytics.stats.anytime import BETS, NOISE, Classes, log_factors, shifted
+from safetykit_analytics.stats.permutation import SEED
+from safetykit_analytics.stats.rate import sums
+from safetykit_analytics.stats.strata import Strata, score_variance
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from safetykit_analytics.stats.permutation import Outcomes
+    from safetykit_analytics.stats.rate import Floats
+
+#: A detectable difference is found in this share of comparisons.
+POWER = 0.8
+
+# One look: how closely the difference is found, as a share of itself.
+_CLOSE = 1e-3
+# Any look: differences at which comparisons are drawn, in units of one look's, and how many at each.
+_STEPS, _STRATA_DRAWN, _LEAST_DRAWN, _MOST_DRAWN = (1.0, 1.4, 2.0, 3.0), 1_600, 4, 16
+
+
+def permutation_detectable(strata: Strata, found: Outcomes, *, alpha: float) -> float:
+    """Smallest true difference that 80 % of comparisons like this one would find.
+
+    The d at which the lowest fifth of the scores, d·w plus noise, reaches the permutation quantile of data
+    with that difference. Noise is what the permutations of this comparison show, scaled to the rates at d;
+    the difference itself widens the quantile too.
+
+    Returns
+    -------
+    float
+        At most 1; NaN where nothing varies, or not even 1 would be found.
+    """
+    estimate = found.difference
+    noise = found.base + found.own - estimate * found.shift
+    if math.isnan(estimate) or not np.abs(noise).max() > 0.0:
+        return math.nan
+    share = float((strata.weight * strata.chosen / strata.size).sum() / found.weight)
+    rates = found.errors_base / found.weight, found.errors_own / found.weight
+    low_noise = float(np.quantile(noise, 1.0 - POWER))
+
+    def is_found(d: float) -> bool:
+        permuted, true = _variance_ratios(rates, d, share)
+        outcomes = np.abs(noise * math.sqrt(permuted) + d * found.shift)
+        return d * found.weight + low_noise * math.sqrt(true) > float(np.quantile(outcomes, 1.0 - alpha))
+
+    if not is_found(1.0):
+        return math.nan
+    low, high = 0.0, 1.0
+    while high - low > _CLOSE * high:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if is_found(middle) else (middle, high)
+    return high
+
+
+def _variance_ratios(rates: tuple[float, float], difference: float, share: float) -> tuple[float, float]:
+    """Scale variances to a difference: that of a score over permutations, and that of the score itself.
+
+    They were measured at `rates`, of the baseline and of the candidate, which has a share of the batches.
+    """
+    base, own, other = _spread(rates[0]), _spread(rates[1]), _spread(rates[0] + difference)
+    measured = max((1.0 - share) * base + share * own, 1e-12)
+    permuted, true = (1.0 - share) * base + share * other, (1.0 - share) * other + share * base
+    return permuted / measured, true / measured
+
+
+def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Floats:
+    """Smallest true difference that the last look would find in 80 % of comparisons like this one.
+
+    At some differences d a few comparisons are drawn: residuals without today's difference are permuted
+    within strata, those of each side are scaled to its rate at d (errors vary by p(1-p)), and d is added.
+    Each bet's product is taken for log-normal, with the mean and variance that these show.
+
+    Parameters
+    ----------
+    strata : Strata
+    difference : float array, shape (pairs,)
+    alpha : float array, shape (pairs,)
+
+    Returns
+    -------
+    float64 array, shape (pairs,)
+        At most 1; NaN where nothing varies, or not even 1 would be found. The draws have a constant seed.
+    """
+    center = np.nan_to_num(np.asarray(difference, dtype=np.float64))
+    limit = -np.log(np.asarray(alpha, dtype=np.float64))
+    n_strata, pair = len(strata.size), strata.pair
+    if not n_strata:
+        return np.full(len(center), np.nan)
+    residual = shifted(strata, center)
+    first, classes = np.cumsum(strata.size) - strata.size, Classes(strata)
+    noise = NOISE * score_variance(strata, np.abs(strata.shift))
+    weight = np.maximum(strata.total(strata.weight), 1e-9)
+    rates = [strata.total(strata.score_of(part)) / weight for part in (-strata.base, strata.own)]
+    share = strata.total(strata.weight * strata.chosen / strata.size) / weight
+    measured = np.maximum((1.0 - share) * _spread(rates[0]) + share * _spread(rates[1]), 1e-12)
+    row_pair = pair[strata.stratum]
+
+    draws = int(np.clip(_STRATA_DRAWN * len(center) // n_strata, _LEAST_DRAWN, _MOST_DRAWN))
+
+    def excess(d: Floats) -> Floats:
+        rng = np.random.default_rng(SEED)
+        scale = np.sqrt(
+            np.where(strata.is_candidate, _spread(rates[0] + d)[row_pair], _spread(rates[0])[row_pair])
+            / measured[row_pair]
+        )
+        logs = []
+        for _ in range(draws):
+            order = np.lexsort((rng.random(len(residual)), strata.stratum))
+            drawn = residual[order] * scale
+            drawn -= (sums(strata.stratum, drawn, n_strata) / strata.size)[strata.stratum]
+            drawn += d[row_pair] * strata.shift
+            logs.append(log_factors(strata, classes, drawn, first, noise)[: len(BETS)])
+        mean, variance = np.mean(logs, axis=0), np.var(logs, axis=0, ddof=1)
+        along = np.stack([strata.total(values) for values in mean])
+        spread = np.sqrt(np.stack([strata.total(values) for values in variance]))
+        worst = along - scipy.special.ndtri(POWER) * spread
+        found: Floats = scipy.special.logsumexp(worst, axis=0) - np.log(2 * len(BETS)) - limit
+        return found
+
+    variance = strata.total(score_variance(strata, residual))
+    quantiles = scipy.special.ndtri(POWER) - scipy.special.ndtri(np.exp(-limit) / 2.0)
+    start = quantiles * np.sqrt(variance) / weight
+    points = [np.minimum(start * factor, 1.0) for factor in _STEPS] + [np.ones(len(center))]
+    low, low_excess, found = np.zeros(len(center)), -limit, np.full(len(center), np.nan)
+    for point in points:
+        now = excess(point)
+        crossed = np.isnan(found) & (now > 0.0) & (variance > 0.0)
+        part = -low_excess / np.maximum(now - low_excess, 1e-12)
+        found = np.where(crossed, low + (point - low) * np.clip(part, 0.0, 1.0), found)
+        if not (np.isnan(found) & (variance > 0.0)).any():
+            break
+        low, low_excess = point, np.minimum(now, 0.0)
+    return found
+
+
+def _spread(rate: Any) -> Any:
+    """p(1-p): errors at a rate p vary in proportion to it."""
+    p = np.clip(rate, 0.0, 1.0)
+    return p * (1.0 - p)

@@ -1,0 +1,78 @@
+"""Versions that ran one after the other: what is said, and what is never said."""
+
+import math
+
+import numpy as np
+import pytest
+
+import safetykit_analytics as ska
+from safetykit_analytics.compare.pairs import Ended
+from safetykit_analytics.compare.verdicts import judge_period
+from safetykit_analytics.stats import LEAST_DRAWS, find_outcomes, make_strata, permutation_p
+from tests.compare.helpers import ended, observations, some_counts
+
+
+def weeks_of(rng, rates, *, m=12, version="v7", first=0):
+    """Batches of one version, m a week at the given rates."""
+    rows = []
+    for week, rate in enumerate(rates, first):
+        rows += ended(version, some_counts(rng, m, rate), first=1000 * week, start=168 * week)
+    return rows
+
+
+def compare(rows, **options):
+    return ska.compare_versions(observations(rows), policy_id="P", baseline="v7", **options)
+
+
+def test_a_jump_at_a_hand_over_is_since_and_never_higher():
+    rng = np.random.default_rng(1)
+    rows = weeks_of(rng, [0.02] * 4, m=30) + weeks_of(rng, [0.06], m=30, version="v8", first=4)
+    for looks in ("any", "once"):
+        row = compare(rows, looks=looks).table.iloc[1]
+        assert (row["design"], row["verdict"]) == ("before and after", "higher since")
+        assert math.isnan(row["difference"])
+        assert math.isnan(row["difference_low"])
+
+
+def test_a_jump_that_the_weeks_of_one_version_made_too_is_no_difference():
+    rng = np.random.default_rng(2)
+    rows = weeks_of(rng, [0.02, 0.02, 0.07, 0.02], m=30)
+    rows += weeks_of(rng, [0.06], m=30, version="v8", first=4)
+    row = compare(rows).table.iloc[1]
+    assert row["p_adjusted"] < 0.05
+    assert row["verdict"] == "no difference found"
+
+
+def some_period(seed, more):
+    rng = np.random.default_rng(seed)
+    n = rng.integers(100, 900, 60)
+    own = np.arange(60) >= 40
+    y = rng.binomial(n, np.where(own, 0.03 + more, 0.03))
+    day = np.where(own, 32, np.arange(60) % 28 + 4)
+    order = np.lexsort((np.arange(60), day))
+    at_us = day[order] * 86_400_000_000 + np.arange(60)
+    batches = Ended(own[order] * 0, own[order] * 1, day[order], at_us, y[order], n[order], at_us, 2)
+    return batches, batches.rows()
+
+
+@pytest.mark.parametrize("looks", ["once", "any"])
+def test_few_draws_decide_as_all_of_them_do(looks):
+    factor = 1.0 if looks == "once" else math.pi**2 / 6.0
+    shortened = 0
+    for seed in range(15):
+        batches, (base, own) = some_period(seed, 0.012 * (seed % 3))
+        both = np.concatenate([base, own])
+        nothing = np.zeros(len(both), dtype=int)
+        strata = make_strata(
+            (nothing, nothing, nothing),
+            batches.errors[both],
+            batches.processed[both],
+            np.arange(len(both)) >= len(base),
+        )
+        expected = min(1.0, factor * permutation_p(find_outcomes(strata, draws=LEAST_DRAWS)))
+        found = judge_period(batches, [base, own], 32, looks=looks, alpha=0.05, draws=LEAST_DRAWS)
+        assert (found < 0.05) == (expected < 0.05)
+        shortened += found != expected
+        if expected < 0.05:
+            assert found == expected
+    assert shortened >= 1
