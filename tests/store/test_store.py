@@ -103,7 +103,7 @@ def test_appending_nothing_writes_nothing(store, tmp_path):
 def test_a_folder_that_holds_something_else_is_refused_and_left_alone(tmp_path, operation):
     (tmp_path / "thesis.docx").write_bytes(b"precious")
     store = ska.SnapshotStore(tmp_path)
-    with pytest.raises(ska.NotAStore, match="no snapshot store"):
+    with pytest.raises(ska.NotAStore, match="not a snapshot store"):
         store.append(observations(5)) if operation == "append" else getattr(store, operation)()
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.docx"]
 
