@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def json_value(value: Any) -> Any:
-    """Convert a cell into what JSON has: what is missing or endless as null, spans of time as hours.
+    """Convert a cell into a JSON value: missing and infinite values into null, spans of time into hours.
 
     Instants become ISO 8601 in the zone that they have, which is ``Z`` for UTC.
 

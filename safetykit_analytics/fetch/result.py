@@ -221,7 +221,7 @@ def finish_sync(run: Run, before: FetchResult | None = None) -> FetchResult:
 
 
 def refusal(status_code: int) -> str:
-    """Return the words for a key that is no good."""
+    """Return the words for a key that cannot be used."""
     return (
         f"the API refuses the key (found {status_code}): is SAFETYKIT_API_KEY that of this team, and still "
         "valid?"

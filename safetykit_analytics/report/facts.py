@@ -235,7 +235,7 @@ def gather_facts(
 def _work(
     observations: Selection, weeks: tuple[tuple[dt.datetime, dt.datetime], ...], as_of: dt.datetime
 ) -> pd.DataFrame:
-    """Work of the previous week, of what is left of it after the hours compared, and of this week.
+    """Return the work of the compared hours of the previous week, of its rest, and of this week.
 
     Spans without length hold nothing and are left out of the edges, which must rise.
     """

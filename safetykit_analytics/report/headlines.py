@@ -1,4 +1,4 @@
-"""The three sentences that a reader takes away: what changed, what is stuck, what the data cannot say.
+"""The three sentences that a reader takes away: changes, stuck batches, and the limits of the data.
 
 Versions are not assigned by chance, and looking every week is looking often. So a difference is
 *associated with* a version, and the sentence names the interval and what it rests on.

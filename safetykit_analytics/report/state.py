@@ -72,7 +72,7 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
     )
     words = (
         "“Done in” is how long the pending decisions take at the fastest and the slowest pace of the days "
-        "before; what is stuck takes longer."
+        "before; stuck batches take longer."
     )
     return (Paragraph((words,)), table, *note, *_stalled(facts))
 
@@ -138,7 +138,7 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
-    """Describe what the data covers, and what is odd in it."""
+    """Describe the coverage of the data, and its contradictions."""
     whole = all_policies(facts.totals)
     if not facts.n_observations:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)

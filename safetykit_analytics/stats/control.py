@@ -53,7 +53,7 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
     where ``|dᵢ|`` is 3.5 times the larger of sigma_z/√nᵢ and sigma_d. Laney uses z of p itself, means, 3, and
     sigma_z alone: with fourteen unequal buckets that marks a policy that does not change in 10 to 30 % of
     weeks. The arcsine makes rates near 0 symmetric, and medians keep a few bad buckets out of their own
-    limits. sigma_d is for large buckets: one batch may make them large, and then they are no surer.
+    limits. sigma_d is for large buckets: one batch may make them large without making them surer.
 
     Parameters
     ----------

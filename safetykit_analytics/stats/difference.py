@@ -82,7 +82,7 @@ def week_over_week(
     alone allow: a v that is small by chance must not make few batches look like many. With every batch in
     both periods and all of one size this is the paired t test.
 
-    Where a side has one batch only, no errors, nothing but errors, or the same rate in every batch, its v
+    Where a side has one batch only, no errors, only errors, or the same rate in every batch, its v
     says nothing. Then the interval is Newcombe's (Wilson's intervals combined) on effective counts, in which
     that side takes the other's design effect; there is no p-value and the note is
     ``clustering_not_estimable``.

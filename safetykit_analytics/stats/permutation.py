@@ -39,7 +39,7 @@ class Outcomes:
     base, own, shift : float64, shape (b,)
         Of the three residuals of `Strata`, summed over all strata.
     errors_base, errors_own, weight : float
-        Σ Y_b N_c / N, Σ Y_c N_b / N and Σ N_c N_b / N: what was found.
+        Σ Y_b N_c / N, Σ Y_c N_b / N and Σ N_c N_b / N, as observed.
     is_exact : bool
         All assignments are there; else one more, the one that was found, is counted besides.
     """

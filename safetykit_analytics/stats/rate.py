@@ -107,7 +107,7 @@ def cluster_rates(
     Notes
     -----
     No interval without two batches is honest: with one batch it is Wilson's plain interval, noted
-    ``one_batch``: the true uncertainty is larger. Where there are no errors, nothing but errors, or the
+    ``one_batch``: the true uncertainty is larger. Where there are no errors, only errors, or the
     same rate in every batch, nothing is learned on how batches differ: Wilson's plain interval, noted
     ``clustering_not_estimable``. With df < 4 the interval is noted ``few_batches``.
 
