@@ -33,8 +33,8 @@ def survival_bounds(
     - S_min(t): every end that may lie ≤ t happens, as late as it can, at min(upper, t)
     - S_max(t): only ends that must lie ≤ t happen, as early as they can, right after `lower`
 
-    and batches that are cut off leave as early as they can in the one and as late as they can in the other. The estimate
-    on all lower ends and that on all upper ends are not such bounds once batches are cut off.
+    and batches that are cut off leave as early as they can in the one and as late as they can in the other.
+    The estimate on all lower ends and that on all upper ends are not such bounds once batches are cut off.
 
     Parameters
     ----------
