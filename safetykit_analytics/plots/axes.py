@@ -123,7 +123,8 @@ class _DateLabels(_dates.ConciseDateFormatter):  # type: ignore[misc]
         low, high = sorted(self.axis.get_view_interval())
         shown = [place for place, value in enumerate(values) if low <= value <= high]
         if shown and (offset := super().get_offset()):
-            labels[shown[0]] += f"\n{offset}"
+            # "2025" under "Sep", not "2025-Sep".
+            labels[shown[0]] += f"\n{offset.removesuffix('-' + labels[shown[0]])}"
         return labels
 
     def get_offset(self) -> str:

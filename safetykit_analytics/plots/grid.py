@@ -23,6 +23,7 @@ from safetykit_analytics.plots.panel import (
     Plot,
     draw_marks,
     grow,
+    left_of,
     mark_cuts,
     say_no_data,
     set_limits,
@@ -107,7 +108,7 @@ def plot_grid(
     panels = [kind.draw(rows, ax, inner) for rows, ax in zip(groups.values(), axes, strict=False)]
     if not panels:
         title = kind.draw(table, axes[0], names).title
-        write_title(axes[0], title, "", slot=room(axes[0]))
+        write_title(axes[0], title, "", slot=_slot(axes[0]))
         say_no_data(axes[0])
         return figure
     if is_split_up:
@@ -226,9 +227,9 @@ def _detail(panel: Panel) -> str:
 
 
 def _slot(ax: Axes) -> tuple[float, float]:
-    """Return the room of a panel: the legend takes its part of the figure."""
+    """Return the room of a panel's words: the legend takes its part of the figure."""
     width, height = room(ax)
-    return width - _LEGEND_INCHES / _columns([ax]), height
+    return width - _LEGEND_INCHES / _columns([ax]) - left_of(ax), height
 
 
 def _legend(figure: Figure, axes: list[Axes], panels: list[Panel]) -> None:

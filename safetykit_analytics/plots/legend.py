@@ -76,20 +76,22 @@ def draw_legend(
                 _grow(ax, high)
             if may_grow or (wide <= _BESIDE * slot[0] and high <= slot[1] - 0.4):
                 return wide
-    shown = list(entries)
-    while not _fits_below(ax, shown, slot=slot, may_grow=may_grow) and len(shown) > 2:
+    shown, depth = list(entries), _depth(ax)
+    while not _fits_below(ax, shown, slot=slot, depth=depth, may_grow=may_grow) and len(shown) > 2:
         # A last resort in a place that is small: fewer names, and how many there are.
         kept = list(entries)[: len(shown) - 2]
         shown = [*kept, Entry(Line2D([], [], linestyle="none"), f"{len(entries) - len(kept):,} more")]
     return 0.0
 
 
-def _fits_below(ax: Axes, entries: Sequence[Entry], *, slot: tuple[float, float], may_grow: bool) -> bool:
+def _fits_below(
+    ax: Axes, entries: Sequence[Entry], *, slot: tuple[float, float], depth: float, may_grow: bool
+) -> bool:
     """Draw a legend under the words of the x axis; return whether some form of it fits there."""
     for form in _FORMS:
-        wide, high = _size(_make(ax, entries, form, _below(ax, 1)))
+        wide, high = _size(_make(ax, entries, form, _below(ax, depth, 1)))
         for columns in range(min(len(entries), max(1, int(slot[0] / (wide + 0.1)))), 0, -1):
-            wide, high = _size(_make(ax, entries, form, _below(ax, columns)))
+            wide, high = _size(_make(ax, entries, form, _below(ax, depth, columns)))
             if wide <= slot[0]:
                 break
         if may_grow:
@@ -116,11 +118,15 @@ def _beside() -> dict[str, Any]:
     return {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0.0}
 
 
-def _below(ax: Axes, columns: int) -> dict[str, Any]:
-    """Return where words of the x axis end: their height depends on the ticks, not on the width."""
+def _depth(ax: Axes) -> float:
+    """Return how many inches below the data the words of the x axis end."""
     figure: Any = ax.get_figure()
     words = ax.xaxis.get_tightbbox()
-    depth = _GAP if words is None else _GAP + max(0.0, float(ax.bbox.y0 - words.y0)) / figure.dpi
+    return _GAP if words is None else _GAP + max(0.0, float(ax.bbox.y0 - words.y0)) / figure.dpi
+
+
+def _below(ax: Axes, depth: float, columns: int) -> dict[str, Any]:
+    figure: Any = ax.get_figure()
     under = ax.transAxes + ScaledTranslation(0.0, -depth, figure.dpi_scale_trans)
     return {
         "loc": "upper left",

@@ -110,12 +110,13 @@ def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
         say_no_data(ax)
         ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     set_limits(ax, [panel])
-    left = _left_of(ax)
+    left = left_of(ax)
     wrap_label(ax.xaxis, slot[0] - left)
     mark_cuts(ax, panel)
     beside = draw_legend(ax, panel.entries, slot=slot, below=panel.words_right, may_grow=is_ours)
     if beside:
         wrap_label(ax.xaxis, slot[0] - left - beside)
+    slot = slot[0] - left, slot[1]
     beyond = write_title(ax, panel.title, panel.detail, slot=slot, rows_above=draw_marks(ax, panel.marks))
     wrap_label(ax.yaxis, slot[1] - 1.2 if is_ours else 0.55 * slot[1])
     if is_ours:
@@ -209,8 +210,8 @@ def write_title(
         How many lines that takes beyond one each.
     """
     points = text_size(ax, small=True)
-    above = _row(points) * rows_above + 5
-    beyond, width = 0, slot[0] - _left_of(ax)
+    above = _row(points) * rows_above + (8 if rows_above else 5)
+    beyond, width = 0, slot[0]
     if detail and slot[1] > _ROOM_FOR_DETAIL:
         note = ax.annotate(
             "", (0, 1), (0, above), xycoords="axes fraction", textcoords="offset points", color=GREY,
@@ -235,7 +236,7 @@ def _row(points: float) -> float:
     return 1.32 * points
 
 
-def _left_of(ax: Axes) -> float:
+def left_of(ax: Axes) -> float:
     """Return how many inches the words to the left of an Axes take, from which a layout engine takes them."""
     figure: Any = ax.get_figure()
     names = ax.yaxis.get_tightbbox()

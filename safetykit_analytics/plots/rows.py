@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARACTERS = 26
 _ROW_INCHES, _LOWEST_ROW = 0.52, 0.34
+_LOWEST_PICTURE = 2.7  # inches: with room for what the picture rests on
 _AROUND_ROWS = 1.7  # inches of title, axis and legend
 _LEAST_FOR_DATA = 0.28
 # Open, as a filled triangle is a marker of nothing and points all the same.
@@ -62,7 +63,7 @@ def rows_of(
 
 def rows_height(count: int, *, most: int = MOST_SERIES + 1) -> float:
     """Return the height in inches of a picture of so many rows."""
-    return _AROUND_ROWS + _ROW_INCHES * max(1, min(count, most))
+    return max(_LOWEST_PICTURE, _AROUND_ROWS + _ROW_INCHES * min(count, most))
 
 
 def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
@@ -70,6 +71,7 @@ def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
 
     Words that have no room are there but invisible, for those who cannot see the picture.
     """
+    ax.grid(visible=False)
     plain(ax, grid="x")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(labels) - 0.4, -0.6)

@@ -13,10 +13,12 @@ from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from safetykit_analytics import wording
 from safetykit_analytics.plots import (
+    alt_text,
     plot_backlog,
     plot_comparison,
     plot_control_chart,
@@ -78,7 +80,7 @@ def draw_for_mail(facts: Facts) -> dict[Picture, bytes]:
     dict
         PNG files by their pictures, whose sources are ``cid:`` and a content id.
     """
-    drawn = (*_versions(facts, most=_MOST_IN_MAIL), *_comparisons(facts))
+    drawn = (*_versions(facts, most=_MOST_IN_MAIL), *_comparisons(facts, width=_WIDTH))
     found = {}
     for number, (figure, alt, caption) in enumerate(drawn, 1):
         target = io.BytesIO()
@@ -143,23 +145,27 @@ def _trend(facts: Facts) -> Iterator[Drawn]:
     weeks = facts.trend["bucket_start"].nunique()
     if weeks < 2 or not (facts.trend["processed"] > 0).any():
         return
-    for name, draw in (("Throughput", plot_throughput), ("Error rate", plot_error_rate)):
+    for name, unit, draw in (
+        ("Throughput", "decisions per hour", plot_throughput),
+        ("Error rate", "error rate", plot_error_rate),
+    ):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
-        draw(facts.trend, ax=figure.subplots())
+        ax = figure.subplots()
+        draw(facts.trend, ax=ax)
+        ax.set_ylabel(unit)
         words = f"{name} by policy, a point a week: {weeks} weeks to {facts.week}."
         yield Drawn(figure, (words,), (words,))
 
 
-def _comparisons(facts: Facts) -> Iterator[Drawn]:
-    """Draw one forest of all differences: it is wide, because its words stand beside the intervals."""
+def _comparisons(facts: Facts, *, width: float = _PAGE) -> Iterator[Drawn]:
+    """Draw one forest of all differences."""
     table = facts.comparison.table
     if not table["difference"].notna().any():
         return
     rows = min(20, int((table["role"] == "candidate").sum()))
-    figure = Figure(figsize=(_PAGE, 1.7 + 0.52 * rows), layout="constrained")
+    figure = Figure(figsize=(width, 1.7 + 0.52 * rows), layout="constrained")
     plot_comparison(facts.comparison, ax=figure.subplots())
-    alt: Sentence = ("Differences of error rates between versions and their baselines, as in the table.",)
-    yield Drawn(figure, alt, ("Each version against the baseline of its policy.",))
+    yield Drawn(figure, (alt_text(figure),), ("Each version against the baseline of its policy.",))
 
 
 def _control(facts: Facts) -> Iterator[Drawn]:
@@ -214,14 +220,13 @@ def _pictures(drawn: Iterable[Drawn]) -> tuple[Picture, ...]:
 
 def _svg_uri(figure: Figure) -> str:
     target = io.BytesIO()
-    # The salt makes the ids of clip paths and markers depend on nothing but what is drawn.
+    for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
+        patch.set_visible(False)
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # The salt makes the ids of clip paths and markers depend on nothing but what is drawn. `Figure.savefig`
+    # would draw twice, the first time for the layout alone, which every drawing makes.
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
-        figure.savefig(
-            target,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
+        FigureCanvasSVG(figure).print_svg(target, metadata=nothing)
     # Only what a data URI cannot hold is escaped: a third smaller than base64.
     return "data:image/svg+xml," + urllib.parse.quote(
         slim(target.getvalue()), safe=" !$&'()*+,-./:;=?@[]^_`{|}~"

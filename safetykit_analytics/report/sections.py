@@ -277,7 +277,7 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
             "Verdict",
         ),
         tuple(rows),
-        (False, False, False, False, False, True, True, True, True, True, False),
+        (False, False, False, False, False, True, True, True, True, False, False),
     )
     words = (
         "“Would have seen” is the smallest difference that this much data shows four times in five; "
@@ -292,8 +292,8 @@ def _compared(base: Any, row: Any) -> tuple[Cell, ...]:
         named(row.policy_id),
         named(row.policy_version),
         named(base.policy_version),
-        f"{row.n_batches:,} against {int(base.n_batches):,}",
-        f"{wording.percent(row.error_rate)} against {wording.percent(base.error_rate)}",
+        f"{row.n_batches:,} vs {int(base.n_batches):,}",
+        f"{wording.percent(row.error_rate)} vs {wording.percent(base.error_rate)}",
         wording.points(row.difference),
         wording.points_interval(row.difference_low, row.difference_high),
         wording.p_value(row.p_adjusted),

@@ -27,7 +27,7 @@ from safetykit_analytics.report.rendering import render_csv, render_html, render
 from safetykit_analytics.report.sections import compose
 from safetykit_analytics.report.text import readable
 from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds
-from safetykit_analytics.report.workbook import write_workbook
+from safetykit_analytics.spreadsheet import workbook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -303,11 +303,11 @@ class WeeklyReport:
             *map(readable, (*document.warnings, *document.headlines)),
             "",
             "Instants are in UTC. Rates, shares and differences of rates are shown in percent; columns that "
-            "end in _h, and spans of time, are in hours.",
+            "end in _h are in hours.",
             "",
             *document.methods,
         ]
-        return write_workbook(as_tables(self.facts), about, as_of=self.facts.as_of)
+        return workbook(as_tables(self.facts), about=about)
 
     def _repr_html_(self) -> str:
         """Show the page inside a frame, so that its style and a notebook's do not meet."""

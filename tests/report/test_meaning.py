@@ -6,8 +6,8 @@ import pytest
 
 from safetykit_analytics.report import weekly_report
 from safetykit_analytics.report.sections import compose
-from safetykit_analytics.report.text import Name
-from safetykit_analytics.wording import hours, percent, points_between
+from safetykit_analytics.report.text import Name, plain
+from safetykit_analytics.wording import hours, percent, points_between, points_interval
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
 
 HOUR = dt.timedelta(hours=1)
@@ -123,6 +123,49 @@ def test_points_outside_their_limits_have_the_colour_of_alarms():
     report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
     assert len(report.facts.outside) >= 1
     page = report.to_html()
+    worst = report.facts.outside.nlargest(1, "error_rate").iloc[0]
+    limits = f"limits of {percent(worst['lower_limit'])} and {percent(worst['upper_limit'])}."
+    first = compose(report.facts, {}).sections[4].blocks[1].items[0]
+    assert plain(first).endswith(limits)
+    assert plain(first).startswith(f"spam v1: {percent(worst['error_rate'])} on Fri 20 Nov 2026, with ")
     chart = page[page.index('id="control"') : page.index('id="backlog"')]
     assert "outside the limits in this week" in chart
     assert "%23d0021b" in chart.lower()
+
+
+def test_a_version_stands_before_its_baseline_in_every_column(report):
+    found = list(report.facts.versions_compared())
+    rows = table_of(report, "comparisons")
+    assert len(rows) == len(found) > 1
+    for shown, (row, base, _) in zip(rows, found, strict=True):
+        assert (str(shown["Version"]), str(shown["Against"])) == (row.policy_version, base.policy_version)
+        assert shown["Batches"] == f"{row.n_batches:,} vs {base.n_batches:,}"
+        assert shown["Error rate"] == f"{percent(row.error_rate)} vs {percent(base.error_rate)}"
+        low, high = row.difference_low, row.difference_high
+        assert shown["95 % interval"] == points_interval(low, high)
+        assert not low > high
+
+
+def test_a_roll_out_is_new_with_its_work_of_this_week_and_gone_with_that_of_the_last():
+    start = MONDAY - WEEK_LONG
+    frame = together(
+        batch(start + HOUR, (1, 90, 10), version="v1", number=1),
+        batch(start + HOUR, (1, 40, 10), version="v2", number=2),
+        batch(MONDAY + HOUR, (1, 100, 0), version="v2", number=3),
+        batch(MONDAY + HOUR, (1, 300, 0), version="v3", number=4),
+    )
+    report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
+    (section,) = [one for one in compose(report.facts, {}).sections if one.anchor == "rollouts"]
+    gone, new = (plain(item) for item in section.blocks[0].items)
+    assert gone == "Version v1 of spam had no more work, after 100 decisions the week before."
+    assert new == (
+        "Version v3 of spam is new since Mon 16 Nov 2026, 01:00 UTC: 300 decisions, 75.0 % of its policy’s."
+    )
+    shares = report.facts.rollouts.set_index("policy_version")[["share", "previous_share"]]
+    assert shares.loc["v2"].tolist() == pytest.approx([0.25, 1 / 3])
+
+
+def test_failed_batches_with_most_undone_stand_first():
+    lost = [batch(MONDAY + HOUR, (1, 5, 5), size=size, status="ERROR", number=size) for size in (30, 90, 60)]
+    rows = table_of(weekly_report(together(*lost), week=WEEK, as_of=NEXT_MONDAY), "failures")
+    assert [row["Undone"] for row in rows] == ["80", "50", "20"]
