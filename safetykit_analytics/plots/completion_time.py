@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.plots.axes import GREY, number_axis, plain
-from safetykit_analytics.plots.legend import Entry
-from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
+from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
 from safetykit_analytics.wording import plural
 

@@ -12,16 +12,25 @@ from matplotlib.lines import Line2D
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.axes import Picture, letters_in, room, set_text_size
-from safetykit_analytics.plots.backlog import BACKLOG, plot_backlog
 from safetykit_analytics.plots.comparison import COMPARISON, plot_comparison
 from safetykit_analytics.plots.completion_time import COMPLETION_TIME, plot_completion_time
 from safetykit_analytics.plots.control_chart import CONTROL_CHART, plot_control_chart
-from safetykit_analytics.plots.error_rate import ERROR_RATE, plot_error_rate
-from safetykit_analytics.plots.legend import Entry, draw_legend, draw_shared_legend
+from safetykit_analytics.plots.over_time import (
+    BACKLOG,
+    ERROR_RATE,
+    STACKED,
+    THROUGHPUT,
+    plot_backlog,
+    plot_error_rate,
+    plot_throughput,
+)
 from safetykit_analytics.plots.panel import (
+    Entry,
     Panel,
     Plot,
+    draw_legend,
     draw_marks,
+    draw_shared_legend,
     grow,
     left_of,
     mark_cuts,
@@ -31,7 +40,6 @@ from safetykit_analytics.plots.panel import (
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, groups_of, label_of, names_in
 from safetykit_analytics.plots.text import put, wrap
-from safetykit_analytics.plots.throughput import STACKED, THROUGHPUT, plot_throughput
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:

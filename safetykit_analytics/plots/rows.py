@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics.plots.axes import plain, room, text_size
-from safetykit_analytics.plots.series import MOST_SERIES, in_order, keys_of, styles_of
-from safetykit_analytics.plots.style import NONE_STYLE, Style, wanted
+from safetykit_analytics.plots.series import (
+    MOST_SERIES,
+    NONE_STYLE,
+    Style,
+    in_order,
+    keys_of,
+    styles_of,
+    wanted,
+)
 from safetykit_analytics.plots.text import LITERAL, put, wrap
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import re
 import urllib.parse
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
@@ -226,7 +226,8 @@ def _svg_uri(figure: Figure) -> str:
     # The salt makes the ids of clip paths and markers depend on nothing but what is drawn. `Figure.savefig`
     # would draw twice, the first time for the layout alone, which every drawing makes.
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
-        FigureCanvasSVG(figure).print_svg(target, metadata=nothing)
+        canvas: Any = FigureCanvasSVG(figure)  # has no annotations
+        canvas.print_svg(target, metadata=nothing)
     # Only what a data URI cannot hold is escaped: a third smaller than base64.
     return "data:image/svg+xml," + urllib.parse.quote(
         slim(target.getvalue()), safe=" !$&'()*+,-./:;=?@[]^_`{|}~"

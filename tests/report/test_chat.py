@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from safetykit_analytics.report import weekly_report
-from safetykit_analytics.report.chat import short_markdown, slack_message
+from safetykit_analytics.report.messages import short_markdown, slack_message
 from safetykit_analytics.report.sections import compose
 from safetykit_analytics.report.text import Name
 from tests.report.helpers import MONDAY, WEEK, batch, nothing, together
