@@ -114,7 +114,7 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
 
 
 def _strength(data: dict[str, Any]) -> int:
-    """Return what a verdict claims: 0 a difference, 1 one since a hand-over, 2 none."""
+    """Return the claim of a verdict: 0 a difference, 1 a difference since a hand-over, 2 none."""
     verdict = "" if pd.isna(data["verdict"]) else str(data["verdict"])
     if not verdict.startswith(("higher", "lower")):
         return 2
@@ -166,7 +166,7 @@ def _marker(color: str, fill: str) -> dict[str, Any]:
 
 
 def _span(rows: list[Row]) -> tuple[float, float]:
-    """Return what the x axis shows: zero, all differences, and intervals up to three times as far."""
+    """Return the limits of the x axis: zero, all differences, and intervals up to three times as far."""
     middles = np.array([_middle(row.data) for row in rows])
     ends = np.array(
         [number(row.data[name]) for row in rows for name in ("difference_low", "difference_high")]
@@ -198,7 +198,7 @@ def _words(data: dict[str, Any]) -> str:
 
 
 def _detail(baselines: pd.DataFrame, candidates: pd.DataFrame, left_out: list[dict[str, Any]]) -> str:
-    """Return what the baseline is, or how many there are, and what is not drawn."""
+    """Describe the baseline, or count the baselines, and count the rows that are not drawn."""
     n_found = sum(_strength(data) < 2 for data in left_out)
     parts = [f"{n_found:,} with a verdict"] * (n_found > 0)
     parts += [f"{len(left_out) - n_found:,} without a verdict"] * (len(left_out) > n_found)
@@ -219,7 +219,7 @@ def _counts(data: Any) -> str:
 
 
 def _key(rows: list[Row]) -> list[Entry]:
-    """Return what explains the markers that are there."""
+    """Return the legend of the markers in the picture."""
     found = {_strength(row.data) for row in rows}
     said = ("verdict: higher or lower", "higher or lower since (before and after)", "no verdict")
     return [

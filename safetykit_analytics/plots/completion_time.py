@@ -86,7 +86,7 @@ def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
 
 
 def _bracket(ax: Axes, y: float, low: float, high: float, reach: float, *, color: str, width: float) -> None:
-    """Draw what is known of one quantile: between low and high, or later than low."""
+    """Draw the bracket of one quantile: between low and high, or later than low."""
     if np.isnan(low):
         return
     look: dict[str, Any] = {"color": color, "linewidth": width, "solid_capstyle": "butt"}

@@ -145,7 +145,7 @@ def _explain(panel: Panel, chart: pd.DataFrame, *, crowded: bool) -> None:
 
 
 def _about(rows: pd.DataFrame, bucket: str) -> str:
-    """Return what a chart rests on, or why it has no limits."""
+    """Return how many decisions a chart has, or why it has no limits."""
     if not np.isfinite(values(rows, "upper_limit")).any():
         return (
             f"{decisions(rows, bucket)},\nno limits: too few {bucket}s"

@@ -156,7 +156,7 @@ def _write_titles(figure: Figure, axes: list[Axes], panels: list[Panel], names: 
 
 
 def _kind(plot: Callable[..., Axes]) -> Plot:
-    """Return what to draw: one of our functions, or a stack."""
+    """Return the kind of plot that a `plot_` function draws."""
     if isinstance(plot, functools.partial):
         if plot.func is plot_throughput and not plot.args and plot.keywords.keys() <= {"stacked"}:
             return STACKED if plot.keywords.get("stacked") else THROUGHPUT
@@ -210,7 +210,7 @@ def _share(axes: list[Axes], panels: list[Panel], *, share_x: bool, share_y: boo
 
 
 def _share_labels(figure: Figure, axes: list[Axes]) -> None:
-    """Write once what the axes mean."""
+    """Write the labels of the axes once for all panels."""
     for axis, write in (("xaxis", figure.supxlabel), ("yaxis", figure.supylabel)):
         labels = [getattr(ax, axis).label for ax in axes]
         # A panel without data knows less about its axis than the others.

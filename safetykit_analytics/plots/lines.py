@@ -40,7 +40,7 @@ class Track:
     start, end : ndarray
         Edges of the buckets, as date numbers.
     value, low, high : ndarray
-        What to draw; NaN where there is none.
+        The value and its bounds; NaN where missing.
     weight : ndarray
         How much a bucket counts when buckets are pooled.
     doubtful, partial : ndarray of bool
@@ -165,7 +165,7 @@ def pool(line: Track, *, days: float, anchor: float) -> Track:
 
 
 def with_gaps(line: Track) -> Track:
-    """Return a series with a row of NaN wherever buckets do not touch, so that no line crosses the gap."""
+    """Return a series with a row of NaN between buckets that do not touch: no line crosses the gap."""
     # A microsecond is 1.2e-11 days, a float64 of days since 1970 has 3.6e-12 of them.
     breaks = np.flatnonzero(line.start[1:] - line.end[:-1] > 1e-9) + 1
     gapped = {
@@ -227,7 +227,7 @@ def line_handle(style: Style) -> Line2D:
 
 
 def _marked(y: Any, unsure: Any, *, points: int) -> tuple[Any, Any]:
-    """Return what has a marker: all of a short series; few of a long one, and those that stand alone."""
+    """Return which points have a marker: all of a short series; few of a long one, and lonely ones."""
     there = np.isfinite(y)
     if points > _MARKED_POINTS:
         step = max(1, len(y) // _MARKERS_ON_LONG_LINES)
@@ -280,7 +280,7 @@ class Scene:
 
 
 def draw_over_time(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -> Panel:
-    """Draw lines, bands and marks; return what title and legend are to hold."""
+    """Draw lines, bands and marks; return the words around them."""
     scene = set_scene(table, ax, names, quantity)
     panel = scene.panel
     # Where buckets are pooled, the band is the spread of what was pooled: lighter, as it is no interval. The
@@ -317,7 +317,7 @@ def set_scene(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -
     ax.set_xlabel(f"time ({zone})")
     series, shared = split(table, names, volume=quantity.volume, sums=quantity.sums)
     panel = Panel(title=f"{quantity.title}: {shared}" if shared else quantity.title)
-    # A backlog ends on its zero, so that it is seen to be done.
+    # A backlog ends with a zero, which shows that it is done.
     ended = until_superseded(series, quantity.volume, spare=int(quantity.volume == "pending"))
     tracks = [quantity.track(rows) for rows in ended]
     if not any(np.isfinite(line.value).any() for line in tracks):

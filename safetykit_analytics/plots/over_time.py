@@ -59,8 +59,8 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
     Returns
     -------
     matplotlib Axes
-        A lighter band runs from what was certainly processed in a bucket to what was possibly, given when the
-        batches were polled. Doubtful buckets are hollow and dotted (in a stack: dotted), missing ones are
+        A lighter band runs from the certain to the possible throughput of a bucket, given when the batches
+        were polled. Doubtful buckets are hollow and dotted (in a stack: dotted), missing ones are
         gaps. A version that another one took over from ends with its last work. Where buckets are too many
         to be told apart, several make one point (the axis says so) and the band is their range.
 
@@ -83,7 +83,7 @@ def _throughput_track(rows: pd.DataFrame) -> Track:
     """Return throughput, and the bounds on decisions as bounds on decisions per hour."""
     processed, throughput = values(rows, "processed"), values(rows, "throughput_per_hour")
     hours = (rows["bucket_end"] - rows["bucket_start"]).dt.total_seconds().to_numpy(dtype="float64") / 3600
-    # Of a bucket that is not over, the hours gone by are known only by what was done in them.
+    # The hours gone by of a bucket that is not over follow from its work and its throughput.
     unfinished = flags(rows, "partial")
     gone: Any = np.where(unfinished, np.nan, hours)
     np.divide(processed, throughput, out=gone, where=unfinished & (throughput != 0))

@@ -1,4 +1,4 @@
-"""What a plot says around its data: limits, title, roll-out labels, legend; alone or as part of a grid.
+"""Limits, titles, roll-out labels and legends around the data, of one plot or of a grid.
 
 A plot draws its data and returns a `Panel`; whoever holds the whole picture decides where the words go.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from safetykit_analytics.plots.series import Names
 
-_GAP = 0.08  # inches between a legend and what is above or left of it
+_GAP = 0.08  # inches between a legend and its neighbours above and to the left
 _AROUND_AXES = 1.3  # inches above and below the data of a figure of ours
 _TALLEST = 14.0
 # Beside the data only where that leaves most of the width.
@@ -50,7 +50,7 @@ _FORMS = ((30, 1.0, True), (30, 1.0, False), (24, 0.85, False), (18, 0.7, False)
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the legend: an artist, a name, and what there is to say about it."""
+    """One line of the legend: an artist, a name, and a detail."""
 
     handle: Artist
     label: str
@@ -69,21 +69,9 @@ def draw_legend(
 ) -> float:
     """Draw a legend to the right of the data, or below it where that is too narrow or holds words.
 
-    Parameters
-    ----------
-    ax : Axes
-    entries : sequence of Entry
-    slot : tuple of float
-        Width and height of the place of the Axes and its words, in inches.
-    below : bool
-        Never to the right.
-    may_grow : bool
-        The figure is ours and becomes taller if the legend needs it.
-
-    Returns
-    -------
-    float
-        How many inches to the right of the data it takes.
+    `slot` is the width and height of the place of the Axes and its words, in inches; `below` rules out the
+    right side; a figure that `may_grow` becomes taller if the legend needs it. Return the inches that the
+    legend takes to the right of the data.
     """
     if not entries or slot[1] < _LOWEST:
         return 0.0
@@ -203,7 +191,7 @@ _CHEVRON_UP = [(-1.0, -1.0), (0.0, 0.0), (1.0, -1.0)]
 
 @dataclass(frozen=True)
 class Mark:
-    """A roll-out: when (date number), what, in which colour."""
+    """A roll-out: its time (date number), version and colour."""
 
     when: float
     name: str
@@ -246,7 +234,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Plot:
-    """One kind of plot: what it reads, how it draws, what panels of it have in common."""
+    """One kind of plot: the columns that it reads, how it draws, and how its panels share axes."""
 
     what: str
     columns: tuple[str, ...]
@@ -294,7 +282,7 @@ def say_no_data(ax: Axes) -> None:
 
 
 def set_limits(ax: Axes, panels: Sequence[Panel]) -> None:
-    """Show all that the panels that share these axes hold, zero included; mark what is cut."""
+    """Set limits that show the data of all panels that share these axes, and zero."""
     spans = [panel.span for panel in panels if panel.span is not None]
     if spans:
         start, end = min(start for start, _ in spans), max(end for _, end in spans)
@@ -333,13 +321,7 @@ def mark_cuts(ax: Axes, panel: Panel) -> None:
 
 
 def draw_marks(ax: Axes, marks: Sequence[Mark]) -> int:
-    """Draw roll-outs as vertical lines, labelled above the Axes; a label that would touch goes up a row.
-
-    Returns
-    -------
-    int
-        How many rows of labels there are.
-    """
+    """Draw roll-outs as vertical lines with labels above the Axes; return the number of rows of labels."""
     left, right = ax.get_xlim()
     points, figure = text_size(ax, small=True), ax.get_figure()
     width = ax.get_position().width * figure.bbox.width / figure.dpi * 72  # type: ignore[union-attr]
@@ -362,13 +344,7 @@ def draw_marks(ax: Axes, marks: Sequence[Mark]) -> int:
 def write_title(
     ax: Axes, title: str, detail: str, *, slot: tuple[float, float], rows_above: int = 0, size: float = 1.2
 ) -> int:
-    """Write a title and, smaller, what the picture rests on above whatever else stands above the Axes.
-
-    Returns
-    -------
-    int
-        How many lines that takes beyond one each.
-    """
+    """Write a title and, smaller, a detail above the Axes; return the lines beyond one each."""
     points = text_size(ax, small=True)
     above = _row(points) * rows_above + (8 if rows_above else 5)
     beyond, width = 0, slot[0]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARACTERS = 26
 _ROW_INCHES, _LOWEST_ROW = 0.52, 0.34
-_LOWEST_PICTURE = 2.7  # inches: with room for what the picture rests on
+_LOWEST_PICTURE = 2.7  # inches: with room for the line below the title
 _AROUND_ROWS = 1.7  # inches of title, axis and legend
 _LEAST_FOR_DATA = 0.28
 # Open, as a filled triangle is a marker of nothing and points all the same.
@@ -48,7 +48,7 @@ class Row:
 def rows_of(
     table: pd.DataFrame, names: Names, ax: Axes, *, rank: Callable[[dict[str, Any]], tuple[float, ...]]
 ) -> tuple[list[Row], str, list[dict[str, Any]]]:
-    """Return the rows to draw, what they all share, and the records for which there is no room.
+    """Return the rows to draw, the label that they share, and the records for which there is no room.
 
     Those of the lowest rank are drawn, as many as the place of the Axes holds, in natural order. A row has
     the colour of its version in every other picture, as its name stands beside it.

@@ -58,16 +58,8 @@ ALARM = "#D0021B"
 def assign(names: Iterable[str | None]) -> dict[str | None, Style]:
     """Return a style for each of up to ten names, and the one of None (no name).
 
-    Parameters
-    ----------
-    names : iterable of str or None
-        At most ten names beside None.
-
-    Returns
-    -------
-    dict
-        A name that ends in a number has the style of that number, any other one a style of its letters. Where
-        two want the same, the earlier in natural order has it and the other the next that is free.
+    A name that ends in a number has the style of that number, any other one a style of its letters. Where
+    two want the same, the earlier in natural order has it and the other the next that is free.
     """
     ordered = sorted({name for name in names if name is not None}, key=natural_key)
     taken: dict[int, str] = {}
@@ -120,17 +112,7 @@ class Series:
 
 
 def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFrame:
-    """Return the table if it has the columns that a plot reads.
-
-    Raises
-    ------
-    TypeError
-        Not a DataFrame.
-    UnknownName
-        A column is missing.
-    InvalidFrame
-        A time column is not tz-aware.
-    """
+    """Return the table if it has the columns that a plot reads, with tz-aware times; else raise."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"expected the table that {what} returns, found {type(table).__name__}")
     for name in columns:
@@ -197,25 +179,11 @@ def groups_of(table: pd.DataFrame, columns: Iterable[str]) -> dict[Key, pd.DataF
 
 
 def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]) -> tuple[list[Series], str]:
-    """Cut a table over time into its series.
+    """Return the series of a table over time, and the label that they share.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows per bucket and group, in any order.
-    names : Names
-        Of the whole picture: this table's, or in a grid all panels'.
-    volume : str
-        The column whose sum decides which ten are drawn when there are more.
-    sums : sequence of str
-        Columns that "other" adds up per bucket; its further columns are NA.
-
-    Returns
-    -------
-    series : list of Series
-        In natural order, "other" last.
-    shared : str
-        What all series have in common and their labels leave out, such as a policy's name, or "".
+    Series are in natural order, "other" last. `names` are those of the whole picture: this table's, or in a
+    grid all panels'. The sum of `volume` decides which ten are drawn when there are more; "other" adds up
+    the columns `sums` per bucket, and its further columns are NA.
     """
     table = table.sort_values("bucket_start", kind="stable")
     groups = {key: rows.reset_index(drop=True) for key, rows in groups_of(table, names).items()}
@@ -234,17 +202,10 @@ def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]
 
 
 def styles_of(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:
-    """Return labels and styles of up to ten keys.
+    """Return labels, the label that all share, and styles of up to ten keys.
 
-    Returns
-    -------
-    labels : dict
-        What tells each apart from the others.
-    shared : str
-        What all have in common and labels leave out: columns with one name, but the last.
-    styles : dict
-        The same in all panels while a column has at most ten names. Where several columns tell series apart,
-        the first decides on the colour and the others on marker and line style.
+    A style is the same in all panels while a column has at most ten names. Where several columns tell series
+    apart, the first decides on the colour and the others on marker and line style.
     """
     if not names:
         return dict.fromkeys(keys, "all decisions"), "", dict.fromkeys(keys, STYLES[1])

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from matplotlib.text import Text
 
-# What matplotlib is to be told of any text that holds a name.
+# Properties of every text that holds a name.
 LITERAL = {"parse_math": False, "usetex": False}
 _WIDE = "MWmw@%"
 _BOX = "\u25a1"
@@ -35,7 +35,7 @@ _UNFIT = (
 
 
 def literal(text: str, *, font: FontProperties | None = None, longest: int = LONGEST) -> str:
-    r"""Return what to draw for a name from the data.
+    r"""Return a name from the data as it is drawn.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def put(artist: Text, text: str) -> None:
 
 
 def wrap(text: str, *, width: int) -> str:
-    r"""Return a drawn text in lines as wide as `width` letters, losing nothing but spaces at the breaks.
+    r"""Return a drawn text in lines as wide as `width` letters, dropping only spaces at the breaks.
 
     >>> wrap("spam and scams in marketplace listings", width=24)
     'spam and scams in\nmarketplace listings'
@@ -168,7 +168,7 @@ def _charmap(path: str) -> frozenset[int]:
 
 
 def alt_text(figure: Figure | Axes) -> str:
-    """Return what a picture shows, in words, for the ``alt`` attribute of an image.
+    """Describe a picture in words, for the ``alt`` attribute of an image.
 
     Parameters
     ----------

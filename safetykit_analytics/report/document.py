@@ -62,7 +62,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Section:
-    """A heading and what stands under it; `anchor` is its id within the page."""
+    """A heading and its blocks; `anchor` is its id within the page."""
 
     title: str
     anchor: str
@@ -71,7 +71,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Tile:
-    """One number to see first: what it is, its value, and how it compares with the week before."""
+    """One key number: its label, its value, and how it compares with the week before."""
 
     label: str
     value: str

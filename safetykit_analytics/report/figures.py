@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _SALT = "safetykit-analytics"
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# Small, so that its letters stay legible when a phone makes the picture smaller still.
+# Inches: letters stay legible on a phone, which makes the picture smaller still.
 _WIDTH = 5.2
 # As wide as the page: where a picture stands alone.
 _PAGE = 9.6
@@ -56,13 +56,7 @@ class Drawn(NamedTuple):
 
 
 def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
-    """Draw the pictures of the page.
-
-    Returns
-    -------
-    dict
-        Pictures by the anchor of the section in which they stand.
-    """
+    """Draw the pictures of the page, by the anchor of the section in which they stand."""
     return {
         "weeks": _pictures(_trend(facts)),
         "versions": _pictures(_versions(facts, most=MOST_DRAWN)),
@@ -73,13 +67,7 @@ def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
 
 
 def draw_for_mail(facts: Facts) -> dict[Picture, bytes]:
-    """Draw the few pictures of an e-mail.
-
-    Returns
-    -------
-    dict
-        PNG files by their pictures, whose sources are ``cid:`` and a content id.
-    """
+    """Draw the few pictures of an e-mail: PNG files by pictures whose sources are content ids."""
     drawn = (*_versions(facts, most=_MOST_IN_MAIL), *_comparisons(facts, width=_WIDTH))
     found = {}
     for number, (figure, alt, caption) in enumerate(drawn, 1):
@@ -169,7 +157,7 @@ def _comparisons(facts: Facts, *, width: float = _PAGE) -> Iterator[Drawn]:
 
 
 def _control(facts: Facts) -> Iterator[Drawn]:
-    """Draw charts of the policies with points outside their limits; of the largest where there is none."""
+    """Draw charts of the policies with points outside their limits, or of the largest policy."""
     out = facts.outside
     policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
@@ -223,19 +211,19 @@ def _svg_uri(figure: Figure) -> str:
     for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
         patch.set_visible(False)
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    # The salt makes the ids of clip paths and markers depend on nothing but what is drawn. `Figure.savefig`
+    # The salt makes the ids of clip paths and markers depend on the drawing alone. `Figure.savefig`
     # would draw twice, the first time for the layout alone, which every drawing makes.
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
         canvas: Any = FigureCanvasSVG(figure)  # has no annotations
         canvas.print_svg(target, metadata=nothing)
-    # Only what a data URI cannot hold is escaped: a third smaller than base64.
+    # Only characters that a data URI cannot hold are escaped: a third smaller than base64.
     return "data:image/svg+xml," + urllib.parse.quote(
         slim(target.getvalue()), safe=" !$&'()*+,-./:;=?@[]^_`{|}~"
     )
 
 
 def slim(svg: bytes) -> str:
-    """Leave out of matplotlib's SVG what no eye sees: metadata, ids of groups, repeated fonts, digits.
+    """Remove the invisible parts of matplotlib's SVG: metadata, ids of groups, repeated fonts, digits.
 
     Only attributes are touched, never text, which may be anyone's.
     """

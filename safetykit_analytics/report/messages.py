@@ -1,4 +1,4 @@
-"""Document and pictures → what people send each other: an e-mail, short Markdown, Slack's Block Kit."""
+"""Document and pictures → messages: an e-mail, short Markdown, Slack's Block Kit."""
 
 from __future__ import annotations
 
@@ -27,19 +27,9 @@ def write_mail(
 ) -> EmailMessage:
     """Return a report as an e-mail with neither sender nor recipients.
 
-    Parameters
-    ----------
-    document : Document
-    pictures : mapping of Picture to bytes
-        PNG files of the pictures to show, whose sources are ``cid:`` and a content id.
-    page : str
-        The HTML page, which is attached unless it is larger than `LARGEST_PAGE` bytes.
-    week : str
-
-    Returns
-    -------
-    email.message.EmailMessage
-        Text and HTML; no header and no boundary depends on when, where or by whom it is made.
+    `pictures` holds PNG files by pictures whose sources are ``cid:`` and a content id. The HTML `page` is
+    attached unless it is larger than `LARGEST_PAGE` bytes. No header and no boundary depends on when, where
+    or by whom the mail is made.
     """
     attached = page.encode()
     fits = len(attached) <= LARGEST_PAGE
@@ -90,17 +80,7 @@ _ENTITY = re.compile(r"&(#?\w+);")
 
 
 def short_markdown(document: Document) -> str:
-    """Return the headlines and the key numbers as Markdown for a chat.
-
-    Parameters
-    ----------
-    document : Document
-
-    Returns
-    -------
-    str
-        At most `LONGEST_MARKDOWN` characters, without tables and HTML entities.
-    """
+    """Return headlines and key numbers as Markdown for a chat: at most `LONGEST_MARKDOWN` characters."""
 
     def written(longest: int) -> str:
         sentences = [_markdown(cut(headline, longest)) for headline in document.headlines]
@@ -121,15 +101,7 @@ def short_markdown(document: Document) -> str:
 def slack_message(document: Document) -> dict[str, Any]:
     """Return the headlines and the key numbers as a message of Slack's Block Kit.
 
-    Parameters
-    ----------
-    document : Document
-
-    Returns
-    -------
-    dict
-        ``text`` for notifications, and ``blocks``. Each text is within Slack's limits, and names in it can
-        neither mention nor link.
+    ``text`` is for notifications. Each text is within Slack's limits; names can neither mention nor link.
     """
     first, *_ = document.headlines
     warnings = [_section(("Note: ", *warning)) for warning in document.warnings]
@@ -184,7 +156,7 @@ def _markdown_part(part: str | Name | Code) -> str:
     if isinstance(part, str):
         return _escaped(part)
     shown = part.short if isinstance(part, Name) else visible(part.value)
-    # Chats show a backslash in a code span, so that what needs one stands outside.
+    # Chats show a backslash in a code span: a name that needs one is not in a span.
     needs_escape = set(shown) & set("|`&") or not shown.strip()
     return f"**{_escaped(shown)}**" if needs_escape else markdown_code(shown)
 

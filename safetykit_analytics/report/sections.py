@@ -27,9 +27,9 @@ MOST_DRAWN = 8
 METHODS = (
     "Work is spread evenly over the time between two observations of a batch, so that hours add up to days "
     "and versions to policies; nothing is extrapolated beyond the last observation.",
-    "Throughput is processed decisions (success and error) per hour that has really passed; the error rate "
-    "is error divided by processed, and there is none where nothing was processed.",
-    "Decisions of one batch resemble each other, so intervals (95 %) take the batch as what was sampled "
+    "Throughput is processed decisions (success and error) per elapsed hour; the error rate "
+    "is error divided by processed, and missing where nothing was processed.",
+    "Decisions of one batch resemble each other, so intervals (95 %) take the batch as the unit "
     "(CR2 variance, Bell-McCaffrey degrees of freedom); a verdict needs three batches on both sides.",
     "Week against week allows for batches that worked in both; p-values are adjusted over all policies and "
     "over all comparisons of versions on this page (Benjamini-Hochberg).",
@@ -39,18 +39,7 @@ METHODS = (
 
 
 def compose(facts: Facts, pictures: Mapping[str, tuple[Picture, ...]]) -> Document:
-    """Compose a report.
-
-    Parameters
-    ----------
-    facts : Facts
-    pictures : mapping
-        Pictures by the anchor of the section in which they stand; may be empty.
-
-    Returns
-    -------
-    Document
-    """
+    """Return a report as a document; `pictures` are by the anchor of their section, and may be empty."""
     sections = tuple(
         Section(title, anchor, (*blocks, *_pictures(pictures, anchor)))
         for title, anchor, blocks in (

@@ -311,11 +311,7 @@ def find_outage(waiting: pd.DataFrame, work: pd.DataFrame, until: dt.datetime) -
 def list_failures(ends: pd.DataFrame, start: dt.datetime, end: dt.datetime) -> pd.DataFrame:
     """List the batches that ended in ERROR or CANCELLED within [start, end), those with most undone first.
 
-    Returns
-    -------
-    DataFrame
-        `batch_id`, `policy_id`, `policy_version`, `ended_at` (the first terminal observation),
-        `batch_status`, `batch_count`, `processed`, `undone` (cancelled or still pending decisions).
+    `ended_at` is the first terminal observation, `undone` counts cancelled and still pending decisions.
     """
     in_week = (ends["first_terminal_at"] >= start) & (ends["first_terminal_at"] < end)
     failed = ends[in_week & ends["first_terminal_status"].isin(["ERROR", "CANCELLED"]).to_numpy(dtype=bool)]

@@ -43,7 +43,7 @@ def weekly_report(
     tz: str = "UTC",
     as_of: dt.datetime | dt.date | str | None = None,
 ) -> WeeklyReport:
-    """Report on one ISO week: what changed, what is stuck, what the data cannot say, and what is behind it.
+    """Report on one ISO week: changes, stuck batches, the quality of the data, and the numbers behind them.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ class WeeklyReport:
         return workbook(_tables(self.facts), about=about)
 
     def _repr_html_(self) -> str:
-        """Show the page inside a frame, so that its style and a notebook's do not meet."""
+        """Return the page inside a frame, which keeps its style apart from the notebook's."""
         page = html.escape(self.to_html(), quote=True)
         return (
             f'<iframe srcdoc="{page}" sandbox title="SafetyKit weekly report {self.facts.week}" '
