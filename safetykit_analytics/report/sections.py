@@ -82,40 +82,25 @@ def _subtitle(facts: Facts) -> str:
 
 
 def _warnings(facts: Facts) -> tuple[Sentence, ...]:
-    tz = zone(facts.tz)
+    as_of = text.instant(facts.as_of, zone(facts.tz))
     if facts.as_of <= facts.start:
-        return (
-            (
-                f"This week had not begun at {text.instant(facts.as_of, tz)}, when this report was made "
-                "as of.",
-            ),
-        )
-    found: list[Sentence] = []
+        return ((f"This week had not begun at {as_of}, when this report was made as of.",),)
+    found = []
     if facts.partial:
         found.append(
-            (
-                f"The week is not over: these are its first {wording.hours(facts.elapsed_hours)}, until "
-                f"{text.instant(facts.as_of, tz)}. They are compared with the same hours of "
-                f"{facts.previous_week}.",
-            )
+            f"The week is not over: these are its first {wording.hours(facts.elapsed_hours)}, until {as_of}. "
+            f"They are compared with the same hours of {facts.previous_week}."
         )
     if not facts.n_observations:
-        found.append(("Nothing was observed in this week.",))
+        found.append("Nothing was observed in this week.")
     elif not all_policies(facts.totals).processed:
-        found.append(
-            (
-                f"{wording.plural(facts.n_batches, 'batch was', 'batches were')} observed in this week, and "
-                "none of them got any decision processed.",
-            )
-        )
+        batches = wording.plural(facts.n_batches, "batch was", "batches were")
+        found.append(f"{batches} observed in this week, and none of them got any decision processed.")
     elif facts.n_batches == 1:
         found.append(
-            (
-                "One batch was observed in this week: its decisions are alike, and say little about all "
-                "others.",
-            )
+            "One batch was observed in this week: its decisions are alike, and say little about all others."
         )
-    return tuple(found)
+    return tuple((warning,) for warning in found)
 
 
 def _tiles(facts: Facts) -> tuple[Tile, ...]:
@@ -241,14 +226,8 @@ def _drawn_alone(facts: Facts) -> str:
 
 def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     if facts.comparison.table.empty:
-        return (
-            Paragraph(
-                (
-                    "No policy had batches of more than one version that ended in these two weeks: "
-                    "nothing to compare.",
-                )
-            ),
-        )
+        nothing = "No policy had batches of two versions that ended in these two weeks: nothing to compare."
+        return (Paragraph((nothing,)),)
     rows = [_compared(base, row) for row, base, _ in facts.versions_compared()]
     table = Table(
         "Error rates of versions since they ran, by the end of the week",
@@ -296,33 +275,17 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     tz = zone(facts.tz)
     items: list[Sentence] = []
     for row in facts.rollouts[facts.rollouts["status"] != "at work"].itertuples():
-        head: Sentence = (
-            "Version ",
-            named(row.policy_version),
-            " of ",
-            named(row.policy_id),
-        )
         if row.status == "new":
-            since = (
-                f" since {text.instant(row.first_created_at, tz)}"
-                if row.first_created_at is not pd.NaT
-                else ""
-            )
-            items.append(
-                (
-                    *head,
-                    f" is new{since}: {wording.number(row.processed)} decisions, "
-                    f"{wording.percent(row.share)} of its policy’s.",
-                )
+            first = row.first_created_at
+            since = "" if first is pd.NaT else f" since {text.instant(first, tz)}"
+            said = (
+                f" is new{since}: {wording.number(row.processed)} decisions, "
+                f"{wording.percent(row.share)} of its policy’s."
             )
         else:
-            items.append(
-                (
-                    *head,
-                    f" had no more work, after {wording.number(row.previous_processed)} decisions the week "
-                    "before.",
-                )
-            )
+            before = wording.number(row.previous_processed)
+            said = f" had no more work, after {before} decisions the week before."
+        items.append(("Version ", named(row.policy_version), " of ", named(row.policy_id), said))
     if not items:
         return (Paragraph(("No version began or ceased to work.",)),)
     more: tuple[Sentence, ...] = ((f"{len(items) - MOST_ROWS:,} more.",),) if len(items) > MOST_ROWS else ()
@@ -331,16 +294,13 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
 
 def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     if facts.charted.empty:
-        return (
-            Paragraph(
-                ("No control chart: no version has enough complete days with decisions in these two weeks.",)
-            ),
-        )
+        none = "No control chart: no version has enough complete days with decisions in these two weeks."
+        return (Paragraph((none,)),)
     out = facts.outside
     versions = len(facts.charted[["policy_id", "policy_version"]].drop_duplicates())
     words = (
-        "Laney’s p′ chart asks, day by day, whether an error rate is outside what its own history "
-        f"explains. {wording.plural(versions, 'version')} had enough data for it; "
+        "Laney’s p′ chart compares the error rate of each day with its own history. "
+        f"{wording.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
         return (Paragraph((words + "none was outside its limits in this week.",)),)
