@@ -25,9 +25,8 @@ from safetykit_analytics.plots import (
     plot_error_rate,
     plot_throughput,
 )
-from safetykit_analytics.report.document import Picture
+from safetykit_analytics.report.document import Name, Picture, Sentence, named
 from safetykit_analytics.report.sections import MOST_DRAWN
-from safetykit_analytics.report.text import Name, Sentence, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetykit_analytics import wording
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.report.text import Name, Sentence, named
+from safetykit_analytics.report.document import Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:

@@ -6,15 +6,14 @@ import re
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
+from safetykit_analytics.report.document import Code, Name, cut, markdown_code, readable
 from safetykit_analytics.report.rendering import render_mail
-from safetykit_analytics.report.text import Code, Name, cut, markdown_code, readable
 from safetykit_analytics.wording import shortened, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from safetykit_analytics.report.document import Document, Picture
-    from safetykit_analytics.report.text import Sentence
+    from safetykit_analytics.report.document import Document, Picture, Sentence
 
 #: Larger pages are not attached: many mail servers refuse messages of 10 MB, and base64 adds a third.
 LARGEST_PAGE = 5_000_000

@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING
 import jinja2
 import markupsafe
 
-from safetykit_analytics.report.text import Code, Name, markdown_code, plain
+from safetykit_analytics.report.document import Code, Name, markdown_code, plain
 from safetykit_analytics.wording import csv_cell, in_markdown, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from safetykit_analytics.report.document import Cell, Document, Picture
-    from safetykit_analytics.report.text import Sentence
+    from safetykit_analytics.report.document import Cell, Document, Picture, Sentence
 
 _LOADER = jinja2.PackageLoader("safetykit_analytics", "report/templates")
 

@@ -8,11 +8,23 @@ import pandas as pd
 
 from safetykit_analytics import wording
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.report import text
-from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
+from safetykit_analytics.report.document import (
+    Bullets,
+    Code,
+    Document,
+    Name,
+    Paragraph,
+    Pictures,
+    Section,
+    Sentence,
+    Table,
+    Tile,
+    day,
+    instant,
+    named,
+)
 from safetykit_analytics.report.headlines import all_policies, headlines
 from safetykit_analytics.report.standing import MOST_ROWS, backlog, failures, first_rows, quality
-from safetykit_analytics.report.text import Code, Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
@@ -77,12 +89,12 @@ def _pictures(pictures: Mapping[str, tuple[Picture, ...]], anchor: str) -> tuple
 
 def _subtitle(facts: Facts) -> str:
     tz = zone(facts.tz)
-    span = f"{text.instant(facts.start, tz)} to {text.instant(facts.end, tz)}"
+    span = f"{instant(facts.start, tz)} to {instant(facts.end, tz)}"
     return span if facts.tz == "UTC" else f"{span} ({facts.tz})"
 
 
 def _warnings(facts: Facts) -> tuple[Sentence, ...]:
-    as_of = text.instant(facts.as_of, zone(facts.tz))
+    as_of = instant(facts.as_of, zone(facts.tz))
     if facts.as_of <= facts.start:
         return ((f"This week had not begun at {as_of}, when this report was made as of.",),)
     found = []
@@ -277,7 +289,7 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     for row in facts.rollouts[facts.rollouts["status"] != "at work"].itertuples():
         if row.status == "new":
             first = row.first_created_at
-            since = "" if first is pd.NaT else f" since {text.instant(first, tz)}"
+            since = "" if first is pd.NaT else f" since {instant(first, tz)}"
             said = (
                 f" is new{since}: {wording.number(row.processed)} decisions, "
                 f"{wording.percent(row.share)} of its policy’s."
@@ -313,7 +325,7 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             named(row.policy_id),
             " ",
             named(row.policy_version),
-            f": {wording.percent(row.error_rate)} on {text.day(row.bucket_start, tz)}, with limits "
+            f": {wording.percent(row.error_rate)} on {day(row.bucket_start, tz)}, with limits "
             f"of {wording.percent(row.lower_limit)} and {wording.percent(row.upper_limit)}.",
         )
         for row in worst.head(5).itertuples()
@@ -330,7 +342,7 @@ def _provenance(facts: Facts) -> tuple[tuple[str, Sentence], ...]:
     call = f'weekly_report(observations, week="{facts.week}", tz="{facts.tz}", as_of="{stamp}")'
     return (
         ("Week", (f"{facts.week}, time zone {facts.tz}",)),
-        ("As of", (f"{text.instant(facts.as_of, tz)}; later observations are left out",)),
+        ("As of", (f"{instant(facts.as_of, tz)}; later observations are left out",)),
         ("Made from", (*source, f", with safetykit-analytics {facts.library_version}")),
         ("To make it again", (Code(call),)),
     )

@@ -20,12 +20,12 @@ from safetykit_analytics.flow import batch_summary, last_observed, select
 from safetykit_analytics.rates import checked_observations, data_quality, parse_as_of, rates
 from safetykit_analytics.records import json_value, records
 from safetykit_analytics.replacing import replacing
+from safetykit_analytics.report.document import plain, readable
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
 from safetykit_analytics.report.headlines import headlines
 from safetykit_analytics.report.messages import short_markdown, slack_message, write_mail
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
 from safetykit_analytics.report.sections import METHODS, compose
-from safetykit_analytics.report.text import plain, readable
 from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds
 from safetykit_analytics.spreadsheet import workbook
 

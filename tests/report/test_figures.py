@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from safetykit_analytics.report import figures, weekly_report
-from safetykit_analytics.report.text import plain
+from safetykit_analytics.report.document import plain
 from safetykit_analytics.wording import percent
 from tests.report.helpers import MONDAY, WEEK, batch, together
 

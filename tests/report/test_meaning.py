@@ -5,8 +5,8 @@ import datetime as dt
 import pytest
 
 from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report.document import Name, plain
 from safetykit_analytics.report.sections import compose
-from safetykit_analytics.report.text import Name, plain
 from safetykit_analytics.wording import hours, percent, points_between, points_interval
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
 
