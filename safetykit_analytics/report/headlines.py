@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safetykit_analytics.report.facts import Facts
-    from safetykit_analytics.report.tables import Outage
+    from safetykit_analytics.report.week_tables import Outage
 
 #: Below this share of observed active time, what was not seen is said before all else.
 _WELL_OBSERVED = 0.9
