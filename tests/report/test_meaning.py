@@ -105,19 +105,21 @@ def test_an_idle_time_is_written_from_its_least_to_its_most(report):
         assert shown["Idle for"].endswith(hours(row.idle_at_most_h))
 
 
-def test_points_outside_their_limits_have_the_colour_of_alarms():
+def test_policies_with_points_outside_their_limits_are_drawn_with_these_in_the_colour_of_alarms():
     days = range(-7, 7)
     frame = together(
         *(
             batch(
                 MONDAY + day * 24 * HOUR + hour * HOUR,
-                (1, 1000 - errors, errors),
-                size=1000,
-                number=100 * (day + 7) + hour,
+                (1, size - errors * size // 1000, errors * size // 1000),
+                size=size,
+                policy=policy,
+                number=100 * (day + 7) + hour + size,
             )
+            for policy, size, alarms in (("spam", 1000, {4: 300, 6: 200}), ("quiet", 2000, {}))
             for day in days
             for hour in range(1, 20, 3)
-            for errors in [{4: 300, 6: 200}.get(day, 20 + (7 * day + hour) % 5)]
+            for errors in [alarms.get(day, 20 + (7 * day + hour) % 5)]
         )
     )
     report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
@@ -132,6 +134,8 @@ def test_points_outside_their_limits_have_the_colour_of_alarms():
     chart = page[page.index('id="control"') : page.index('id="backlog"')]
     assert "outside the limits in this week" in chart
     assert "%23d0021b" in chart.lower()
+    assert "error rate of spam" in chart
+    assert "error rate of quiet" not in chart
 
 
 def test_a_version_stands_before_its_baseline_in_every_column(report):
