@@ -174,3 +174,46 @@ def test_failed_batches_with_most_undone_stand_first():
     lost = [batch(MONDAY + HOUR, (1, 5, 5), size=size, status="ERROR", number=size) for size in (30, 90, 60)]
     rows = table_of(weekly_report(together(*lost), week=WEEK, as_of=NEXT_MONDAY), "failures")
     assert [row["Undone"] for row in rows] == ["80", "50", "20"]
+
+
+def test_a_change_of_the_mix_alone_is_no_change_of_rates_and_the_other_way_round():
+    def two_weeks(sizes, errors):
+        return together(
+            *(
+                batch(
+                    start + HOUR, (1, size - size * rate // 100, size * rate // 100), policy=policy, number=n
+                )
+                for start, week in ((MONDAY - WEEK_LONG, 0), (MONDAY, 1))
+                for n, policy in enumerate(("spam", "scam"), 1 + 2 * week)
+                for size, rate in [(sizes[policy][week], errors[policy][week])]
+            )
+        )
+
+    mix = two_weeks({"spam": (300, 100), "scam": (100, 300)}, {"spam": (1, 1), "scam": (9, 9)})
+    found = weekly_report(mix, week=WEEK, as_of=NEXT_MONDAY).facts.change.iloc[0]
+    assert (found["mix_effect"], found["rate_effect"]) == pytest.approx((0.04, 0.0))
+    own = two_weeks({"spam": (200, 200), "scam": (200, 200)}, {"spam": (1, 5), "scam": (9, 9)})
+    found = weekly_report(own, week=WEEK, as_of=NEXT_MONDAY).facts.change.iloc[0]
+    assert (found["mix_effect"], found["rate_effect"]) == pytest.approx((0.0, 0.02))
+
+
+@pytest.mark.parametrize(("hours_without", "is_outage"), [(6, False), (12, True)])
+def test_an_outage_is_twelve_hours_without_work(hours_without, is_outage):
+    resumes = 12 + hours_without
+    steps = [(12, 1_000, 10), *((hour, 1_000, 10) for hour in range(18, resumes + 6, 6)), (60, 9_000, 90)]
+    found = weekly_report(batch(MONDAY, *steps, size=9_090), week=WEEK, as_of=NEXT_MONDAY).facts.outage
+    assert (found is not None) == is_outage
+    if found:
+        assert found.end - found.start == hours_without * HOUR
+
+
+def test_a_week_that_is_not_over_says_so_in_every_message():
+    report = weekly_report(weeks(2, 2), week=WEEK, as_of=MONDAY + 72 * HOUR)
+    warning = "The week is not over: these are its first"
+    texts = [block["text"]["text"] for block in report.to_slack()["blocks"] if "text" in block]
+    assert any(text.startswith(f"Note: {warning}") for text in texts)
+    assert f"> {warning}" in report.to_markdown(short=True)
+    assert f"> {warning}" in report.to_markdown()
+    mail = report.to_email()
+    for kind in ("plain", "html"):
+        assert warning in mail.get_body((kind,)).get_content()
