@@ -214,6 +214,7 @@ def test_a_week_that_is_not_over_says_so_in_every_message():
     assert any(text.startswith(f"Note: {warning}") for text in texts)
     assert f"> {warning}" in report.to_markdown(short=True)
     assert f"> {warning}" in report.to_markdown()
+    assert "in the same hours of the week before" in report.to_markdown(short=True)
     mail = report.to_email()
     for kind in ("plain", "html"):
         assert warning in mail.get_body((kind,)).get_content()

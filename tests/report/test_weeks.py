@@ -103,3 +103,9 @@ def test_the_last_complete_week_is_over_and_the_next_one_is_not(instant, tz):
 def test_an_unknown_zone_is_named():
     with pytest.raises(UnknownName, match="Europe/Berlin"):
         midnight(dt.date(2026, 1, 1), "Europe/Berlinn")
+
+
+def test_a_week_is_complete_at_the_instant_of_its_end():
+    end = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
+    assert last_complete_monday(end, "UTC") == dt.date(2026, 11, 16)
+    assert last_complete_monday(end - dt.timedelta(microseconds=1), "UTC") == dt.date(2026, 11, 9)
