@@ -40,6 +40,8 @@ def test_now_and_before_are_told_apart_wherever_they_stand():
     assert (row["Policy"], row["Error rate"], row["Before"]) == (Name("spam"), "9.00 %", "2.00 %")
     assert row["Difference"] == "+7.00 pp"
     assert "rose from 2.00 % to 9.00 % (+7.00 pp" in report.to_dict()["headlines"][0]
+    written = report.to_dict()
+    assert [written[week][0]["processed"] for week in ("totals", "previous")] == [4000, 2000]
     tiles = {tile.label: (tile.value, tile.detail) for tile in compose(report.facts, {}).tiles}
     assert tiles["Decisions processed"] == ("4,000", "2,000 in the week before")
     assert tiles["Throughput per hour"] == ("24", "+100.0 % on the week before")
