@@ -28,7 +28,7 @@ from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.report.facts import Facts, compare_week
 from safetykit_analytics.report.headlines import what_changed
-from safetykit_analytics.report.tables import compare_weeks
+from safetykit_analytics.report.week_tables import compare_weeks
 from safetykit_analytics.stats import (
     POOL_BUCKETS,
     ClusterSums,

@@ -1,13 +1,13 @@
 """Draw the pictures of docs/report.md into docs/images: `python -m docs.make_report_pictures`.
 
-Needs Chromium, and pypdfium2 for the printed page. The report is the one that the tests look at.
+Needs Chromium, and `pdftoppm` (poppler-utils) for the printed page. The report is the one of the tests.
 """
 
 import io
+import subprocess
 import tempfile
 from pathlib import Path
 
-import pypdfium2
 from PIL import Image
 
 import safetykit_analytics as ska
@@ -28,15 +28,16 @@ def pictures(folder: Path) -> dict[str, Image.Image]:
     ska.weekly_report(fleet_frame(), week=WEEK, tz="Europe/Berlin").save(page)
     browser = Browser(folder)
     try:
-        screens = {
-            name: browser.open(page.as_uri(), width=width, height=height, dark=dark)
-            for name, (width, height, dark) in SCREENS.items()
-        }
-        shown = {name: Image.open(io.BytesIO(tab.screenshot(full=False))) for name, tab in screens.items()}
-        paper = pypdfium2.PdfDocument(screens["report-1280"].pdf())
+        shown = {}
+        for name, (width, height, dark) in SCREENS.items():
+            tab = browser.open(page.as_uri(), width=width, height=height, dark=dark)
+            shown[name] = Image.open(io.BytesIO(tab.screenshot(full=False)))
+        (folder / "report.pdf").write_bytes(tab.pdf())
     finally:
         browser.close()
-    return shown | {"report-print": paper[0].render(scale=80 / 72).to_pil()}
+    command = ["pdftoppm", "-png", "-singlefile", "-r", "80", folder / "report.pdf", folder / "page"]
+    subprocess.run(command, check=True)
+    return shown | {"report-print": Image.open(folder / "page.png")}
 
 
 if __name__ == "__main__":

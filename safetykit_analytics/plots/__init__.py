@@ -7,14 +7,12 @@ any of them as small multiples, and `alt_text` puts a picture into words. No rcP
 
 from __future__ import annotations
 
-from safetykit_analytics.plots.alt_text import alt_text
-from safetykit_analytics.plots.backlog import plot_backlog
 from safetykit_analytics.plots.comparison import plot_comparison
 from safetykit_analytics.plots.completion_time import plot_completion_time
 from safetykit_analytics.plots.control_chart import plot_control_chart
-from safetykit_analytics.plots.error_rate import plot_error_rate
 from safetykit_analytics.plots.grid import plot_grid
-from safetykit_analytics.plots.throughput import plot_throughput
+from safetykit_analytics.plots.over_time import plot_backlog, plot_error_rate, plot_throughput
+from safetykit_analytics.plots.text import alt_text
 
 __all__ = [
     "alt_text",

@@ -57,7 +57,7 @@ def new_axes(height: float) -> Axes:
 
 
 def check_axes(ax: object) -> None:
-    """Raise TypeError for what is neither None nor an Axes."""
+    """Raise TypeError unless `ax` is None or an Axes."""
     if ax is not None and not isinstance(ax, Axes):
         raise TypeError(f"ax: expected a matplotlib Axes or None, found {type(ax).__name__}")
 
@@ -123,7 +123,8 @@ class _DateLabels(_dates.ConciseDateFormatter):  # type: ignore[misc]
         low, high = sorted(self.axis.get_view_interval())
         shown = [place for place, value in enumerate(values) if low <= value <= high]
         if shown and (offset := super().get_offset()):
-            labels[shown[0]] += f"\n{offset}"
+            # "2025" under "Sep", not "2025-Sep".
+            labels[shown[0]] += f"\n{offset.removesuffix('-' + labels[shown[0]])}"
         return labels
 
     def get_offset(self) -> str:
@@ -185,14 +186,14 @@ class _NumberTicks(MaxNLocator):
 
 
 def plain(ax: Axes, *, grid: str = "y") -> None:
-    """Leave the data as the loudest thing in the picture."""
+    """Remove the frame and draw a light grid behind the data."""
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis=grid, color="0.88", linewidth=0.6)  # type: ignore[arg-type]
     ax.set_axisbelow(True)
 
 
 def make_room(ax: Axes) -> None:
-    """Keep what stands beside the data within the place of an Axes, if no layout engine sees to it."""
+    """Keep the words beside the data within the place of an Axes that has no layout engine."""
     figure: Any = ax.get_figure()
     if figure.get_layout_engine() is not None:
         return
@@ -203,7 +204,7 @@ def make_room(ax: Axes) -> None:
     if whole is None:
         return
     whole = whole.transformed(figure.transFigure.inverted())
-    # The slot's own margins hold tick labels and titles of ordinary size; only what exceeds them costs room.
+    # The slot's own margins hold tick labels and titles of ordinary size; only larger ones cost room.
     left, right = max(0.0, 0.01 - whole.x0), max(0.0, whole.x1 - place.x1 - 0.01)
     bottom, top = max(0.0, 0.01 - whole.y0), max(0.0, whole.y1 - 0.99)
     ax.set_position(

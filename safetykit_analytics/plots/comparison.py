@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.plots.axes import GREY, number_axis, plain, room, text_size
-from safetykit_analytics.plots.legend import Entry
-from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
+from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
 from safetykit_analytics.plots.series import POLICY, VERSION, keys_of, name_of
 from safetykit_analytics.plots.text import literal
@@ -81,10 +80,10 @@ def plot_comparison(comparison: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
-    is_candidate = table["role"] == "candidate"
-    candidates, baselines = table[is_candidate], table[table["role"] == "baseline"]
+    table = table.assign(against=_against(table, names))
+    candidates, baselines = (table[table["role"] == role] for role in ("candidate", "baseline"))
     rows, shared, left_out = rows_of(candidates, names, ax, rank=_rank)
-    against = _shown_version(baselines.iloc[0], names) if len(baselines) == 1 else "the baseline"
+    against = baselines["against"].iloc[0] if len(baselines) == 1 else "the baseline"
     about = f": {shared}" if shared else ""
     panel = Panel(
         title=f"Error rate against {against}{about}",
@@ -95,7 +94,9 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     if not rows:
         plain(ax, grid="x")
         return panel
-    write_rows(ax, _with_baselines(rows, baselines, names), [_words(row.data) for row in rows])
+    against = "\nagainst {}" if len(baselines) > 1 else ""
+    labels = [row.label + against.format(row.data["against"]) for row in rows]
+    write_rows(ax, labels, [_words(row.data) for row in rows])
     low, high = _span(rows)
     ax.axvline(0.0, color="0.25", linewidth=1.2, zorder=1)
     for place, row in enumerate(rows):
@@ -106,14 +107,14 @@ def _draw(table: pd.DataFrame, ax: Axes, names: Names) -> Panel:
         gap = "\u00a0" * 4
         ax.set_xlabel(f"← fewer errors{gap}difference, percentage points{gap}more errors →")
     panel.span = (low, high)
-    panel.detail = _detail(baselines, candidates, names, left_out)
+    panel.detail = _detail(baselines, candidates, left_out)
     panel.words_right = True
     panel.entries = _key(rows)
     return panel
 
 
 def _strength(data: dict[str, Any]) -> int:
-    """Return what a verdict claims: 0 a difference, 1 one since a hand-over, 2 none."""
+    """Return the claim of a verdict: 0 a difference, 1 a difference since a hand-over, 2 none."""
     verdict = "" if pd.isna(data["verdict"]) else str(data["verdict"])
     if not verdict.startswith(("higher", "lower")):
         return 2
@@ -165,7 +166,7 @@ def _marker(color: str, fill: str) -> dict[str, Any]:
 
 
 def _span(rows: list[Row]) -> tuple[float, float]:
-    """Return what the x axis shows: zero, all differences, and intervals up to three times as far."""
+    """Return the limits of the x axis: zero, all differences, and intervals up to three times as far."""
     middles = np.array([_middle(row.data) for row in rows])
     ends = np.array(
         [number(row.data[name]) for row in rows for name in ("difference_low", "difference_high")]
@@ -196,22 +197,20 @@ def _words(data: dict[str, Any]) -> str:
     return f"{said}\n{_counts(data)}"
 
 
-def _detail(
-    baselines: pd.DataFrame, candidates: pd.DataFrame, names: Names, left_out: list[dict[str, Any]]
-) -> str:
-    """Return what the baseline is, or how many there are, and what is not drawn."""
+def _detail(baselines: pd.DataFrame, candidates: pd.DataFrame, left_out: list[dict[str, Any]]) -> str:
+    """Describe the baseline, or count the baselines, and count the rows that are not drawn."""
     n_found = sum(_strength(data) < 2 for data in left_out)
     parts = [f"{n_found:,} with a verdict"] * (n_found > 0)
     parts += [f"{len(left_out) - n_found:,} without a verdict"] * (len(left_out) > n_found)
     rest = f"; not drawn: {', '.join(parts)}" if left_out else ""
     if len(baselines) != 1:
-        n_compared = len(set(keys_of(candidates, [POLICY] if POLICY in candidates else [])))
-        return f"{plural(n_compared, 'policy', 'policies')}, each against its own baseline{rest}"
+        n_compared = len(set(keys_of(candidates, [POLICY])))
+        return f"{plural(n_compared, 'policy', 'policies')}, each version against its baseline{rest}"
     base = baselines.iloc[0]
     rate, low, high = (number(base[name]) for name in ("error_rate", "error_rate_low", "error_rate_high"))
     between = f" ({percent_interval(low, high)})" if np.isfinite(low + high) else ""
     said = f"{percent(rate)}{between}" if np.isfinite(rate) else "no error rate"
-    return f"baseline {_shown_version(base, names)}: {said}, {_counts(base)}{rest}"
+    return f"baseline {base['against']}: {said}, {_counts(base)}{rest}"
 
 
 def _counts(data: Any) -> str:
@@ -220,7 +219,7 @@ def _counts(data: Any) -> str:
 
 
 def _key(rows: list[Row]) -> list[Entry]:
-    """Return what explains the markers that are there."""
+    """Return the legend of the markers in the picture."""
     found = {_strength(row.data) for row in rows}
     said = ("verdict: higher or lower", "higher or lower since (before and after)", "no verdict")
     return [
@@ -234,17 +233,19 @@ def _key(rows: list[Row]) -> list[Entry]:
     ]
 
 
-def _with_baselines(rows: list[Row], baselines: pd.DataFrame, names: Names) -> list[str]:
-    """Return the name of each row; where policies have baselines of their own, with the baseline."""
-    if len(baselines) < 2 or POLICY not in baselines:
-        return [row.label for row in rows]
-    of = {name_of(base[POLICY]): _shown_version(base, names) for _, base in baselines.iterrows()}
-    return [f"{row.label}\nagainst {of.get(name_of(row.data[POLICY]), 'the baseline')}" for row in rows]
-
-
-def _shown_version(base: pd.Series[Any], names: Names) -> str:
-    name = name_of(base[VERSION])
-    return names[VERSION][name] if VERSION in names else NONE if name is None else literal(name)
+def _against(table: pd.DataFrame, names: Names) -> list[str]:
+    """Return the baseline of each row: the last one above it of its policy, or the first one below."""
+    policies, versions = keys_of(table, [POLICY]), [name_of(version) for version in table[VERSION]]
+    known = names.get(VERSION, {})
+    shown = [known.get(name) or (NONE if name is None else literal(name)) for name in versions]
+    rows = list(zip(policies, shown, table["role"] == "baseline", strict=True))
+    latest = {policy: name for policy, name, is_baseline in reversed(rows) if is_baseline}
+    found = []
+    for policy, name, is_baseline in rows:
+        if is_baseline:
+            latest[policy] = name
+        found.append(latest.get(policy, "the baseline"))
+    return found
 
 
 def _height(table: pd.DataFrame) -> float:

@@ -9,8 +9,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.plots.axes import GREY, number_axis, plain
-from safetykit_analytics.plots.legend import Entry
-from safetykit_analytics.plots.panel import Panel, Plot, draw_alone
+from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
 from safetykit_analytics.wording import plural
 
@@ -87,7 +86,7 @@ def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
 
 
 def _bracket(ax: Axes, y: float, low: float, high: float, reach: float, *, color: str, width: float) -> None:
-    """Draw what is known of one quantile: between low and high, or later than low."""
+    """Draw the bracket of one quantile: between low and high, or later than low."""
     if np.isnan(low):
         return
     look: dict[str, Any] = {"color": color, "linewidth": width, "solid_capstyle": "butt"}

@@ -9,11 +9,20 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from safetykit_analytics.plots.axes import GREY, percent_axis
-from safetykit_analytics.plots.legend import Entry
-from safetykit_analytics.plots.lines import draw_line, flags, line_handle, track, values, with_gaps
-from safetykit_analytics.plots.over_time import Quantity, decisions, mark_partial, set_scene
-from safetykit_analytics.plots.panel import Band, Plot, draw_alone
-from safetykit_analytics.plots.style import ALARM
+from safetykit_analytics.plots.lines import (
+    Quantity,
+    decisions,
+    draw_line,
+    flags,
+    line_handle,
+    mark_partial,
+    set_scene,
+    track,
+    values,
+    with_gaps,
+)
+from safetykit_analytics.plots.panel import Band, Entry, Plot, draw_alone
+from safetykit_analytics.plots.series import ALARM
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,7 +145,7 @@ def _explain(panel: Panel, chart: pd.DataFrame, *, crowded: bool) -> None:
 
 
 def _about(rows: pd.DataFrame, bucket: str) -> str:
-    """Return what a chart rests on, or why it has no limits."""
+    """Return how many decisions a chart has, or why it has no limits."""
     if not np.isfinite(values(rows, "upper_limit")).any():
         return (
             f"{decisions(rows, bucket)},\nno limits: too few {bucket}s"

@@ -12,17 +12,27 @@ from matplotlib.lines import Line2D
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.axes import Picture, letters_in, room, set_text_size
-from safetykit_analytics.plots.backlog import BACKLOG, plot_backlog
 from safetykit_analytics.plots.comparison import COMPARISON, plot_comparison
 from safetykit_analytics.plots.completion_time import COMPLETION_TIME, plot_completion_time
 from safetykit_analytics.plots.control_chart import CONTROL_CHART, plot_control_chart
-from safetykit_analytics.plots.error_rate import ERROR_RATE, plot_error_rate
-from safetykit_analytics.plots.legend import Entry, draw_legend, draw_shared_legend
+from safetykit_analytics.plots.over_time import (
+    BACKLOG,
+    ERROR_RATE,
+    STACKED,
+    THROUGHPUT,
+    plot_backlog,
+    plot_error_rate,
+    plot_throughput,
+)
 from safetykit_analytics.plots.panel import (
+    Entry,
     Panel,
     Plot,
+    draw_legend,
     draw_marks,
+    draw_shared_legend,
     grow,
+    left_of,
     mark_cuts,
     say_no_data,
     set_limits,
@@ -30,7 +40,6 @@ from safetykit_analytics.plots.panel import (
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, groups_of, label_of, names_in
 from safetykit_analytics.plots.text import put, wrap
-from safetykit_analytics.plots.throughput import STACKED, THROUGHPUT, plot_throughput
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
@@ -107,7 +116,7 @@ def plot_grid(
     panels = [kind.draw(rows, ax, inner) for rows, ax in zip(groups.values(), axes, strict=False)]
     if not panels:
         title = kind.draw(table, axes[0], names).title
-        write_title(axes[0], title, "", slot=room(axes[0]))
+        write_title(axes[0], title, "", slot=_slot(axes[0]))
         say_no_data(axes[0])
         return figure
     if is_split_up:
@@ -147,7 +156,7 @@ def _write_titles(figure: Figure, axes: list[Axes], panels: list[Panel], names: 
 
 
 def _kind(plot: Callable[..., Axes]) -> Plot:
-    """Return what to draw: one of our functions, or a stack."""
+    """Return the kind of plot that a `plot_` function draws."""
     if isinstance(plot, functools.partial):
         if plot.func is plot_throughput and not plot.args and plot.keywords.keys() <= {"stacked"}:
             return STACKED if plot.keywords.get("stacked") else THROUGHPUT
@@ -201,7 +210,7 @@ def _share(axes: list[Axes], panels: list[Panel], *, share_x: bool, share_y: boo
 
 
 def _share_labels(figure: Figure, axes: list[Axes]) -> None:
-    """Write once what the axes mean."""
+    """Write the labels of the axes once for all panels."""
     for axis, write in (("xaxis", figure.supxlabel), ("yaxis", figure.supylabel)):
         labels = [getattr(ax, axis).label for ax in axes]
         # A panel without data knows less about its axis than the others.
@@ -226,9 +235,9 @@ def _detail(panel: Panel) -> str:
 
 
 def _slot(ax: Axes) -> tuple[float, float]:
-    """Return the room of a panel: the legend takes its part of the figure."""
+    """Return the room of a panel's words: the legend takes its part of the figure."""
     width, height = room(ax)
-    return width - _LEGEND_INCHES / _columns([ax]), height
+    return width - _LEGEND_INCHES / _columns([ax]) - left_of(ax), height
 
 
 def _legend(figure: Figure, axes: list[Axes], panels: list[Panel]) -> None:

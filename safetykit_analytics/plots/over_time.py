@@ -1,219 +1,326 @@
-"""What throughput, error rate and backlog have in common: one quantity over time, one line per series."""
+"""Throughput, error rate and backlog over time."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.lines import Line2D
+import pandas as pd
+from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
-from safetykit_analytics.plots.axes import GREY, LIGHT, numbers, plain, room, time_axis
-from safetykit_analytics.plots.legend import Entry
+from safetykit_analytics.plots.axes import GREY, count_axis, percent_axis
 from safetykit_analytics.plots.lines import (
-    draw_band,
-    draw_line,
-    line_handle,
-    pool,
-    pooled_hours,
-    until_superseded,
+    DOUBTFUL,
+    INTERVAL,
+    Quantity,
+    decisions,
+    draw_over_time,
+    flags,
+    mark_partial,
+    set_scene,
+    track,
     values,
-    with_gaps,
 )
-from safetykit_analytics.plots.panel import Band, Mark, Panel
-from safetykit_analytics.plots.series import VERSION, split
+from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
+from safetykit_analytics.plots.rows import rows_height, write_rows
+from safetykit_analytics.plots.series import keys_of, names_in
 from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from safetykit_analytics.plots.lines import Track
-    from safetykit_analytics.plots.series import Key, Names, Series
+    from safetykit_analytics.plots.panel import Panel
+    from safetykit_analytics.plots.series import Names
 
-# How far above its line a band may push the top of the picture.
-_REACH = 1.8
-_MOST_MARKS = 12
-_CALENDAR = (("hour", 1, 1), ("day", 23, 25), ("week", 167, 169), ("month", 671, 745))
+_THROUGHPUT_COLUMNS = (
+    "bucket_start", "bucket_end", "processed", "throughput_per_hour", "n_batches", "processed_low",
+    "processed_high", "coverage", "smeared_share", "partial",
+)  # fmt: skip
+_DOTS = "..."
+_SUMS = ("processed", "throughput_per_hour", "n_batches", "processed_low", "processed_high")
 
 
-INTERVAL = "confidence interval"
-DOUBTFUL = ("hardly observed, or spread", "from longer polling gaps")
+def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: bool = False) -> Axes:
+    """Draw processed decisions per hour over time, one line per policy, version or both.
 
+    Parameters
+    ----------
+    rates : DataFrame
+        What ``rates`` returns, or rows of it.
+    ax : matplotlib Axes, optional
+        Where to draw; without it, on a new pyplot figure.
+    stacked : bool
+        Areas on top of each other, whose upper edge is the sum, instead of lines. A stack has no bands.
 
-@dataclass(frozen=True)
-class Quantity:
-    """How to draw one column of a table over time.
+    Returns
+    -------
+    matplotlib Axes
+        A lighter band runs from the certain to the possible throughput of a bucket, given when the batches
+        were polled. Doubtful buckets are hollow and dotted (in a stack: dotted), missing ones are
+        gaps. A version that another one took over from ends with its last work. Where buckets are too many
+        to be told apart, several make one point (the axis says so) and the band is their range.
 
-    `volume` is the column by which the largest groups are found, `sums` what "other" adds up, `least` what
-    the axis shows where all is zero, `band` the meaning of low and high.
+    Raises
+    ------
+    UnknownName
+        A column of ``rates`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_throughput(ska.rates(store, freq="1D"))
+    >>> axes.figure.savefig("throughput.png")
     """
-
-    title: str
-    unit: str
-    volume: str
-    sums: tuple[str, ...]
-    track: Callable[[pd.DataFrame], Track]
-    axis: Callable[[Axes], None]
-    about: Callable[[pd.DataFrame, str], str]
-    least: float = 1.0
-    band: str = ""
-    pools: bool = True
+    return draw_alone(STACKED if stacked else THROUGHPUT, rates, ax)
 
 
-@dataclass(frozen=True)
-class Scene:
-    """The series of one Axes, ready to draw."""
+def _throughput_track(rows: pd.DataFrame) -> Track:
+    """Return throughput, and the bounds on decisions as bounds on decisions per hour."""
+    processed, throughput = values(rows, "processed"), values(rows, "throughput_per_hour")
+    hours = (rows["bucket_end"] - rows["bucket_start"]).dt.total_seconds().to_numpy(dtype="float64") / 3600
+    # The hours gone by of a bucket that is not over follow from its work and its throughput.
+    unfinished = flags(rows, "partial")
+    gone: Any = np.where(unfinished, np.nan, hours)
+    np.divide(processed, throughput, out=gone, where=unfinished & (throughput != 0))
+    low, high = values(rows, "processed_low") / gone, values(rows, "processed_high") / gone
+    return track(rows, throughput, low, high, weight=np.where(np.isfinite(gone), gone, 0.0))
 
-    panel: Panel
-    series: list[Series]
-    tracks: list[Track]
-    points: int
-    pooled: bool
-    bucket: str
+
+_THROUGHPUT = Quantity(
+    title="Throughput",
+    unit="processed decisions per hour",
+    volume="processed",
+    sums=_SUMS,
+    track=_throughput_track,
+    axis=count_axis,
+    about=decisions,
+    band="certain to possible,\ngiven when it was polled",
+)
 
 
-def draw_over_time(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -> Panel:
-    """Draw lines, bands and marks; return what title and legend are to hold."""
-    scene = set_scene(table, ax, names, quantity)
-    panel = scene.panel
-    # Where buckets are pooled, the band is the spread of what was pooled: lighter, as it is no interval. The
-    # rates of single hours with a handful of decisions range from 0 to 100 %, which tells nothing.
-    is_interval = quantity.band == INTERVAL
-    alpha = 0.13 if scene.pooled or not is_interval else 0.2
-    banded = not (is_interval and scene.pooled)
-    for one, line in zip(scene.series, scene.tracks, strict=True):
-        if banded:
-            draw_band(ax, line, one.style, alpha=alpha)
-            if is_interval:
-                panel.bands.append(Band(line.x, line.high, one.style.color))
-        draw_line(ax, line, one.style, points=scene.points, label=one.label)
-        about = quantity.about(one.rows, scene.bucket)
-        panel.entries.append(Entry(line_handle(one.style), one.label, about, is_other=one.is_other))
-    if banded and any((line.high > line.low).any() for line in scene.tracks):
-        said = f"lowest to highest {scene.bucket}" if scene.pooled else quantity.band
-        area = Patch(facecolor=GREY, alpha=1.6 * alpha, linewidth=0)
-        panel.entries.append(Entry(area, said, is_key=True))
-    if any((line.doubtful & np.isfinite(line.value)).any() for line in scene.tracks):
-        handle = Line2D([], [], color=GREY, linestyle=":", marker="o", markerfacecolor="white", markersize=5)
-        panel.entries.append(Entry(handle, *DOUBTFUL, is_key=True))
+def _draw_stack(rates: pd.DataFrame, ax: Axes, names: Names) -> Panel:
+    """Draw areas whose heights add up; a bucket without any row is a gap."""
+    scene = set_scene(rates, ax, names, _THROUGHPUT)
+    if not scene.tracks:
+        return scene.panel
+    starts = np.unique(np.concatenate([line.start[np.isfinite(line.start)] for line in scene.tracks]))
+    ends = np.zeros(len(starts))
+    below = np.zeros(len(starts))
+    top = np.zeros(len(starts))
+    colors = _tints([one.style.color for one in scene.series])
+    for one, line, color in zip(scene.series, scene.tracks, colors, strict=True):
+        there = np.isfinite(line.start)
+        places = np.searchsorted(starts, line.start[there])
+        height = np.zeros(len(starts))
+        doubtful = np.zeros(len(starts), dtype=bool)
+        ends[places] = line.end[there]
+        height[places] = np.nan_to_num(line.value[there])
+        doubtful[places] = line.doubtful[there]
+        _fill(ax, (starts, ends), (below, below + height), color=color, doubtful=doubtful)
+        below = below + height
+        top = np.maximum(top, below)
+        about = decisions(one.rows, scene.bucket)
+        entry = Entry(Patch(facecolor=color), one.label, about, is_other=one.is_other)
+        scene.panel.entries.insert(0, entry)
+    if any(line.doubtful.any() for line in scene.tracks):
+        handle = Patch(facecolor=GREY, edgecolor="white", hatch=_DOTS, linewidth=0)
+        scene.panel.entries.append(Entry(handle, *DOUBTFUL, is_key=True))
     mark_partial(ax, scene)
-    if scene.tracks:
-        panel.extent = _extent(scene.tracks, quantity.least)
-    return panel
+    # Over the areas, which would hide it; between them it could be taken for a layer.
+    ax.patches[-1].set(zorder=2.5, facecolor="none") if ax.patches else None
+    scene.panel.extent = (min(0.0, float(below.min())), float(top.max()))
+    return scene.panel
 
 
-def set_scene(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -> Scene:
-    """Label the axes and return the series on them; no series at all where there is nothing to draw."""
-    plain(ax)
-    zone = table["bucket_start"].dtype.tz
-    ax.set_ylabel(quantity.unit)
-    ax.set_xlabel(f"time ({zone})")
-    series, shared = split(table, names, volume=quantity.volume, sums=quantity.sums)
-    panel = Panel(title=f"{quantity.title}: {shared}" if shared else quantity.title)
-    # A backlog ends on its zero, so that it is seen to be done.
-    ended = until_superseded(series, quantity.volume, spare=int(quantity.volume == "pending"))
-    tracks = [quantity.track(rows) for rows in ended]
-    if not any(np.isfinite(line.value).any() for line in tracks):
-        return Scene(panel, [], [], 0, pooled=False, bucket="")
-    hours = float((table["bucket_end"] - table["bucket_start"]).median().total_seconds()) / 3600
-    shown = hours
-    if quantity.pools:
-        shown = pooled_hours(tracks, bucket_hours=hours, inches=0.8 * room(ax)[0])
-    if shown > hours:
-        anchor = float(numbers(table["bucket_start"].nsmallest(1).dt.normalize())[0])
-        tracks = [pool(line, days=shown / 24, anchor=anchor) for line in tracks]
-    tracks = [with_gaps(line) for line in tracks]
-    ax.set_xlabel(f"time ({zone}), one point per {bucket_name(shown)}")
-    time_axis(ax, zone)
-    quantity.axis(ax)
-    panel.detail = quantity.about(table, "")
-    panel.marks = rollouts(series, names)
-    panel.span = (
-        min(float(np.nanmin(line.start)) for line in tracks),
-        max(float(np.nanmax(line.end)) for line in tracks),
-    )
-    points = max(len(line.start) for line in tracks)
-    return Scene(panel, series, tracks, points, pooled=shown > hours, bucket=bucket_name(hours))
+def _tints(colors: list[str]) -> list[Any]:
+    """Return a darker colour for each further version of a policy, as areas have no markers."""
+    total, seen = Counter(colors), Counter[str]()
+    tinted = []
+    for color in colors:
+        white = 1 - 0.62 ** (total[color] - 1 - seen[color])
+        tinted.append(tuple(part + (1 - part) * white for part in to_rgb(color)))
+        seen[color] += 1
+    return tinted
 
 
-def mark_partial(ax: Axes, scene: Scene) -> None:
-    """Draw a shade over the buckets that are not over yet."""
-    unfinished = [line for line in scene.tracks if line.partial.any()]
-    if not unfinished:
-        return
-    start = min(float(line.start[line.partial].min()) for line in unfinished)
-    end = max(float(line.end[line.partial].max()) for line in unfinished)
-    ax.axvspan(start, end, facecolor=LIGHT, edgecolor="#BBBBBB", hatch="////", linewidth=0, zorder=0)
-    handle = Patch(facecolor=LIGHT, edgecolor="#BBBBBB", hatch="////", linewidth=0)
-    scene.panel.entries.append(Entry(handle, "not over yet", is_key=True))
+def _fill(ax: Axes, edges: tuple[Any, Any], heights: tuple[Any, Any], *, color: Any, doubtful: Any) -> None:
+    """Draw one layer of the stack, each bucket over its whole length, with dots where it is doubtful."""
+    (starts, ends), (low, high) = edges, heights
+    x = np.column_stack([starts, ends]).ravel()
+    touching = np.append(starts[1:] - ends[:-1] < 1e-9, False)
+    for shown, hatch in ((~doubtful, ""), (doubtful, _DOTS)):
+        if shown.any():
+            kept = np.repeat(shown, 2)
+            # Where the next bucket does not touch this one, an empty point in between cuts the area.
+            cuts = np.flatnonzero(~touching) * 2 + 2
+            ax.fill_between(
+                np.insert(x, cuts, np.nan),
+                np.insert(np.repeat(low, 2), cuts, np.nan),
+                np.insert(np.repeat(high, 2), cuts, np.nan),
+                where=np.insert(kept, cuts, False),
+                facecolor=color,
+                hatch=hatch or None,
+                linewidth=0.4,
+                edgecolor="white",
+                zorder=2,
+            )
 
 
-def rollouts(series: Sequence[Series], names: Names) -> list[Mark]:
-    """Return when each version did its first work after another version of its group; none if too many."""
-    if VERSION not in names:
-        return []
-    started = [(one, _first_work(one.rows)) for one in series if not one.is_other]
-    earliest: dict[Key, float] = {}
-    for one, when in started:
-        earliest[one.key[:-1]] = min(when, earliest.get(one.key[:-1], np.inf))
-    marks = [
-        Mark(when, names[VERSION][one.key[-1]], one.style.color)
-        for one, when in started
-        if earliest[one.key[:-1]] < when < np.inf
-    ]
-    return sorted(marks, key=lambda mark: mark.when) if len(marks) <= _MOST_MARKS else []
+THROUGHPUT = Plot("rates()", _THROUGHPUT_COLUMNS, partial(draw_over_time, quantity=_THROUGHPUT))
+STACKED = Plot("rates()", _THROUGHPUT_COLUMNS, _draw_stack)
 
 
-def bucket_name(hours: float) -> str:
-    """Return the name of a length of time.
+_ERROR_RATE_COLUMNS = (
+    "bucket_start", "bucket_end", "error", "processed", "error_rate", "error_rate_low", "error_rate_high",
+    "n_batches", "coverage", "smeared_share", "partial",
+)  # fmt: skip
 
-    >>> bucket_name(24.0), bucket_name(6.0), bucket_name(0.25)
-    ('day', '6 h', '15 min')
+
+def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw the share of processed decisions that ended in an error over time, with its interval as a band.
+
+    Parameters
+    ----------
+    rates : DataFrame
+        What ``rates`` returns, or rows of it.
+    ax : matplotlib Axes, optional
+        Where to draw; without it, on a new pyplot figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        The y axis begins at zero, in percent. Buckets in which nothing was processed are gaps. "other" has
+        no band. An interval that reaches beyond 1.8 times the highest rate is cut, and marked, at the top;
+        where all rates are zero, the axis shows how high they may be. Where buckets are too many to be told
+        apart, several make one point without a band (the axis says so).
+
+    Raises
+    ------
+    UnknownName
+        A column of ``rates`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_error_rate(ska.rates(store, freq="1D"))
+    >>> axes.figure.savefig("error-rate.png")
     """
-    for name, least, most in _CALENDAR:
-        if least <= hours <= most:
-            return name
-    if hours >= 48 and hours % 24 == 0:
-        return f"{hours / 24:g} days"
-    return f"{hours:g} h" if hours >= 1 else f"{hours * 60:g} min"
+    return draw_alone(ERROR_RATE, rates, ax)
 
 
-def decisions(rows: pd.DataFrame, bucket: str) -> str:
-    """Return how many decisions, and of how many batches at a time, a line rests on."""
-    said = plural(float(np.nansum(values(rows, "processed"))), "decision")
-    batches = values(rows, "n_batches")
-    batches = batches[batches > 0]
-    if not bucket or not len(batches):
-        return said
-    few, most = f"{batches.min():,.0f}", plural(float(batches.max()), "batch")
-    between = "" if batches.min() == batches.max() else f"{few}–"
-    return f"{said},\n{between}{most} per {bucket}"
+def _error_rate_track(rows: pd.DataFrame) -> Track:
+    low, high = values(rows, "error_rate_low"), values(rows, "error_rate_high")
+    return track(rows, values(rows, "error_rate"), low, high, weight=values(rows, "processed"))
 
 
-def _first_work(rows: pd.DataFrame) -> float:
-    column = "processed" if "processed" in rows else "pending"
-    worked = rows.loc[values(rows, column) != 0, "bucket_start"]
-    return float(numbers(worked.iloc[:1])[0]) if len(worked) else np.inf
+_ERROR_RATE = Quantity(
+    title="Error rate",
+    unit="errors / processed decisions",
+    volume="processed",
+    sums=("error", "processed", "n_batches"),
+    track=_error_rate_track,
+    axis=percent_axis,
+    about=decisions,
+    band=INTERVAL,
+    least=0.01,
+)
+ERROR_RATE = Plot("rates()", _ERROR_RATE_COLUMNS, partial(draw_over_time, quantity=_ERROR_RATE))
 
 
-def _extent(tracks: Sequence[Track], least: float) -> tuple[float, float]:
-    """Return the smallest and largest value to show: all of the lines, and most of the bands.
+_BACKLOG_COLUMNS = ("bucket_start", "bucket_end", "pending", "n_open", "partial")
+# More lines than this cross too often to be followed.
+_MOST_LINES = 3
 
-    One bucket with three decisions has an interval up to 70 %: it must not flatten all others.
+
+def plot_backlog(backlog: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Draw pending decisions of open batches over time, by policy, version or both.
+
+    Parameters
+    ----------
+    backlog : DataFrame
+        What ``backlog`` returns, or rows of it.
+    ax : matplotlib Axes, optional
+        Where to draw; without it, on a new pyplot figure.
+
+    Returns
+    -------
+    matplotlib Axes
+        Each value stands at its bucket's end, which is when it holds; the last one, while its bucket is
+        not over, holds now. More than three groups have a lane each, with one scale for all of them.
+
+    Raises
+    ------
+    UnknownName
+        A column of ``backlog`` is missing.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_backlog(ska.backlog(store, by="policy_id"))
+    >>> axes.figure.savefig("backlog.png")
     """
-    lines = np.concatenate([line.value for line in tracks])
-    bands = np.concatenate([array for line in tracks for array in (line.low, line.high)])
-    bands = bands[np.isfinite(bands)]
-    highest, lowest = float(np.nanmax(lines)), min(0.0, float(np.nanmin(lines)))
-    reach = _REACH * max(highest, -lowest)
-    if reach == 0:
-        # Nothing but zeros: how high it may be is all there is to see.
-        return 0.0, float(bands.max(initial=0.0)) or least
-    return (
-        min(lowest, max(-reach, float(bands.min(initial=0.0)))),
-        max(highest, min(reach, float(bands.max(initial=0.0)))),
+    return draw_alone(_LANES if _n_groups(backlog) > _MOST_LINES else BACKLOG, backlog, ax)
+
+
+def _backlog_track(rows: pd.DataFrame) -> Track:
+    return track(rows, values(rows, "pending"), at_end=True)
+
+
+def _backlog_at_end(rows: pd.DataFrame, bucket: str) -> str:
+    """Return where a line ends."""
+    if not bucket:
+        return "decisions that wait in open batches"
+    last = rows.iloc[-1]
+    waiting = 0 if np.isnan(float(last["n_open"])) else last["n_open"]
+    batches = plural(waiting, "open batch")
+    return f"at the end {float(last['pending']):,.0f} pending,\n{batches}"
+
+
+_BACKLOG = Quantity(
+    title="Backlog",
+    unit="pending decisions",
+    volume="pending",
+    sums=("pending", "n_open"),
+    track=_backlog_track,
+    axis=count_axis,
+    about=_backlog_at_end,
+    pools=False,
+)
+
+
+def _draw_lanes(backlog: pd.DataFrame, ax: Axes, names: Names) -> Panel:
+    """Draw one area per group, above each other and on one scale."""
+    scene = set_scene(backlog, ax, names, _BACKLOG)
+    if not scene.tracks:
+        return scene.panel
+    lanes = list(zip(scene.series, scene.tracks, strict=True))
+    highest = max(float(np.nanmax(line.value)) for line in scene.tracks) or 1.0
+    write_rows(
+        ax, [one.label for one in scene.series], [_backlog_at_end(one.rows, "lane") for one in scene.series]
     )
+    for place, (one, line) in enumerate(lanes):
+        floor = place + 0.4
+        ax.fill_between(line.x, floor, floor - 0.8 * line.value / highest, color=one.style.color, linewidth=0)
+        ax.axhline(floor, color="0.8", linewidth=0.6, zorder=1)
+    ax.set_ylabel("")
+    mark_partial(ax, scene)
+    scene.panel.marks = []
+    scene.panel.detail += f"; the highest lane reaches {highest:,.0f}"
+    scene.panel.words_right = True
+    return scene.panel
+
+
+def _n_groups(backlog: pd.DataFrame) -> int:
+    known = isinstance(backlog, pd.DataFrame)
+    return len(set(keys_of(backlog, names_in(backlog)))) if known else 0
+
+
+_LANES = Plot("backlog()", _BACKLOG_COLUMNS, _draw_lanes, height=lambda table: rows_height(_n_groups(table)))
+BACKLOG = Plot("backlog()", _BACKLOG_COLUMNS, partial(draw_over_time, quantity=_BACKLOG))

@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics.plots.axes import plain, room, text_size
-from safetykit_analytics.plots.series import MOST_SERIES, in_order, keys_of, styles_of
-from safetykit_analytics.plots.style import NONE_STYLE, Style, wanted
+from safetykit_analytics.plots.series import (
+    MOST_SERIES,
+    NONE_STYLE,
+    Style,
+    in_order,
+    keys_of,
+    styles_of,
+    wanted,
+)
 from safetykit_analytics.plots.text import LITERAL, put, wrap
 
 if TYPE_CHECKING:
@@ -21,6 +28,7 @@ if TYPE_CHECKING:
 
 _NAME_CHARACTERS = 26
 _ROW_INCHES, _LOWEST_ROW = 0.52, 0.34
+_LOWEST_PICTURE = 2.7  # inches: with room for the line below the title
 _AROUND_ROWS = 1.7  # inches of title, axis and legend
 _LEAST_FOR_DATA = 0.28
 # Open, as a filled triangle is a marker of nothing and points all the same.
@@ -40,7 +48,7 @@ class Row:
 def rows_of(
     table: pd.DataFrame, names: Names, ax: Axes, *, rank: Callable[[dict[str, Any]], tuple[float, ...]]
 ) -> tuple[list[Row], str, list[dict[str, Any]]]:
-    """Return the rows to draw, what they all share, and the records for which there is no room.
+    """Return the rows to draw, the label that they share, and the records for which there is no room.
 
     Those of the lowest rank are drawn, as many as the place of the Axes holds, in natural order. A row has
     the colour of its version in every other picture, as its name stands beside it.
@@ -62,7 +70,7 @@ def rows_of(
 
 def rows_height(count: int, *, most: int = MOST_SERIES + 1) -> float:
     """Return the height in inches of a picture of so many rows."""
-    return _AROUND_ROWS + _ROW_INCHES * max(1, min(count, most))
+    return max(_LOWEST_PICTURE, _AROUND_ROWS + _ROW_INCHES * min(count, most))
 
 
 def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
@@ -70,6 +78,7 @@ def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
 
     Words that have no room are there but invisible, for those who cannot see the picture.
     """
+    ax.grid(visible=False)
     plain(ax, grid="x")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(labels) - 0.4, -0.6)

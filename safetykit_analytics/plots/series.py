@@ -1,9 +1,17 @@
-"""One table → the series to draw: names, styles, rows; beyond ten, the largest and "other"."""
+"""One table → the series to draw: names, styles, rows; beyond ten, the largest and "other".
+
+There are ten styles. The tests measure that readers with deuteranopia, protanopia and tritanopia can tell
+their colours apart; where two come close, marker and line style differ. A style follows from the name: v7
+has style 7, whichever versions stand beside it. No marker points anywhere, as on an axis of differences a
+triangle would read as a direction.
+"""
 
 from __future__ import annotations
 
+import re
+import zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +19,76 @@ import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame, UnknownName
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.plots.style import OTHER_STYLE, STYLES, Style, assign, crossed
 from safetykit_analytics.plots.text import literal
 from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+
+@dataclass(frozen=True)
+class Style:
+    """Colour, marker and line style of one series."""
+
+    color: str
+    marker: Any
+    linestyle: Any
+
+
+_LONG_DASH = (0, (9, 2))
+_DASH_DOT_DOT = (0, (6, 1.5, 1.2, 1.5, 1.2, 1.5))
+# Dotted is not among the line styles: it means "hardly observed".
+STYLES = (
+    Style("#661100", "h", _DASH_DOT_DOT),
+    Style("#0072B2", "o", "-"),
+    Style("#D55E00", "s", "--"),
+    Style("#56B4E9", "*", "-."),
+    Style("#AA3377", "D", _LONG_DASH),
+    Style("#117733", "8", _DASH_DOT_DOT),
+    Style("#999933", "P", "-"),
+    Style("#332288", "X", "--"),
+    Style("#009E73", (4, 1, 45), "-."),
+    Style("#E69F00", "H", _LONG_DASH),
+)
+NONE_STYLE = Style("#404040", "d", "-")
+OTHER_STYLE = Style("#A8A8A8", "p", "-")
+ALARM = "#D0021B"
+
+
+def assign(names: Iterable[str | None]) -> dict[str | None, Style]:
+    """Return a style for each of up to ten names, and the one of None (no name).
+
+    A name that ends in a number has the style of that number, any other one a style of its letters. Where
+    two want the same, the earlier in natural order has it and the other the next that is free.
+    """
+    ordered = sorted({name for name in names if name is not None}, key=natural_key)
+    taken: dict[int, str] = {}
+    waiting = [name for name in ordered if taken.setdefault(_wanted(name), name) != name]
+    for name in waiting:
+        slot = next(
+            slot % len(STYLES)
+            for slot in range(_wanted(name), _wanted(name) + len(STYLES))
+            if slot % len(STYLES) not in taken
+        )
+        taken[slot] = name
+    return {None: NONE_STYLE} | {name: STYLES[slot] for slot, name in taken.items()}
+
+
+def wanted(name: str | None) -> Style:
+    """Return the style of one name, whether or not another name has the same."""
+    return NONE_STYLE if name is None else STYLES[_wanted(name)]
+
+
+def crossed(first: Style, last: Style) -> Style:
+    """Return the style of a version of one of several policies: the policy's colour, the version's shape."""
+    return replace(last, color=first.color)
+
+
+def _wanted(name: str) -> int:
+    numbers = re.findall(r"[0-9]+", name)
+    number = int(numbers[-1][-9:]) if numbers else zlib.crc32(name.encode("utf-8", "surrogatepass"))
+    return number % len(STYLES)
+
 
 POLICY, VERSION = "policy_id", "policy_version"
 MOST_SERIES = len(STYLES)
@@ -40,17 +112,7 @@ class Series:
 
 
 def check_columns(table: Any, columns: Sequence[str], *, what: str) -> pd.DataFrame:
-    """Return the table if it has the columns that a plot reads.
-
-    Raises
-    ------
-    TypeError
-        Not a DataFrame.
-    UnknownName
-        A column is missing.
-    InvalidFrame
-        A time column is not tz-aware.
-    """
+    """Return the table if it has the columns that a plot reads, with tz-aware times; else raise."""
     if not isinstance(table, pd.DataFrame):
         raise TypeError(f"expected the table that {what} returns, found {type(table).__name__}")
     for name in columns:
@@ -117,25 +179,11 @@ def groups_of(table: pd.DataFrame, columns: Iterable[str]) -> dict[Key, pd.DataF
 
 
 def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]) -> tuple[list[Series], str]:
-    """Cut a table over time into its series.
+    """Return the series of a table over time, and the label that they share.
 
-    Parameters
-    ----------
-    table : DataFrame
-        Rows per bucket and group, in any order.
-    names : Names
-        Of the whole picture: this table's, or in a grid all panels'.
-    volume : str
-        The column whose sum decides which ten are drawn when there are more.
-    sums : sequence of str
-        Columns that "other" adds up per bucket; its further columns are NA.
-
-    Returns
-    -------
-    series : list of Series
-        In natural order, "other" last.
-    shared : str
-        What all series have in common and their labels leave out, such as a policy's name, or "".
+    Series are in natural order, "other" last. `names` are those of the whole picture: this table's, or in a
+    grid all panels'. The sum of `volume` decides which ten are drawn when there are more; "other" adds up
+    the columns `sums` per bucket, and its further columns are NA.
     """
     table = table.sort_values("bucket_start", kind="stable")
     groups = {key: rows.reset_index(drop=True) for key, rows in groups_of(table, names).items()}
@@ -154,17 +202,10 @@ def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]
 
 
 def styles_of(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:
-    """Return labels and styles of up to ten keys.
+    """Return labels, the label that all share, and styles of up to ten keys.
 
-    Returns
-    -------
-    labels : dict
-        What tells each apart from the others.
-    shared : str
-        What all have in common and labels leave out: columns with one name, but the last.
-    styles : dict
-        The same in all panels while a column has at most ten names. Where several columns tell series apart,
-        the first decides on the colour and the others on marker and line style.
+    A style is the same in all panels while a column has at most ten names. Where several columns tell series
+    apart, the first decides on the colour and the others on marker and line style.
     """
     if not names:
         return dict.fromkeys(keys, "all decisions"), "", dict.fromkeys(keys, STYLES[1])

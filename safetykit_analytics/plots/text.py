@@ -1,4 +1,4 @@
-r"""Text from the data, drawn as it is: no mathematics, no markup, no line breaks, no missing glyphs.
+r"""Text in pictures, drawn as it is, and pictures in words.
 
 A policy may be called ``$x$``, ``_hidden``, ``line\nbreak`` or 2,000 emoji. matplotlib would read the first
 as a formula, leave the second out of legends, break the third and warn about the glyphs of the fourth.
@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import functools
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-from safetykit_analytics.wording import LONGEST, visible
+from safetykit_analytics.wording import LONGEST, number, percent, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from matplotlib.text import Text
 
-# What matplotlib is to be told of any text that holds a name.
+# Properties of every text that holds a name.
 LITERAL = {"parse_math": False, "usetex": False}
 _WIDE = "MWmw@%"
 _BOX = "\u25a1"
@@ -30,7 +35,7 @@ _UNFIT = (
 
 
 def literal(text: str, *, font: FontProperties | None = None, longest: int = LONGEST) -> str:
-    r"""Return what to draw for a name from the data.
+    r"""Return a name from the data as it is drawn.
 
     Parameters
     ----------
@@ -87,7 +92,7 @@ def put(artist: Text, text: str) -> None:
 
 
 def wrap(text: str, *, width: int) -> str:
-    r"""Return a drawn text in lines as wide as `width` letters, losing nothing but spaces at the breaks.
+    r"""Return a drawn text in lines as wide as `width` letters, dropping only spaces at the breaks.
 
     >>> wrap("spam and scams in marketplace listings", width=24)
     'spam and scams in\nmarketplace listings'
@@ -160,3 +165,82 @@ def _elsewhere() -> dict[int, str]:
 @functools.lru_cache(maxsize=16)
 def _charmap(path: str) -> frozenset[int]:
     return frozenset(get_font(path).get_charmap())
+
+
+def alt_text(figure: Figure | Axes) -> str:
+    """Describe a picture in words, for the ``alt`` attribute of an image.
+
+    Parameters
+    ----------
+    figure : matplotlib Figure or Axes
+        What a ``plot_`` function returned, or a figure with such plots.
+
+    Returns
+    -------
+    str
+        One line. Of each panel: its title, the time from first to last tick label of the axis, and of each
+        line the lowest, the highest and the last value; or of each row the words that belong to it, whether
+        or not there was room for them.
+
+    Raises
+    ------
+    TypeError
+        Neither a Figure nor an Axes.
+
+    Examples
+    --------
+    >>> import safetykit_analytics as ska
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_error_rate(ska.rates(store, freq="1D"))
+    >>> words = ska.alt_text(axes)
+    """
+    if isinstance(figure, Axes):
+        return " ".join(_sentences(figure))
+    if not isinstance(figure, Figure):
+        raise TypeError(f"figure: expected a matplotlib Figure or Axes, found {type(figure).__name__}")
+    head = [_one_line(figure.get_suptitle())] if figure.get_suptitle() else []
+    said = [f"{part}." for part in head]
+    for ax in figure.axes:
+        said += _sentences(ax)
+    return " ".join(said)
+
+
+def _sentences(ax: Axes) -> Iterator[str]:
+    """Yield the sentences on one panel."""
+    root: Any = ax.get_figure(root=True)
+    title = _one_line(ax.get_title(loc="left"))
+    if any(text.get_text() == "no data" for text in ax.texts):
+        yield f"{title}: no data."
+        return
+    names = [_one_line(text.get_text()) for text in ax.get_yticklabels()]
+    words = {
+        int(text.get_position()[1]): _one_line(text.get_text(), "; ")
+        for text in ax.texts
+        if text.get_transform() == ax.get_yaxis_transform()
+    }
+    unit = _one_line(ax.get_ylabel() or root.get_supylabel())
+    across = _one_line(ax.get_xlabel() or root.get_supxlabel())
+    yield f"{title}. {'; '.join(part for part in (unit, across) if part)}."
+    if words:
+        yield " ".join(f"{name}: {words[place]}." for place, name in enumerate(names) if place in words)
+        return
+    is_share = str(ax.yaxis.get_major_formatter()(0.5)).endswith("%")
+    write = percent if is_share else number
+    lines: dict[str, list[Any]] = {}
+    for line in ax.get_lines():
+        if not str(line.get_label()).startswith("_child"):
+            lines.setdefault(str(line.get_label()), []).append(np.asarray(line.get_ydata(), dtype=float))
+    for name, arrays in lines.items():
+        values = np.concatenate(arrays)
+        values = values[np.isfinite(values)]
+        if name == "out of control":
+            yield f"{len(values):,} out of control."
+        elif len(values):
+            low, high, last = (write(float(value)) for value in (values.min(), values.max(), values[-1]))
+            yield f"{name}: {low} to {high}, at the end {last}."
+    if not lines and (legend := ax.get_legend()):
+        yield "; ".join(_one_line(text.get_text()) for text in legend.get_texts()) + "."
+
+
+def _one_line(text: str, separator: str = " ") -> str:
+    return separator.join(part.strip() for part in text.split("\n") if part.strip())

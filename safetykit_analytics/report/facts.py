@@ -15,7 +15,7 @@ from safetykit_analytics.calendar import to_us, zone
 from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.flow import batch_summary, batch_work
 from safetykit_analytics.rates import backlog, control_chart, rates, stalled_batches
-from safetykit_analytics.report.tables import (
+from safetykit_analytics.report.week_tables import (
     Outage,
     compare_weeks,
     find_outage,

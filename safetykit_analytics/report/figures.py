@@ -8,24 +8,25 @@ from __future__ import annotations
 import io
 import re
 import urllib.parse
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from safetykit_analytics import wording
 from safetykit_analytics.plots import (
+    alt_text,
     plot_backlog,
     plot_comparison,
     plot_control_chart,
     plot_error_rate,
     plot_throughput,
 )
-from safetykit_analytics.report.document import Picture
+from safetykit_analytics.report.document import Name, Picture, Sentence, named
 from safetykit_analytics.report.sections import MOST_DRAWN
-from safetykit_analytics.report.text import Name, Sentence, named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _SALT = "safetykit-analytics"
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
-# Small, so that its letters stay legible when a phone makes the picture smaller still.
+# Inches: letters stay legible on a phone, which makes the picture smaller still.
 _WIDTH = 5.2
 # As wide as the page: where a picture stands alone.
 _PAGE = 9.6
@@ -54,13 +55,7 @@ class Drawn(NamedTuple):
 
 
 def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
-    """Draw the pictures of the page.
-
-    Returns
-    -------
-    dict
-        Pictures by the anchor of the section in which they stand.
-    """
+    """Draw the pictures of the page, by the anchor of the section in which they stand."""
     return {
         "weeks": _pictures(_trend(facts)),
         "versions": _pictures(_versions(facts, most=MOST_DRAWN)),
@@ -71,14 +66,8 @@ def draw_figures(facts: Facts) -> dict[str, tuple[Picture, ...]]:
 
 
 def draw_for_mail(facts: Facts) -> dict[Picture, bytes]:
-    """Draw the few pictures of an e-mail.
-
-    Returns
-    -------
-    dict
-        PNG files by their pictures, whose sources are ``cid:`` and a content id.
-    """
-    drawn = (*_versions(facts, most=_MOST_IN_MAIL), *_comparisons(facts))
+    """Draw the few pictures of an e-mail: PNG files by pictures whose sources are content ids."""
+    drawn = (*_versions(facts, most=_MOST_IN_MAIL), *_comparisons(facts, width=_WIDTH))
     found = {}
     for number, (figure, alt, caption) in enumerate(drawn, 1):
         target = io.BytesIO()
@@ -143,27 +132,31 @@ def _trend(facts: Facts) -> Iterator[Drawn]:
     weeks = facts.trend["bucket_start"].nunique()
     if weeks < 2 or not (facts.trend["processed"] > 0).any():
         return
-    for name, draw in (("Throughput", plot_throughput), ("Error rate", plot_error_rate)):
+    for name, unit, draw in (
+        ("Throughput", "decisions per hour", plot_throughput),
+        ("Error rate", "error rate", plot_error_rate),
+    ):
         figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
-        draw(facts.trend, ax=figure.subplots())
+        ax = figure.subplots()
+        draw(facts.trend, ax=ax)
+        ax.set_ylabel(unit)
         words = f"{name} by policy, a point a week: {weeks} weeks to {facts.week}."
         yield Drawn(figure, (words,), (words,))
 
 
-def _comparisons(facts: Facts) -> Iterator[Drawn]:
-    """Draw one forest of all differences: it is wide, because its words stand beside the intervals."""
+def _comparisons(facts: Facts, *, width: float = _PAGE) -> Iterator[Drawn]:
+    """Draw one forest of all differences."""
     table = facts.comparison.table
     if not table["difference"].notna().any():
         return
     rows = min(20, int((table["role"] == "candidate").sum()))
-    figure = Figure(figsize=(_PAGE, 1.7 + 0.52 * rows), layout="constrained")
+    figure = Figure(figsize=(width, 1.7 + 0.52 * rows), layout="constrained")
     plot_comparison(facts.comparison, ax=figure.subplots())
-    alt: Sentence = ("Differences of error rates between versions and their baselines, as in the table.",)
-    yield Drawn(figure, alt, ("Each version against the baseline of its policy.",))
+    yield Drawn(figure, (alt_text(figure),), ("Each version against the baseline of its policy.",))
 
 
 def _control(facts: Facts) -> Iterator[Drawn]:
-    """Draw charts of the policies with points outside their limits; of the largest where there is none."""
+    """Draw charts of the policies with points outside their limits, or of the largest policy."""
     out = facts.outside
     policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
@@ -214,22 +207,22 @@ def _pictures(drawn: Iterable[Drawn]) -> tuple[Picture, ...]:
 
 def _svg_uri(figure: Figure) -> str:
     target = io.BytesIO()
-    # The salt makes the ids of clip paths and markers depend on nothing but what is drawn.
+    for patch in (figure.patch, *(ax.patch for ax in figure.axes)):
+        patch.set_visible(False)
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    # The salt makes the ids of clip paths and markers depend on the drawing alone. `Figure.savefig`
+    # would draw twice, the first time for the layout alone, which every drawing makes.
     with mpl.rc_context({"svg.hashsalt": _SALT, "svg.fonttype": "none"}):
-        figure.savefig(
-            target,
-            format="svg",
-            transparent=True,
-            metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-        )
-    # Only what a data URI cannot hold is escaped: a third smaller than base64.
+        canvas: Any = FigureCanvasSVG(figure)  # has no annotations
+        canvas.print_svg(target, metadata=nothing)
+    # Only characters that a data URI cannot hold are escaped: a third smaller than base64.
     return "data:image/svg+xml," + urllib.parse.quote(
         slim(target.getvalue()), safe=" !$&'()*+,-./:;=?@[]^_`{|}~"
     )
 
 
 def slim(svg: bytes) -> str:
-    """Leave out of matplotlib's SVG what no eye sees: metadata, ids of groups, repeated fonts, digits.
+    """Remove the invisible parts of matplotlib's SVG: metadata, ids of groups, repeated fonts, digits.
 
     Only attributes are touched, never text, which may be anyone's.
     """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from safetykit_analytics import wording
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.report.text import Name, Sentence, named
+from safetykit_analytics.report.document import Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safetykit_analytics.report.facts import Facts
-    from safetykit_analytics.report.tables import Outage
+    from safetykit_analytics.report.week_tables import Outage
 
 #: Below this share of observed active time, what was not seen is said before all else.
 _WELL_OBSERVED = 0.9

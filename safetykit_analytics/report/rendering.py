@@ -12,30 +12,22 @@ from typing import TYPE_CHECKING
 import jinja2
 import markupsafe
 
-from safetykit_analytics.report.text import Code, Name, markdown_code, plain
+from safetykit_analytics.report.document import Code, Name, markdown_code, plain
 from safetykit_analytics.wording import csv_cell, in_markdown, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from safetykit_analytics.report.document import Cell, Document, Picture
-    from safetykit_analytics.report.text import Sentence
+    from safetykit_analytics.report.document import Cell, Document, Picture, Sentence
 
 _LOADER = jinja2.PackageLoader("safetykit_analytics", "report/templates")
 
 
 def render_html(document: Document) -> str:
-    """Write a document as one HTML page that needs nothing else and runs nothing.
+    """Return a document as one HTML page that needs nothing else and runs nothing.
 
-    Parameters
-    ----------
-    document : Document
-
-    Returns
-    -------
-    str
-        UTF-8 text. The style sheet and the pictures are inside; the content security policy allows that style
-        sheet, by its hash, and pictures from data URIs, and forbids everything else.
+    Style sheet and pictures are inside; the content security policy allows that style sheet, by its hash,
+    and pictures from data URIs, and forbids everything else.
     """
     environment = _html_environment()
     css = (_LOADER.get_source(environment, "report.css")[0]).strip()
@@ -48,27 +40,17 @@ def render_html(document: Document) -> str:
 
 
 def render_mail(document: Document, pictures: Sequence[Picture], rest: str) -> str:
-    """Write the head of a document as the short HTML body of an e-mail.
+    """Return the head of a document as the short HTML body of an e-mail.
 
-    Parameters
-    ----------
-    document : Document
-    pictures : sequence of Picture
-        Their sources are ``cid:`` and a content id.
-    rest : str
-        Where the rest of the report is.
-
-    Returns
-    -------
-    str
-        Styles stand at each element, as mail programs drop style sheets; no script, no SVG, no data URI.
+    Styles stand at each element, as mail programs drop style sheets; no script, no SVG, no data URI. `rest`
+    says where the rest of the report is.
     """
     template = _html_environment().get_template("mail.html.j2")
     return template.render(document=document, pictures=pictures, rest=rest)
 
 
 def render_markdown(document: Document) -> str:
-    """Write a document as Markdown: the words and tables; pictures are left to the HTML page.
+    """Return a document as Markdown: its words and tables, without pictures.
 
     Names stand in code spans, in which Markdown reads nothing. All other words are escaped.
     """
@@ -83,12 +65,9 @@ def render_markdown(document: Document) -> str:
 
 
 def render_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """Write a table as CSV in which no cell is a formula; missing values are empty.
-
-    Names stand as the data has them, also with line breaks, which CSV quotes.
-    """
+    """Return a table as CSV in which no cell is a formula; missing values are empty."""
     text = io.StringIO(newline="")
-    # With the line ends of RFC 4180: before Python 3.13 the writer quotes only what its own line ends hold.
+    # With the line ends of RFC 4180: before Python 3.13 the writer quotes only its own line ends.
     writer = csv.writer(text, lineterminator="\r\n")
     writer.writerow(header)
     writer.writerows([csv_cell(value) for value in row] for row in rows)

@@ -8,11 +8,23 @@ import pandas as pd
 
 from safetykit_analytics import wording
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.report import text
-from safetykit_analytics.report.document import Bullets, Document, Paragraph, Pictures, Section, Table, Tile
+from safetykit_analytics.report.document import (
+    Bullets,
+    Code,
+    Document,
+    Name,
+    Paragraph,
+    Pictures,
+    Section,
+    Sentence,
+    Table,
+    Tile,
+    day,
+    instant,
+    named,
+)
 from safetykit_analytics.report.headlines import all_policies, headlines
 from safetykit_analytics.report.state import MOST_ROWS, backlog, failures, first_rows, quality
-from safetykit_analytics.report.text import Code, Name, Sentence, named
 from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
@@ -27,9 +39,9 @@ MOST_DRAWN = 8
 METHODS = (
     "Work is spread evenly over the time between two observations of a batch, so that hours add up to days "
     "and versions to policies; nothing is extrapolated beyond the last observation.",
-    "Throughput is processed decisions (success and error) per hour that has really passed; the error rate "
-    "is error divided by processed, and there is none where nothing was processed.",
-    "Decisions of one batch resemble each other, so intervals (95 %) take the batch as what was sampled "
+    "Throughput is processed decisions (success and error) per elapsed hour; the error rate "
+    "is error divided by processed, and missing where nothing was processed.",
+    "Decisions of one batch resemble each other, so intervals (95 %) take the batch as the unit "
     "(CR2 variance, Bell-McCaffrey degrees of freedom); a verdict needs three batches on both sides.",
     "Week against week allows for batches that worked in both; p-values are adjusted over all policies and "
     "over all comparisons of versions on this page (Benjamini-Hochberg).",
@@ -39,18 +51,7 @@ METHODS = (
 
 
 def compose(facts: Facts, pictures: Mapping[str, tuple[Picture, ...]]) -> Document:
-    """Compose a report.
-
-    Parameters
-    ----------
-    facts : Facts
-    pictures : mapping
-        Pictures by the anchor of the section in which they stand; may be empty.
-
-    Returns
-    -------
-    Document
-    """
+    """Return a report as a document; `pictures` are by the anchor of their section, and may be empty."""
     sections = tuple(
         Section(title, anchor, (*blocks, *_pictures(pictures, anchor)))
         for title, anchor, blocks in (
@@ -88,45 +89,30 @@ def _pictures(pictures: Mapping[str, tuple[Picture, ...]], anchor: str) -> tuple
 
 def _subtitle(facts: Facts) -> str:
     tz = zone(facts.tz)
-    span = f"{text.instant(facts.start, tz)} to {text.instant(facts.end, tz)}"
+    span = f"{instant(facts.start, tz)} to {instant(facts.end, tz)}"
     return span if facts.tz == "UTC" else f"{span} ({facts.tz})"
 
 
 def _warnings(facts: Facts) -> tuple[Sentence, ...]:
-    tz = zone(facts.tz)
+    as_of = instant(facts.as_of, zone(facts.tz))
     if facts.as_of <= facts.start:
-        return (
-            (
-                f"This week had not begun at {text.instant(facts.as_of, tz)}, when this report was made "
-                "as of.",
-            ),
-        )
-    found: list[Sentence] = []
+        return ((f"This week had not begun at {as_of}, when this report was made as of.",),)
+    found = []
     if facts.partial:
         found.append(
-            (
-                f"The week is not over: these are its first {wording.hours(facts.elapsed_hours)}, until "
-                f"{text.instant(facts.as_of, tz)}. They are compared with the same hours of "
-                f"{facts.previous_week}.",
-            )
+            f"The week is not over: these are its first {wording.hours(facts.elapsed_hours)}, until {as_of}. "
+            f"They are compared with the same hours of {facts.previous_week}."
         )
     if not facts.n_observations:
-        found.append(("Nothing was observed in this week.",))
+        found.append("Nothing was observed in this week.")
     elif not all_policies(facts.totals).processed:
-        found.append(
-            (
-                f"{wording.plural(facts.n_batches, 'batch was', 'batches were')} observed in this week, and "
-                "none of them got any decision processed.",
-            )
-        )
+        batches = wording.plural(facts.n_batches, "batch was", "batches were")
+        found.append(f"{batches} observed in this week, and none of them got any decision processed.")
     elif facts.n_batches == 1:
         found.append(
-            (
-                "One batch was observed in this week: its decisions are alike, and say little about all "
-                "others.",
-            )
+            "One batch was observed in this week: its decisions are alike, and say little about all others."
         )
-    return tuple(found)
+    return tuple((warning,) for warning in found)
 
 
 def _tiles(facts: Facts) -> tuple[Tile, ...]:
@@ -252,14 +238,8 @@ def _drawn_alone(facts: Facts) -> str:
 
 def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     if facts.comparison.table.empty:
-        return (
-            Paragraph(
-                (
-                    "No policy had batches of more than one version that ended in these two weeks: "
-                    "nothing to compare.",
-                )
-            ),
-        )
+        nothing = "No policy had batches of two versions that ended in these two weeks: nothing to compare."
+        return (Paragraph((nothing,)),)
     rows = [_compared(base, row) for row, base, _ in facts.versions_compared()]
     table = Table(
         "Error rates of versions since they ran, by the end of the week",
@@ -277,7 +257,7 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
             "Verdict",
         ),
         tuple(rows),
-        (False, False, False, False, False, True, True, True, True, True, False),
+        (False, False, False, False, False, True, True, True, True, False, False),
     )
     words = (
         "“Would have seen” is the smallest difference that this much data shows four times in five; "
@@ -292,8 +272,8 @@ def _compared(base: Any, row: Any) -> tuple[Cell, ...]:
         named(row.policy_id),
         named(row.policy_version),
         named(base.policy_version),
-        f"{row.n_batches:,} against {int(base.n_batches):,}",
-        f"{wording.percent(row.error_rate)} against {wording.percent(base.error_rate)}",
+        f"{row.n_batches:,} vs {int(base.n_batches):,}",
+        f"{wording.percent(row.error_rate)} vs {wording.percent(base.error_rate)}",
         wording.points(row.difference),
         wording.points_interval(row.difference_low, row.difference_high),
         wording.p_value(row.p_adjusted),
@@ -307,33 +287,17 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     tz = zone(facts.tz)
     items: list[Sentence] = []
     for row in facts.rollouts[facts.rollouts["status"] != "at work"].itertuples():
-        head: Sentence = (
-            "Version ",
-            named(row.policy_version),
-            " of ",
-            named(row.policy_id),
-        )
         if row.status == "new":
-            since = (
-                f" since {text.instant(row.first_created_at, tz)}"
-                if row.first_created_at is not pd.NaT
-                else ""
-            )
-            items.append(
-                (
-                    *head,
-                    f" is new{since}: {wording.number(row.processed)} decisions, "
-                    f"{wording.percent(row.share)} of its policy’s.",
-                )
+            first = row.first_created_at
+            since = "" if first is pd.NaT else f" since {instant(first, tz)}"
+            said = (
+                f" is new{since}: {wording.number(row.processed)} decisions, "
+                f"{wording.percent(row.share)} of its policy’s."
             )
         else:
-            items.append(
-                (
-                    *head,
-                    f" had no more work, after {wording.number(row.previous_processed)} decisions the week "
-                    "before.",
-                )
-            )
+            before = wording.number(row.previous_processed)
+            said = f" had no more work, after {before} decisions the week before."
+        items.append(("Version ", named(row.policy_version), " of ", named(row.policy_id), said))
     if not items:
         return (Paragraph(("No version began or ceased to work.",)),)
     more: tuple[Sentence, ...] = ((f"{len(items) - MOST_ROWS:,} more.",),) if len(items) > MOST_ROWS else ()
@@ -342,16 +306,13 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
 
 def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     if facts.charted.empty:
-        return (
-            Paragraph(
-                ("No control chart: no version has enough complete days with decisions in these two weeks.",)
-            ),
-        )
+        none = "No control chart: no version has enough complete days with decisions in these two weeks."
+        return (Paragraph((none,)),)
     out = facts.outside
     versions = len(facts.charted[["policy_id", "policy_version"]].drop_duplicates())
     words = (
-        "Laney’s p′ chart asks, day by day, whether an error rate is outside what its own history "
-        f"explains. {wording.plural(versions, 'version')} had enough data for it; "
+        "Laney’s p′ chart compares the error rate of each day with its own history. "
+        f"{wording.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
         return (Paragraph((words + "none was outside its limits in this week.",)),)
@@ -364,7 +325,7 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             named(row.policy_id),
             " ",
             named(row.policy_version),
-            f": {wording.percent(row.error_rate)} on {text.day(row.bucket_start, tz)}, with limits "
+            f": {wording.percent(row.error_rate)} on {day(row.bucket_start, tz)}, with limits "
             f"of {wording.percent(row.lower_limit)} and {wording.percent(row.upper_limit)}.",
         )
         for row in worst.head(5).itertuples()
@@ -381,7 +342,7 @@ def _provenance(facts: Facts) -> tuple[tuple[str, Sentence], ...]:
     call = f'weekly_report(observations, week="{facts.week}", tz="{facts.tz}", as_of="{stamp}")'
     return (
         ("Week", (f"{facts.week}, time zone {facts.tz}",)),
-        ("As of", (f"{text.instant(facts.as_of, tz)}; later observations are left out",)),
+        ("As of", (f"{instant(facts.as_of, tz)}; later observations are left out",)),
         ("Made from", (*source, f", with safetykit-analytics {facts.library_version}")),
         ("To make it again", (Code(call),)),
     )

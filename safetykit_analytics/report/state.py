@@ -8,10 +8,8 @@ import pandas as pd
 
 from safetykit_analytics import wording
 from safetykit_analytics.calendar import zone
-from safetykit_analytics.report import text
-from safetykit_analytics.report.document import Bullets, Paragraph, Table
+from safetykit_analytics.report.document import Bullets, Code, Paragraph, Sentence, Table, instant, named
 from safetykit_analytics.report.headlines import all_policies
-from safetykit_analytics.report.text import Code, Sentence, named
 from safetykit_analytics.wording import is_missing
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ def first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]
 def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
     """Describe what is open, how long it will take, and what stands still."""
     tz = zone(facts.tz)
-    when = text.instant(facts.state_at, tz)
+    when = instant(facts.state_at, tz)
     if facts.open.empty:
         return (Paragraph((f"No batch was open at {when}.",)),)
     order = facts.open.sort_values("pending", ascending=False, kind="stable")

@@ -18,16 +18,16 @@ import pandas as pd
 from safetykit_analytics.calendar import from_us, to_us, zone
 from safetykit_analytics.flow import batch_summary, last_observed, select
 from safetykit_analytics.rates import checked_observations, data_quality, parse_as_of, rates
+from safetykit_analytics.records import json_value, records
 from safetykit_analytics.replacing import replacing
-from safetykit_analytics.report.chat import short_markdown, slack_message
-from safetykit_analytics.report.exports import as_dict, as_tables
+from safetykit_analytics.report.document import plain, readable
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
-from safetykit_analytics.report.mail import write_mail
+from safetykit_analytics.report.headlines import headlines
+from safetykit_analytics.report.messages import short_markdown, slack_message, write_mail
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
-from safetykit_analytics.report.sections import compose
-from safetykit_analytics.report.text import readable
+from safetykit_analytics.report.sections import METHODS, compose
 from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds
-from safetykit_analytics.report.workbook import write_workbook
+from safetykit_analytics.spreadsheet import workbook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def weekly_report(
     tz: str = "UTC",
     as_of: dt.datetime | dt.date | str | None = None,
 ) -> WeeklyReport:
-    """Report on one ISO week: what changed, what is stuck, what the data cannot say, and what is behind it.
+    """Report on one ISO week: changes, stuck batches, the quality of the data, and the numbers behind them.
 
     Parameters
     ----------
@@ -129,6 +129,8 @@ def weekly_report(
     )
 
 
+#: Changes when a key or a column is renamed, removed, or means something else; new ones do not change it.
+SCHEMA_VERSION = 1
 #: Weeks of the trend that is drawn beside the two that are compared.
 TREND_WEEKS = 8
 _EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
@@ -223,7 +225,25 @@ class WeeklyReport:
             ``schema_version`` says which keys there are and changes when they do. Instants are ISO 8601
             in UTC, rates are fractions, missing values are None; names are unchanged.
         """
-        return as_dict(self.facts)
+        facts = self.facts
+        tables: dict[str, Any] = {name: records(_in_utc(table)) for name, table in _tables(facts).items()}
+        tables["backlog"] = {"now": tables.pop("open"), "over_time": tables["backlog"]}
+        del tables["trend"]
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "library_version": facts.library_version,
+            "week": facts.week,
+            "previous_week": facts.previous_week,
+            "tz": facts.tz,
+            "start": json_value(facts.start),
+            "end": json_value(facts.end),
+            "as_of": json_value(facts.as_of),
+            "partial": facts.partial,
+            "elapsed_hours": facts.elapsed_hours,
+            "headlines": [plain(sentence) for sentence in headlines(facts)],
+            **tables,
+            "methods": list(METHODS),
+        }
 
     def to_csv(self, folder: str | os.PathLike[str], *, encoding: str = "utf-8") -> None:
         """Write every table as a CSV file, private to the user: ``totals.csv``, ``change.csv`` and so on.
@@ -254,7 +274,7 @@ class WeeklyReport:
                 errno.ENOTDIR, "expected a folder for the tables, found a file", str(target)
             )
         target.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for name, table in as_tables(self.facts).items():
+        for name, table in _tables(self.facts).items():
             rows = table.astype(object).where(table.notna(), None).itertuples(index=False, name=None)
             _write(target / f"{name}.csv", render_csv(table.columns, rows).encode(encoding))
 
@@ -303,14 +323,14 @@ class WeeklyReport:
             *map(readable, (*document.warnings, *document.headlines)),
             "",
             "Instants are in UTC. Rates, shares and differences of rates are shown in percent; columns that "
-            "end in _h, and spans of time, are in hours.",
+            "end in _h are in hours.",
             "",
             *document.methods,
         ]
-        return write_workbook(as_tables(self.facts), about, as_of=self.facts.as_of)
+        return workbook(_tables(self.facts), about=about)
 
     def _repr_html_(self) -> str:
-        """Show the page inside a frame, so that its style and a notebook's do not meet."""
+        """Return the page inside a frame, which keeps its style apart from the notebook's."""
         page = html.escape(self.to_html(), quote=True)
         return (
             f'<iframe srcdoc="{page}" sandbox title="SafetyKit weekly report {self.facts.week}" '
@@ -323,6 +343,30 @@ class WeeklyReport:
             f"WeeklyReport {self.facts.week} ({self.facts.tz}), as of {self.facts.as_of:%Y-%m-%d %H:%M} UTC"
         ]
         return "\n".join([*lines, *(f"  - {headline}" for headline in self.to_dict()["headlines"])])
+
+
+def _tables(facts: Facts) -> dict[str, pd.DataFrame]:
+    """Return every table of a report by name, in the order of the page."""
+    return {
+        "totals": facts.totals,
+        "previous": facts.previous,
+        "change": facts.change,
+        "versions": facts.versions,
+        "trend": facts.trend,
+        "comparisons": facts.comparison.table,
+        "rollouts": facts.rollouts,
+        "control_chart": facts.control,
+        "backlog": facts.backlog,
+        "open": facts.open,
+        "stalled": facts.stalled,
+        "failures": facts.failures,
+        "data_quality": facts.data_quality,
+    }
+
+
+def _in_utc(table: pd.DataFrame) -> pd.DataFrame:
+    instants = table.select_dtypes("datetimetz")
+    return table.assign(**{name: instants[name].dt.tz_convert("UTC") for name in instants})
 
 
 def _write(target: pathlib.Path, content: bytes) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 
+import matplotlib.dates as mdates
 import numpy as np
 import pytest
 from fontTools.fontBuilder import FontBuilder
@@ -232,3 +233,81 @@ def test_alt_text_of_a_grid_names_every_panel_and_of_nothing_says_no_data():
     assert "no data" in ska.alt_text(ska.plot_error_rate(rates_table(TWO)[:0]))
     with pytest.raises(TypeError, match="str"):
         ska.alt_text("figure")
+
+
+def test_a_band_of_throughput_is_named_and_counts_only_the_hours_gone_by():
+    table = rates_table([("spam", "v7")], partial=True)
+    last = table.index[-1]
+    table.loc[last, "throughput_per_hour"] = table.loc[last, "processed"] / 6
+    ax = ska.plot_throughput(table)
+    assert "certain to possible, given when it was polled" in legend_of(ax)
+    (band,) = [area for area in ax.collections if isinstance(area, PolyCollection)]
+    points = band.get_paths()[0].vertices
+    assert points[points[:, 0] == points[:, 0].max(), 1].max() == pytest.approx(
+        table.loc[last, "processed_high"] / 6
+    )
+
+
+def test_a_chart_shows_its_limits_and_an_interval_less_than_twice_the_rate():
+    chart = control_table([("spam", "v7")])
+    assert ska.plot_control_chart(chart).get_ylim()[1] >= chart["upper_limit"].quantile(0.8)
+    table = rates_table([("spam", "v7")])
+    table.loc[4, "error_rate_high"] = 0.9
+    assert ska.plot_error_rate(table).get_ylim()[1] == pytest.approx(1.8 * 1.06 * table["error_rate"].max())
+
+
+def test_a_legend_of_a_stack_reads_from_the_top_down():
+    ax = ska.plot_throughput(rates_table([("spam", "v7"), ("spam", "v8")]), stacked=True)
+    assert [said.split(" ")[0] for said in legend_of(ax)] == ["v8", "v7"]
+
+
+def test_what_is_not_over_yet_is_hatched_in_the_picture_and_in_the_legend():
+    ax = ska.plot_error_rate(rates_table(TWO, partial=True))
+    assert [patch.get_hatch() for patch in ax.patches] == ["////"]
+    assert ax.get_legend().get_patches()[-1].get_hatch() == "////"
+
+
+def test_a_backlog_stands_at_the_end_of_its_bucket():
+    table = backlog_table([("spam", "v7")], by=("policy_id",))
+    line = line_of(ska.plot_backlog(table), "spam")
+    assert line.get_xdata() == pytest.approx(mdates.date2num(table["bucket_end"].dt.tz_convert(None)))
+    assert list(line.get_ydata()) == list(table["pending"])
+
+
+def test_errors_are_fewer_on_the_left_of_a_comparison():
+    ax = ska.plot_comparison(comparison_table("v7", [("v8", 9, 900, 0.012, 0.004, 0.02, "higher")]))
+    left, _, right = ax.get_xlabel().replace("\u00a0", " ").partition("difference, percentage points")
+    assert (left.strip(), right.strip()) == ("← fewer errors", "more errors →")
+    assert ax.get_xlim()[0] < ax.get_xlim()[1]
+
+
+def test_beyond_ten_versions_the_smallest_are_added_up():
+    table = rates_table([("spam", f"v{k}") for k in range(12)])
+    sizes = table.groupby("policy_version")["processed"].sum()
+    ax = ska.plot_throughput(table)
+    smallest = set(sizes.nsmallest(2).index)
+    assert not smallest & {line.get_label() for line in ax.get_lines()}
+    rest = table[table["policy_version"].isin(smallest)].groupby("bucket_start")["throughput_per_hour"].sum()
+    assert line_of(ax, "other (2 versions)").get_ydata() == pytest.approx(rest.to_numpy())
+
+
+def test_a_band_over_pooled_buckets_is_paler_than_an_interval_and_pooled_rates_weigh_by_decisions():
+    (interval,) = ska.plot_error_rate(rates_table([("spam", "v7")])).collections
+    hourly = rates_table([("spam", "v7")], buckets=1200, freq="h", tz="UTC")
+    (spread,) = ska.plot_throughput(hourly).collections
+    assert (interval.get_alpha(), spread.get_alpha()) == (0.2, 0.13)
+    ax = ska.plot_error_rate(hourly)
+    hours = int(ax.get_xlabel().split("per ")[1].split(" ")[0])
+    whole = hourly.groupby(np.arange(len(hourly)) // hours)[["error", "processed"]].sum()
+    assert line_of(ax, "v7").get_ydata() == pytest.approx((whole["error"] / whole["processed"]).to_numpy())
+
+
+def test_alt_text_runs_from_the_lowest_to_the_highest_value_and_ends_with_the_last():
+    table = rates_table([("spam", "v7")], buckets=3).assign(throughput_per_hour=[30.0, 10.0, 20.0])
+    assert "v7: 10 to 30, at the end 20." in ska.alt_text(ska.plot_throughput(table))
+
+
+def test_under_the_name_of_a_month_stands_the_year_alone():
+    ax = ska.plot_throughput(rates_table([("spam", "v7")], start="2026-11-01"))
+    ax.figure.draw_without_rendering()
+    assert ax.get_xticklabels()[0].get_text() == "Nov\n2026"

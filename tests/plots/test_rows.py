@@ -2,6 +2,7 @@
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -86,7 +87,7 @@ def test_a_scan_names_the_baseline_of_each_policy():
         comparison_table("v1", [("v2", 5, 9, 0, -1, 1, "x")]),
     ]
     scan[1]["policy_id"] = "scam"
-    ax = ska.plot_comparison(__import__("pandas").concat(scan))
+    ax = ska.plot_comparison(pd.concat(scan))
     assert [name.replace("\n", " ") for name in names(ax)] == ["scam · v2 against v1", "spam · v8 against v7"]
 
 
@@ -187,3 +188,20 @@ def test_missing_columns_are_named():
         ska.plot_comparison(comparison_table("v7", CANDIDATES).drop(columns="verdict"))
     with pytest.raises(UnknownName, match="p90_high"):
         ska.plot_completion_time(completion_table(TIMES).drop(columns="p90_high"))
+
+
+def test_each_candidate_names_the_baseline_that_its_row_stands_under():
+    first, second = (comparison_table(base, [(to, 5, 900, 0.01, 0.001, 0.02, "higher")]) for base, to in
+                     (("v1", "v2"), ("v7", "v8")))  # fmt: skip
+    other = comparison_table("v3", [("v4", 5, 900, 0.01, 0.001, 0.02, "higher")], policy="scam")
+    ax = ska.plot_comparison(pd.concat([first, other, second], ignore_index=True))
+    expected = ["scam · v4 against v3", "spam · v2 against v1", "spam · v8 against v7"]
+    assert [name.replace("\n", " ") for name in names(ax)] == expected
+    two = ska.plot_comparison(pd.concat([first, second], ignore_index=True))
+    assert [name.replace("\n", " ") for name in names(two)] == ["v2 against v1", "v8 against v7"]
+    assert "1 policy, each version against its baseline" in words(two)
+
+
+def test_one_row_is_high_enough_to_say_what_the_baseline_rests_on():
+    ax = ska.plot_comparison(comparison_table("v7", CANDIDATES[:1]))
+    assert any(said.startswith("baseline v7: 2.13 %") for said in words(ax))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 import safetykit_analytics as ska
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.plots.style import OTHER_STYLE, STYLES, assign
+from safetykit_analytics.plots.series import OTHER_STYLE, STYLES, assign
 from safetykit_analytics.plots.text import literal, put, wrap
 from tests.plots.helpers import comparison_table, completion_table, control_table, rates_table
 

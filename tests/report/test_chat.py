@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from safetykit_analytics.report import weekly_report
-from safetykit_analytics.report.chat import short_markdown, slack_message
+from safetykit_analytics.report.document import Name
+from safetykit_analytics.report.messages import short_markdown, slack_message
 from safetykit_analytics.report.sections import compose
-from safetykit_analytics.report.text import Name
 from tests.report.helpers import MONDAY, WEEK, batch, nothing, together
 from tests.report.hostile import NAMES
 

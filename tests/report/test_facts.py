@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 import safetykit_analytics as ska
+from safetykit_analytics.report.document import plain
 from safetykit_analytics.report.headlines import headlines
-from safetykit_analytics.report.text import plain
 from safetykit_analytics.report.weeks import monday_of, week_bounds
 from tests.report.helpers import MONDAY, NEXT_MONDAY, UTC, WEEK, batch, fleet_frame, nothing, together
 

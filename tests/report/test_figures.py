@@ -5,7 +5,8 @@ import itertools
 import pytest
 
 from safetykit_analytics.report import figures, weekly_report
-from safetykit_analytics.report.text import plain
+from safetykit_analytics.report.document import plain
+from safetykit_analytics.wording import percent
 from tests.report.helpers import MONDAY, WEEK, batch, together
 
 
@@ -56,4 +57,18 @@ def test_the_trend_shows_up_to_eight_weeks(report):
 
 def test_policies_with_a_verdict_are_drawn_first(report):
     first = next(itertools.islice(figures._versions(report.facts, most=1), 1))
-    assert plain(first.caption).startswith("hate-speech: ")
+    week = report.facts.versions[report.facts.versions["bucket_start"] >= report.facts.start]
+    sums = week[week["policy_id"] == "hate-speech"].groupby("policy_version")[["error", "processed"]].sum()
+    parts = [f"{name} {percent(row.error / row.processed)}" for name, row in sums.iterrows() if row.processed]
+    assert plain(first.caption) == f"hate-speech: {', '.join(parts)} in this week."
+
+
+def test_policies_without_a_verdict_are_drawn_by_volume_and_all_charts_with_alarms_before_others(report):
+    found = [plain(one.caption).partition(":")[0] for one in figures._versions(report.facts, most=8)]
+    volume = report.facts.versions.groupby("policy_id")["processed"].sum().sort_values(ascending=False)
+    first = {str(name) for name in figures._with_verdict(report.facts)}
+    rest = [name for name in volume.index if name not in first]
+    assert found[len(first) :] == rest
+    outside = set(report.facts.outside["policy_id"])
+    charts = [plain(one.caption).partition(":")[0] for one in figures._control(report.facts)]
+    assert set(charts) == outside if outside else charts == [volume.index[0]]

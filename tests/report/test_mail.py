@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from safetykit_analytics.report import mail, weekly_report
+from safetykit_analytics.report import messages, weekly_report
 from tests.report.helpers import WEEK, nothing
 from tests.report.hostile import NAMES
 
@@ -81,7 +81,7 @@ def test_the_page_is_attached(parsed, one):
 
 
 def test_a_page_that_is_too_large_is_not_attached_and_the_mail_says_so(report, monkeypatch):
-    monkeypatch.setattr(mail, "LARGEST_PAGE", 1000)
+    monkeypatch.setattr(messages, "LARGEST_PAGE", 1000)
     message = report.to_email()
     assert not list(message.iter_attachments())
     for kind in ("plain", "html"):

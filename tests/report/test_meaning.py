@@ -5,9 +5,9 @@ import datetime as dt
 import pytest
 
 from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report.document import Name, plain
 from safetykit_analytics.report.sections import compose
-from safetykit_analytics.report.text import Name
-from safetykit_analytics.wording import hours, percent, points_between
+from safetykit_analytics.wording import hours, percent, points_between, points_interval
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
 
 HOUR = dt.timedelta(hours=1)
@@ -40,6 +40,8 @@ def test_now_and_before_are_told_apart_wherever_they_stand():
     assert (row["Policy"], row["Error rate"], row["Before"]) == (Name("spam"), "9.00 %", "2.00 %")
     assert row["Difference"] == "+7.00 pp"
     assert "rose from 2.00 % to 9.00 % (+7.00 pp" in report.to_dict()["headlines"][0]
+    written = report.to_dict()
+    assert [written[week][0]["processed"] for week in ("totals", "previous")] == [4000, 2000]
     tiles = {tile.label: (tile.value, tile.detail) for tile in compose(report.facts, {}).tiles}
     assert tiles["Decisions processed"] == ("4,000", "2,000 in the week before")
     assert tiles["Throughput per hour"] == ("24", "+100.0 % on the week before")
@@ -105,24 +107,116 @@ def test_an_idle_time_is_written_from_its_least_to_its_most(report):
         assert shown["Idle for"].endswith(hours(row.idle_at_most_h))
 
 
-def test_points_outside_their_limits_have_the_colour_of_alarms():
+def test_policies_with_points_outside_their_limits_are_drawn_with_these_in_the_colour_of_alarms():
     days = range(-7, 7)
     frame = together(
         *(
             batch(
                 MONDAY + day * 24 * HOUR + hour * HOUR,
-                (1, 1000 - errors, errors),
-                size=1000,
-                number=100 * (day + 7) + hour,
+                (1, size - errors * size // 1000, errors * size // 1000),
+                size=size,
+                policy=policy,
+                number=100 * (day + 7) + hour + size,
             )
+            for policy, size, alarms in (("spam", 1000, {4: 300, 6: 200}), ("quiet", 2000, {}))
             for day in days
             for hour in range(1, 20, 3)
-            for errors in [300 if day == 4 else 20 + (7 * day + hour) % 5]
+            for errors in [alarms.get(day, 20 + (7 * day + hour) % 5)]
         )
     )
     report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
-    assert len(report.facts.outside) >= 1
+    assert len(report.facts.outside) == 2
     page = report.to_html()
+    worst = report.facts.outside.nlargest(1, "error_rate").iloc[0]
+    limits = f"limits of {percent(worst['lower_limit'])} and {percent(worst['upper_limit'])}."
+    first, second = compose(report.facts, {}).sections[4].blocks[1].items
+    assert " on Sun 22 Nov 2026, " in plain(second)
+    assert plain(first).endswith(limits)
+    assert plain(first).startswith(f"spam v1: {percent(worst['error_rate'])} on Fri 20 Nov 2026, with ")
     chart = page[page.index('id="control"') : page.index('id="backlog"')]
     assert "outside the limits in this week" in chart
     assert "%23d0021b" in chart.lower()
+    assert "error rate of spam" in chart
+    assert "error rate of quiet" not in chart
+
+
+def test_a_version_stands_before_its_baseline_in_every_column(report):
+    found = list(report.facts.versions_compared())
+    rows = table_of(report, "comparisons")
+    assert len(rows) == len(found) > 1
+    for shown, (row, base, _) in zip(rows, found, strict=True):
+        assert (str(shown["Version"]), str(shown["Against"])) == (row.policy_version, base.policy_version)
+        assert shown["Batches"] == f"{row.n_batches:,} vs {base.n_batches:,}"
+        assert shown["Error rate"] == f"{percent(row.error_rate)} vs {percent(base.error_rate)}"
+        low, high = row.difference_low, row.difference_high
+        assert shown["95 % interval"] == points_interval(low, high)
+        assert not low > high
+
+
+def test_a_roll_out_is_new_with_its_work_of_this_week_and_gone_with_that_of_the_last():
+    start = MONDAY - WEEK_LONG
+    frame = together(
+        batch(start + HOUR, (1, 90, 10), version="v1", number=1),
+        batch(start + HOUR, (1, 40, 10), version="v2", number=2),
+        batch(MONDAY + HOUR, (1, 100, 0), version="v2", number=3),
+        batch(MONDAY + HOUR, (1, 300, 0), version="v3", number=4),
+    )
+    report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
+    (section,) = [one for one in compose(report.facts, {}).sections if one.anchor == "rollouts"]
+    gone, new = (plain(item) for item in section.blocks[0].items)
+    assert gone == "Version v1 of spam had no more work, after 100 decisions the week before."
+    assert new == (
+        "Version v3 of spam is new since Mon 16 Nov 2026, 01:00 UTC: 300 decisions, 75.0 % of its policy’s."
+    )
+    shares = report.facts.rollouts.set_index("policy_version")[["share", "previous_share"]]
+    assert shares.loc["v2"].tolist() == pytest.approx([0.25, 1 / 3])
+
+
+def test_failed_batches_with_most_undone_stand_first():
+    lost = [batch(MONDAY + HOUR, (1, 5, 5), size=size, status="ERROR", number=size) for size in (30, 90, 60)]
+    rows = table_of(weekly_report(together(*lost), week=WEEK, as_of=NEXT_MONDAY), "failures")
+    assert [row["Undone"] for row in rows] == ["80", "50", "20"]
+
+
+def test_a_change_of_the_mix_alone_is_no_change_of_rates_and_the_other_way_round():
+    def two_weeks(sizes, errors):
+        return together(
+            *(
+                batch(
+                    start + HOUR, (1, size - size * rate // 100, size * rate // 100), policy=policy, number=n
+                )
+                for start, week in ((MONDAY - WEEK_LONG, 0), (MONDAY, 1))
+                for n, policy in enumerate(("spam", "scam"), 1 + 2 * week)
+                for size, rate in [(sizes[policy][week], errors[policy][week])]
+            )
+        )
+
+    mix = two_weeks({"spam": (300, 100), "scam": (100, 300)}, {"spam": (1, 1), "scam": (9, 9)})
+    found = weekly_report(mix, week=WEEK, as_of=NEXT_MONDAY).facts.change.iloc[0]
+    assert (found["mix_effect"], found["rate_effect"]) == pytest.approx((0.04, 0.0))
+    own = two_weeks({"spam": (200, 200), "scam": (200, 200)}, {"spam": (1, 5), "scam": (9, 9)})
+    found = weekly_report(own, week=WEEK, as_of=NEXT_MONDAY).facts.change.iloc[0]
+    assert (found["mix_effect"], found["rate_effect"]) == pytest.approx((0.0, 0.02))
+
+
+@pytest.mark.parametrize(("hours_without", "is_outage"), [(6, False), (12, True)])
+def test_an_outage_is_twelve_hours_without_work(hours_without, is_outage):
+    resumes = 12 + hours_without
+    steps = [(12, 1_000, 10), *((hour, 1_000, 10) for hour in range(18, resumes + 6, 6)), (60, 9_000, 90)]
+    found = weekly_report(batch(MONDAY, *steps, size=9_090), week=WEEK, as_of=NEXT_MONDAY).facts.outage
+    assert (found is not None) == is_outage
+    if found:
+        assert found.end - found.start == hours_without * HOUR
+
+
+def test_a_week_that_is_not_over_says_so_in_every_message():
+    report = weekly_report(weeks(2, 2), week=WEEK, as_of=MONDAY + 72 * HOUR)
+    warning = "The week is not over: these are its first"
+    texts = [block["text"]["text"] for block in report.to_slack()["blocks"] if "text" in block]
+    assert any(text.startswith(f"Note: {warning}") for text in texts)
+    assert f"> {warning}" in report.to_markdown(short=True)
+    assert f"> {warning}" in report.to_markdown()
+    assert "in the same hours of the week before" in report.to_markdown(short=True)
+    mail = report.to_email()
+    for kind in ("plain", "html"):
+        assert warning in mail.get_body((kind,)).get_content()

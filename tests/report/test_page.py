@@ -8,8 +8,7 @@ import subprocess
 import pytest
 
 from safetykit_analytics.report import weekly_report
-from safetykit_analytics.report.document import Bullets, Table
-from safetykit_analytics.report.text import Name, plain
+from safetykit_analytics.report.document import Bullets, Name, Table, plain
 from tests.report.helpers import WEEK, nothing
 
 RULES = (pathlib.Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8")

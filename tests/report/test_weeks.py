@@ -30,7 +30,7 @@ def test_a_name_leads_back_to_the_monday_of_its_day(day):
 
 @pytest.mark.parametrize("week", ["2025-W53", "2026-W00", "2026-W54", "2027-W53"])
 def test_a_week_that_its_year_does_not_have_is_refused_with_the_last_one_it_has(week):
-    with pytest.raises(ValueError, match=r"there is no week .* ends with 20\d\d-W5[23]"):
+    with pytest.raises(ValueError, match=r"week .* does not exist: .* ends with 20\d\d-W5[23]"):
         monday_of(week)
 
 
@@ -103,3 +103,9 @@ def test_the_last_complete_week_is_over_and_the_next_one_is_not(instant, tz):
 def test_an_unknown_zone_is_named():
     with pytest.raises(UnknownName, match="Europe/Berlin"):
         midnight(dt.date(2026, 1, 1), "Europe/Berlinn")
+
+
+def test_a_week_is_complete_at_the_instant_of_its_end():
+    end = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
+    assert last_complete_monday(end, "UTC") == dt.date(2026, 11, 16)
+    assert last_complete_monday(end - dt.timedelta(microseconds=1), "UTC") == dt.date(2026, 11, 9)

@@ -1,18 +1,72 @@
-"""Document → what fits into a chat: short Markdown, and a message of Slack's Block Kit."""
+"""Document and pictures → messages: an e-mail, short Markdown, Slack's Block Kit."""
 
 from __future__ import annotations
 
 import re
+from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.report.text import Code, Name, cut, markdown_code
+from safetykit_analytics.report.document import Code, Name, cut, markdown_code, readable
+from safetykit_analytics.report.rendering import render_mail
 from safetykit_analytics.wording import shortened, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from safetykit_analytics.report.document import Document
-    from safetykit_analytics.report.text import Sentence
+    from safetykit_analytics.report.document import Document, Picture, Sentence
+
+#: Larger pages are not attached: many mail servers refuse messages of 10 MB, and base64 adds a third.
+LARGEST_PAGE = 5_000_000
+# No sentence needs more; the body stays short whatever names there are.
+_LONGEST_SENTENCE = 1500
+
+
+def write_mail(
+    document: Document, pictures: Mapping[Picture, bytes], page: str, *, week: str
+) -> EmailMessage:
+    """Return a report as an e-mail with neither sender nor recipients.
+
+    `pictures` holds PNG files by pictures whose sources are ``cid:`` and a content id. The HTML `page` is
+    attached unless it is larger than `LARGEST_PAGE` bytes. No header and no boundary depends on when, where
+    or by whom the mail is made.
+    """
+    attached = page.encode()
+    fits = len(attached) <= LARGEST_PAGE
+    name = f"report-{week}.html"
+    rest = (
+        f"The whole report is attached as {name}: open it in a browser."
+        if fits
+        else f"The whole report is too large to attach ({len(attached) / 1e6:.1f} MB): save it as {name}."
+    )
+    message = EmailMessage()
+    # Mail servers and phones' lock screens show subjects: no name from the data is in it.
+    message["Subject"] = f"SafetyKit weekly report {week}"
+    message.set_content(_text(document, rest), cte="quoted-printable")
+    body = render_mail(document, tuple(pictures), rest)
+    message.add_alternative(body, subtype="html", cte="quoted-printable")
+    _, html = message.iter_parts()
+    for number, (picture, png) in enumerate(pictures.items(), 1):
+        cid = f"<{picture.source.removeprefix('cid:')}>"
+        html.add_related(png, "image", "png", cid=cid, disposition="inline", filename=f"picture-{number}.png")
+    if fits:
+        message.add_attachment(attached, "text", "html", filename=name, params={"charset": "utf-8"})
+    for number, part in enumerate(part for part in message.walk() if part.is_multipart()):
+        # Neither quoted-printable nor base64 can hold "=_".
+        part.set_boundary(f"=_safetykit_{number}")
+    return message
+
+
+def _text(document: Document, rest: str) -> str:
+    headlines = [
+        f"{number}. {readable(cut(headline, _LONGEST_SENTENCE))}"
+        for number, headline in enumerate(document.headlines, 1)
+    ]
+    tiles = [f"{tile.label}: {tile.value} ({tile.detail})" for tile in document.tiles]
+    warnings = [readable(cut(warning, _LONGEST_SENTENCE)) for warning in document.warnings]
+    return (
+        "\n\n".join([document.title, document.subtitle, *warnings, *headlines, "\n".join(tiles), rest]) + "\n"
+    )
+
 
 #: Slack and Discord cut or refuse longer messages.
 LONGEST_MARKDOWN = 2900
@@ -25,17 +79,7 @@ _ENTITY = re.compile(r"&(#?\w+);")
 
 
 def short_markdown(document: Document) -> str:
-    """Return the headlines and the key numbers as Markdown for a chat.
-
-    Parameters
-    ----------
-    document : Document
-
-    Returns
-    -------
-    str
-        At most `LONGEST_MARKDOWN` characters, without tables and HTML entities.
-    """
+    """Return headlines and key numbers as Markdown for a chat: at most `LONGEST_MARKDOWN` characters."""
 
     def written(longest: int) -> str:
         sentences = [_markdown(cut(headline, longest)) for headline in document.headlines]
@@ -56,15 +100,7 @@ def short_markdown(document: Document) -> str:
 def slack_message(document: Document) -> dict[str, Any]:
     """Return the headlines and the key numbers as a message of Slack's Block Kit.
 
-    Parameters
-    ----------
-    document : Document
-
-    Returns
-    -------
-    dict
-        ``text`` for notifications, and ``blocks``. Each text is within Slack's limits, and names in it can
-        neither mention nor link.
+    ``text`` is for notifications. Each text is within Slack's limits; names can neither mention nor link.
     """
     first, *_ = document.headlines
     warnings = [_section(("Note: ", *warning)) for warning in document.warnings]
@@ -119,7 +155,7 @@ def _markdown_part(part: str | Name | Code) -> str:
     if isinstance(part, str):
         return _escaped(part)
     shown = part.short if isinstance(part, Name) else visible(part.value)
-    # Chats show a backslash in a code span, so that what needs one stands outside.
+    # Chats show a backslash in a code span: a name that needs one is not in a span.
     needs_escape = set(shown) & set("|`&") or not shown.strip()
     return f"**{_escaped(shown)}**" if needs_escape else markdown_code(shown)
 

@@ -226,22 +226,12 @@ def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.D
 
 
 def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
-    """List which versions came, stayed and went.
+    """List which versions came, stayed and went: one row per policy and version, in natural order.
 
-    Parameters
-    ----------
-    work : DataFrame
-        As `batch_work`, with `bucket` 0 for the previous week and 1 for this one, whole.
-    ends : DataFrame
-        As `batch_summary`.
-
-    Returns
-    -------
-    DataFrame
-        One row per policy and version with work in either week, in natural order: `status` (new: no work
-        in the previous week; gone: none in this one; at work), `first_created_at` (of the version's batches
-        that worked in either week; NaT where no id tells), `processed`, `previous_processed`, and `share` and
-        `previous_share` of the policy's processed decisions.
+    `work` is as `batch_work` returns it, with `bucket` 0 for the previous week and 1 for this one.
+    `status` is new (no work in the previous week), gone (none in this one) or at work. `first_created_at`
+    is that of the version's batches that worked in either week (NaT where no id tells); `share` and
+    `previous_share` are of the policy's processed decisions.
     """
     group, table = grouped(work, ["policy_id", "policy_version"])
     work = work.assign(group=group, processed=work["success"] + work["error"])
@@ -265,11 +255,7 @@ def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
 class Outage:
     """The longest stretch of a week in which open batches were watched and none of them moved.
 
-    Attributes
-    ----------
-    start, end : datetime
-    pending : float
-        Decisions that waited at its end.
+    `pending` counts the decisions that waited at its end.
     """
 
     start: dt.datetime
@@ -280,14 +266,8 @@ class Outage:
 def find_outage(waiting: pd.DataFrame, work: pd.DataFrame, until: dt.datetime) -> Outage | None:
     """Find the longest run of two or more buckets in which nothing was processed though batches were open.
 
-    Parameters
-    ----------
-    waiting : DataFrame
-        As `backlog`, by policy.
-    work : DataFrame
-        As `rates` over all policies, with the same buckets.
-    until : datetime
-        Later buckets do not count.
+    `waiting` is as `backlog` returns it, by policy; `work` as `rates` does, over all policies, with the same
+    buckets. Buckets after `until` do not count.
     """
     open_ = waiting.groupby("bucket_start")[["n_open", "pending"]].sum()
     rows = work[(work["bucket_end"] <= pd.Timestamp(until)).to_numpy(dtype=bool)]
@@ -311,11 +291,7 @@ def find_outage(waiting: pd.DataFrame, work: pd.DataFrame, until: dt.datetime) -
 def list_failures(ends: pd.DataFrame, start: dt.datetime, end: dt.datetime) -> pd.DataFrame:
     """List the batches that ended in ERROR or CANCELLED within [start, end), those with most undone first.
 
-    Returns
-    -------
-    DataFrame
-        `batch_id`, `policy_id`, `policy_version`, `ended_at` (the first terminal observation),
-        `batch_status`, `batch_count`, `processed`, `undone` (cancelled or still pending decisions).
+    `ended_at` is the first terminal observation, `undone` counts cancelled and still pending decisions.
     """
     in_week = (ends["first_terminal_at"] >= start) & (ends["first_terminal_at"] < end)
     failed = ends[in_week & ends["first_terminal_status"].isin(["ERROR", "CANCELLED"]).to_numpy(dtype=bool)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from safetykit_analytics.report import text
+from safetykit_analytics.report import document
 from safetykit_analytics.report.rendering import render_csv
 from safetykit_analytics.wording import csv_cell, visible
 
@@ -16,7 +16,7 @@ ANY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=80
 
 
 def test_a_name_is_cut_only_where_it_is_read():
-    name = text.Name("x" * 2000)
+    name = document.Name("x" * 2000)
     assert len(name.short) == 60
     assert name.short.endswith("…")
     assert name.visible == str(name) == "x" * 2000
@@ -27,7 +27,7 @@ def test_a_code_span_holds_exactly_the_shown_name(name):
     shown = visible(name)
     tokens = (
         MarkdownIt("gfm-like", {"linkify": False})
-        .parseInline(f"before {text.markdown_code(shown)} after")[0]
+        .parseInline(f"before {document.markdown_code(shown)} after")[0]
         .children
     )
     code = [token.content for token in tokens if token.type == "code_inline"]
@@ -38,7 +38,7 @@ def test_a_code_span_holds_exactly_the_shown_name(name):
 
 @given(ANY)
 def test_a_code_span_in_a_table_stays_in_its_cell(name):
-    table = f"| a | b |\n| --- | --- |\n| {text.markdown_code(visible(name), in_table=True)} | end |\n"
+    table = f"| a | b |\n| --- | --- |\n| {document.markdown_code(visible(name), in_table=True)} | end |\n"
     tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(table)
     cells = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "td_open"]
     assert len(cells) == 2
