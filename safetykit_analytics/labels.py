@@ -11,7 +11,7 @@ import numpy as np
 
 from safetykit_analytics.arrays import last_valid, next_valid, run_bounds, run_starts
 from safetykit_analytics.errors import UnknownName
-from safetykit_analytics.wording import NONE
+from safetykit_analytics.formatting import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import re
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.wording import is_missing
+from safetykit_analytics.formatting import is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -115,7 +115,7 @@ def _value(value: Any) -> Any:
 
 
 def _cell(sheet: Any, value: Any, **style: Any) -> Any:
-    """Return a cell; text stays text, whatever it looks like."""
+    """Return a cell; text stays text, even if it looks like a number or a formula."""
     from openpyxl.cell import WriteOnlyCell  # noqa: PLC0415
 
     if value is None or isinstance(value, bool):

@@ -21,7 +21,7 @@ from safetykit_analytics.cli import compare, demo, health, maintain, poll, simul
 from safetykit_analytics.cli.stopping import stoppable
 from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.errors import SafetyKitAnalyticsError
-from safetykit_analytics.wording import visible
+from safetykit_analytics.formatting import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -19,7 +19,7 @@ from safetykit_analytics.cli.files import (
     write_table,
 )
 from safetykit_analytics.cli.store import Store, open_store
-from safetykit_analytics.wording import (
+from safetykit_analytics.formatting import (
     is_missing,
     number,
     p_value,

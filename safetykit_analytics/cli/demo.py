@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from safetykit_analytics.cli.terminal import bold, table_lines
-from safetykit_analytics.wording import number, percent, percent_interval, visible_name
+from safetykit_analytics.formatting import number, percent, percent_interval, visible_name
 
 if TYPE_CHECKING:
     import pandas as pd

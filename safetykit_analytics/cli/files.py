@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli.terminal import say, table_lines
-from safetykit_analytics.records import records
-from safetykit_analytics.replacing import replacing
+from safetykit_analytics.formatting import csv_cell
+from safetykit_analytics.json_tables import records
 from safetykit_analytics.spreadsheet import workbook
-from safetykit_analytics.wording import csv_cell
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +88,7 @@ def write_bytes(data: bytes, path: Path) -> None:
         sys.stdout.flush()
         sys.stdout.buffer.write(data)
         return
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_bytes(data)
 
 
@@ -99,7 +99,7 @@ def save_plot(figure: Any, path: Path, loudness: Loudness) -> None:
         raise typer.BadParameter(
             f"--plot {path}: expected a name that ends in one of .{', .'.join(sorted(known))}"
         )
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
     if not loudness.quiet:
         say(f"wrote {path}")

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import is_stdout
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.cli.told import is_known, keys_of, read_told, write_told
-from safetykit_analytics.records import json_value, records
-from safetykit_analytics.replacing import replacing
-from safetykit_analytics.wording import hours, listed, place_name, plural, visible
+from safetykit_analytics.formatting import hours, listed, place_name, plural, visible
+from safetykit_analytics.json_tables import json_value, records
 
 if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
@@ -173,7 +173,7 @@ def metrics(
         typer.echo(health.open_metrics(source, tz=tz, as_of=until), nl=False)
         return
     text = health.text_metrics(source, tz=tz, as_of=until)
-    with replacing(output) as temporary:
+    with atomic_write(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
         # The collector runs as another user.
         temporary.chmod(0o644)

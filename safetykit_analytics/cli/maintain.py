@@ -9,7 +9,7 @@ import typer
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.wording import visible
+from safetykit_analytics.formatting import visible
 
 if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness

@@ -21,8 +21,8 @@ from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.cli.told import read_state, write_state
 from safetykit_analytics.errors import NotAStore, SafetyKitAnalyticsError
-from safetykit_analytics.records import records
-from safetykit_analytics.wording import place_name, plural, visible
+from safetykit_analytics.formatting import place_name, plural, visible
+from safetykit_analytics.json_tables import records
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

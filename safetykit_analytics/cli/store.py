@@ -8,7 +8,7 @@ import typer
 
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.errors import NotAStore
-from safetykit_analytics.wording import place_name
+from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
     from safetykit_analytics import SnapshotStore

@@ -20,7 +20,7 @@ from safetykit_analytics.cli.files import (
 )
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import instant, say
-from safetykit_analytics.wording import (
+from safetykit_analytics.formatting import (
     hours,
     hours_between,
     is_missing,

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from safetykit_analytics.replacing import replacing
+from safetykit_analytics.atomic_files import atomic_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,7 +58,7 @@ def read_state(path: Path, parse: Callable[[Any], T], *, all_told: str) -> tuple
 def write_state(path: Path, content: dict[str, Any]) -> None:
     """Replace what a file remembers."""
     text = json.dumps({"format": _FORMAT} | content, ensure_ascii=False, indent=1)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

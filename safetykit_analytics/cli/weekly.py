@@ -12,7 +12,7 @@ from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import write_bytes
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.wording import place_name
+from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
     from safetykit_analytics import WeeklyReport

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.wording import (
+from safetykit_analytics.formatting import (
     MISSING,
     hours_between,
     in_markdown,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics.errors import UnknownName
-from safetykit_analytics.wording import NONE
+from safetykit_analytics.formatting import NONE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

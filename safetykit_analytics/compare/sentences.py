@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from safetykit_analytics.formatting import p_value, plural, points, points_interval, visible_name
 from safetykit_analytics.stats import MIN_BATCHES
-from safetykit_analytics.wording import p_value, plural, points, points_interval, visible_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

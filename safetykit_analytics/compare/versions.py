@@ -17,9 +17,9 @@ from safetykit_analytics.compare.sentences import sentences
 from safetykit_analytics.compare.verdicts import COLUMNS, Found, judge
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates import (
+    check_confidence,
+    check_observations,
     check_policies,
-    checked_confidence,
-    checked_observations,
     grouped,
     median_brackets,
     parse_as_of,
@@ -143,8 +143,8 @@ def compare_versions(
     adjust([], method)  # an unknown correction is an error whatever the data hold
     if looks not in {"any", "once"}:
         raise ValueError(f"looks: expected 'any' or 'once', found {looks!r}")
-    checked_confidence(confidence)
-    checked_observations(observations)
+    check_confidence(confidence)
+    check_observations(observations)
     place = zone(tz)
     window = _window(start, end, place)
     at = parse_as_of(as_of, place)

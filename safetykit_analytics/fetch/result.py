@@ -18,9 +18,9 @@ from safetykit_analytics.fetch.request import Call, checked_key
 from safetykit_analytics.fetch.responses import Failure
 from safetykit_analytics.fetch.retries import Refused
 from safetykit_analytics.fetch.run import Run
+from safetykit_analytics.formatting import plural, shortened
 from safetykit_analytics.frame import STRING, Row, frame_from_table, table_from_rows
 from safetykit_analytics.schema import KNOWN_STATUSES
-from safetykit_analytics.wording import plural, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,10 +16,10 @@ from safetykit_analytics.flow.increments import growth, increments_of, since
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.reduce import groups_by
 from safetykit_analytics.flow.spread import Cells, joined, merged, spread, written_out
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import LABELS, natural_key
 from safetykit_analytics.schema import INSTANT
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

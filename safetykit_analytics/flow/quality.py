@@ -14,10 +14,10 @@ from safetykit_analytics.flow.batches import batch_summary, text_of
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
 from safetykit_analytics.flow.increments import growth, terminal_before
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows, encoded, instants
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import table_from_frame
 from safetykit_analytics.labels import LABELS
 from safetykit_analytics.schema import KEY_COLUMNS, KNOWN_STATUSES
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from safetykit_analytics.arrays import Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
 from safetykit_analytics.flow.increments import Active, active_spans, increments_of
 from safetykit_analytics.flow.spread import N_SUMS, add_ranges, covering, merged, spread
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import groups_of
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

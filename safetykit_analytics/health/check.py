@@ -14,7 +14,7 @@ from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.health.judge import READ_DAYS, Facts, Finding, Limits, judge, moment
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.rates import checked_executor, checked_observations, parse_length
+from safetykit_analytics.rates import check_executor, check_observations, parse_length
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -153,8 +153,8 @@ def examine(
 ) -> tuple[CheckReport, UnknownName | None]:
     """Return what `check` does, and the error about an unknown policy instead of raising it."""
     now = moment(as_of, tz)
-    checked_executor(executor)
-    checked_observations(observations)
+    check_executor(executor)
+    check_observations(observations)
     start = now - READ_DAYS * DAY_US
     recent = flow.select(observations, start=start, end=now + 1, as_of=now, executor=executor)
     batches = flow.batch_summary(recent, as_of=now)

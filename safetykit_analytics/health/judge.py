@@ -12,9 +12,9 @@ import pandas as pd
 from safetykit_analytics import flow
 from safetykit_analytics.calendar import DAY_US, to_us, zone
 from safetykit_analytics.compare import compare_versions
+from safetykit_analytics.formatting import NONE, hours, percent, plural, points, points_interval, visible_name
 from safetykit_analytics.rates import backlog, parse_as_of, stalled_batches
 from safetykit_analytics.stats import cluster_rates
-from safetykit_analytics.wording import NONE, hours, percent, plural, points, points_interval, visible_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,10 +12,10 @@ import numpy as np
 from safetykit_analytics import flow
 from safetykit_analytics.arrays import NEVER, run_starts
 from safetykit_analytics.calendar import BEYOND
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.health.judge import moment
 from safetykit_analytics.labels import LABELS, groups_of, natural_key
-from safetykit_analytics.rates import checked_executor, checked_observations
-from safetykit_analytics.wording import NONE
+from safetykit_analytics.rates import check_executor, check_observations
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -107,8 +107,8 @@ def _imported(module: str) -> Any:
 def _families(observations: Any, *, tz: str, as_of: Any, executor: Any, with_created: bool) -> Any:
     core = _imported("core")
     now = moment(as_of, tz)
-    checked_executor(executor)
-    checked_observations(observations)
+    check_executor(executor)
+    check_observations(observations)
     sums = _summed(observations, now, executor)
     gauge = core.GaugeMetricFamily
     families = {

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from safetykit_analytics.formatting import NONE, percent, percent_interval, plural, points, points_interval
 from safetykit_analytics.plots.axes import GREY, number_axis, plain, room, text_size
 from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
 from safetykit_analytics.plots.series import POLICY, VERSION, keys_of, name_of
 from safetykit_analytics.plots.text import literal
-from safetykit_analytics.wording import NONE, percent, percent_interval, plural, points, points_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

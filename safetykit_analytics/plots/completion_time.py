@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
+from safetykit_analytics.formatting import plural
 from safetykit_analytics.plots.axes import GREY, number_axis, plain
 from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
-from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

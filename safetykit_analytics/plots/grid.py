@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.errors import UnknownName
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.axes import Picture, letters_in, room, set_text_size
 from safetykit_analytics.plots.comparison import COMPARISON, plot_comparison
@@ -40,7 +41,6 @@ from safetykit_analytics.plots.panel import (
 )
 from safetykit_analytics.plots.series import POLICY, VERSION, check_columns, groups_of, label_of, names_in
 from safetykit_analytics.plots.text import put, wrap
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

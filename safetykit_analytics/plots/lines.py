@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from safetykit_analytics.formatting import plural
 from safetykit_analytics.plots.axes import GREY, LIGHT, numbers, plain, room, time_axis
 from safetykit_analytics.plots.panel import Band, Entry, Mark, Panel
 from safetykit_analytics.plots.series import VERSION, split
-from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

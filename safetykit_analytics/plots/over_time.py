@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Patch
 
+from safetykit_analytics.formatting import plural
 from safetykit_analytics.plots.axes import GREY, count_axis, percent_axis
 from safetykit_analytics.plots.lines import (
     DOUBTFUL,
@@ -27,7 +28,6 @@ from safetykit_analytics.plots.lines import (
 from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
 from safetykit_analytics.plots.rows import rows_height, write_rows
 from safetykit_analytics.plots.series import keys_of, names_in
-from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

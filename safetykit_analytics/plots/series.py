@@ -18,9 +18,9 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics.errors import InvalidFrame, UnknownName
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.text import literal
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-from safetykit_analytics.wording import LONGEST, number, percent, visible
+from safetykit_analytics.formatting import LONGEST, number, percent, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -4,10 +4,10 @@ Opens no file: a store is anything that lists cohorts.
 """
 
 from safetykit_analytics.rates.arguments import (
+    check_confidence,
+    check_executor,
+    check_observations,
     check_policies,
-    checked_confidence,
-    checked_executor,
-    checked_observations,
     parse_as_of,
     parse_length,
     parse_policies,
@@ -21,10 +21,10 @@ from safetykit_analytics.rates.table import rates
 
 __all__ = [
     "backlog",
+    "check_confidence",
+    "check_executor",
+    "check_observations",
     "check_policies",
-    "checked_confidence",
-    "checked_executor",
-    "checked_observations",
     "completion_time",
     "control_chart",
     "data_quality",

@@ -14,9 +14,9 @@ import pyarrow as pa
 from safetykit_analytics.calendar import Frequency, parse_freq, parse_instant
 from safetykit_analytics.errors import InvalidFrame, UnknownName
 from safetykit_analytics.flow import HasCohorts, known_policies
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
-from safetykit_analytics.stats import check_confidence
-from safetykit_analytics.wording import NONE
+from safetykit_analytics.stats import check_level
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -34,7 +34,7 @@ _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
 }  # fmt: skip
 
 
-def checked_observations(observations: object) -> None:
+def check_observations(observations: object) -> None:
     """Check `observations`.
 
     Raises
@@ -56,7 +56,7 @@ def checked_observations(observations: object) -> None:
     )
 
 
-def checked_confidence(confidence: object) -> None:
+def check_confidence(confidence: object) -> None:
     """Check `confidence`.
 
     Raises
@@ -70,10 +70,10 @@ def checked_confidence(confidence: object) -> None:
         raise TypeError(
             f"confidence: expected a number between 0 and 1, such as 0.95; found {type(confidence).__name__}"
         )
-    check_confidence(float(confidence))
+    check_level(float(confidence))
 
 
-def checked_executor(executor: object) -> None:
+def check_executor(executor: object) -> None:
     """Check `executor`.
 
     Raises

@@ -13,10 +13,10 @@ from safetykit_analytics.flow import batch_summary
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.labels import natural_key, parse_by
 from safetykit_analytics.rates.arguments import (
+    check_confidence,
+    check_executor,
+    check_observations,
     check_policies,
-    checked_confidence,
-    checked_executor,
-    checked_observations,
     parse_as_of,
     parse_batches,
     parse_policies,
@@ -122,9 +122,9 @@ def completion_time(
     names = parse_by(by, () if own is None else own.column_names[1:])
     until = parse_as_of(as_of, zone(tz))
     if confidence is not None:
-        checked_confidence(confidence)
-    checked_executor(executor)
-    checked_observations(observations)
+        check_confidence(confidence)
+    check_executor(executor)
+    check_observations(observations)
     ends = batch_summary(observations, as_of=until, policies=policies, own=own, executor=executor)
     check_policies(observations, policies, found=bool(len(ends)))
     group, table = grouped(ends, names)

@@ -27,9 +27,9 @@ from safetykit_analytics.flow import (
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import parse_by
 from safetykit_analytics.rates.arguments import (
+    check_executor,
+    check_observations,
     check_policies,
-    checked_executor,
-    checked_observations,
     parse_as_of,
     parse_batches,
     parse_policies,
@@ -130,8 +130,8 @@ def backlog(
     window = parse_window(start, end, calendar)
     policies = parse_policies(policy_id)
     until = parse_as_of(as_of, calendar)
-    checked_executor(executor)
-    checked_observations(observations)
+    check_executor(executor)
+    check_observations(observations)
     labels = label_columns(names, policies)
     columns = (*BASE_COLUMNS, "pending_count", *labels)
 

@@ -8,16 +8,16 @@ import pandas as pd
 
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.flow import KINDS, contradictions
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import STRING, frame_from_table
 from safetykit_analytics.rates.arguments import (
+    check_executor,
+    check_observations,
     check_policies,
-    checked_executor,
-    checked_observations,
     parse_as_of,
     parse_batches,
     parse_policies,
 )
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -108,8 +108,8 @@ def data_quality(
     """
     until, policies = parse_as_of(as_of, zone(tz)), parse_policies(policy_id)
     own = parse_batches(batches)
-    checked_executor(executor)
-    checked_observations(observations)
+    check_executor(executor)
+    check_observations(observations)
     table = contradictions(observations, as_of=until, policies=policies, executor=executor)
     check_policies(observations, policies, found=bool(table.num_rows))
     found = frame_from_table(table)

@@ -9,9 +9,9 @@ import pandas as pd
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.flow import batch_summary
 from safetykit_analytics.rates.arguments import (
+    check_executor,
+    check_observations,
     check_policies,
-    checked_executor,
-    checked_observations,
     parse_as_of,
     parse_batches,
     parse_length,
@@ -97,8 +97,8 @@ def stalled_batches(
     """
     least = parse_length(idle, "idle")
     until, own, policies = parse_as_of(as_of, zone(tz)), parse_batches(batches), parse_policies(policy_id)
-    checked_executor(executor)
-    checked_observations(observations)
+    check_executor(executor)
+    check_observations(observations)
     ends = batch_summary(observations, as_of=until, policies=policies, own=own, executor=executor)
     check_policies(observations, policies, found=bool(len(ends)))
     now = pd.Timestamp(ends.attrs["as_of"], unit="us", tz="UTC")

@@ -45,10 +45,10 @@ from safetykit_analytics.flow import (
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import LABELS, parse_by
 from safetykit_analytics.rates.arguments import (
+    check_confidence,
+    check_executor,
+    check_observations,
     check_policies,
-    checked_confidence,
-    checked_executor,
-    checked_observations,
     frequency_or_auto,
     parse_as_of,
     parse_batches,
@@ -200,9 +200,9 @@ def rates(
     window = parse_window(start, end, calendar)
     policies = parse_policies(policy_id)
     until = parse_as_of(as_of, calendar)
-    checked_confidence(confidence)
-    checked_executor(executor)
-    checked_observations(observations)
+    check_confidence(confidence)
+    check_executor(executor)
+    check_observations(observations)
     labels = label_columns(names, policies)
     columns = (*BASE_COLUMNS, *labels)
 

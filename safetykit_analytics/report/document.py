@@ -1,4 +1,4 @@
-"""A report as a document, whatever it is written as: sentences, tables and pictures."""
+"""A report as a document, for every format: sentences, tables and pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetykit_analytics.wording import MISSING, NONE, is_missing, shortened, visible
+from safetykit_analytics.formatting import MISSING, NONE, is_missing, shortened, visible
 
 if TYPE_CHECKING:
     import datetime as dt

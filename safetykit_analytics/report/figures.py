@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from safetykit_analytics import wording
+from safetykit_analytics import formatting as fmt
 from safetykit_analytics.plots import (
     alt_text,
     plot_backlog,
@@ -112,7 +112,7 @@ def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
             parts += [
                 ", " if parts else "",
                 named(version),
-                f" {wording.percent(error / processed)}",
+                f" {fmt.percent(error / processed)}",
             ]
     return (*parts, " in this week.") if parts else ("no decision was processed in this week.",)
 
@@ -169,7 +169,7 @@ def _control(facts: Facts) -> Iterator[Drawn]:
         alt: Sentence = (
             "Control chart of the error rate of ",
             policy,
-            f", a point a day, two weeks: {wording.plural(n_out, 'point')} outside the limits.",
+            f", a point a day, two weeks: {fmt.plural(n_out, 'point')} outside the limits.",
         )
         yield Drawn(figure, alt, (policy, ": a point a day, two weeks."))
 
@@ -182,7 +182,7 @@ def _backlog(facts: Facts) -> Iterator[Drawn]:
     plot_backlog(facts.backlog, ax=ax)
     alt: Sentence = (
         f"Pending decisions of open batches by policy over {facts.week}: "
-        f"{wording.number(float(facts.open['pending'].sum()))} at its end.",
+        f"{fmt.number(float(facts.open['pending'].sum()))} at its end.",
     )
     yield Drawn(figure, alt, ("Pending decisions of open batches by policy.",))
 

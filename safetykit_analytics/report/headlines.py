@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from safetykit_analytics import wording
+from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
+from safetykit_analytics.formatting import MISSING, is_missing
 from safetykit_analytics.report.document import Name, Sentence, named
-from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -61,8 +61,8 @@ def what_changed(facts: Facts) -> Sentence:
 def _outage(outage: Outage) -> Sentence:
     lasted = (outage.end - outage.start).total_seconds() / 3600
     return (
-        f"Nothing was processed for {wording.hours(lasted)}, from {outage.start:%Y-%m-%d %H:%M} UTC, while "
-        f"batches were open: {wording.number(outage.pending)} decisions were pending at its end.",
+        f"Nothing was processed for {fmt.hours(lasted)}, from {outage.start:%Y-%m-%d %H:%M} UTC, while "
+        f"batches were open: {fmt.number(outage.pending)} decisions were pending at its end.",
     )
 
 
@@ -78,11 +78,11 @@ def _weekly_changes(facts: Facts) -> list[_Change]:
             sentence: Sentence = (
                 "The error rate of ",
                 policy,
-                f" {moved} from {wording.percent(row.error_rate_before)} to "
-                f"{wording.percent(row.error_rate)} "
-                f"({wording.points_between(row.error_rate_before, row.error_rate)}, 95 % interval "
-                f"{wording.points_interval(row.difference_low, row.difference_high)}), over "
-                f"{wording.number(row.processed)} decisions in {wording.plural(row.n_batches, 'batch')}.",
+                f" {moved} from {fmt.percent(row.error_rate_before)} to "
+                f"{fmt.percent(row.error_rate)} "
+                f"({fmt.points_between(row.error_rate_before, row.error_rate)}, 95 % interval "
+                f"{fmt.points_interval(row.difference_low, row.difference_high)}), over "
+                f"{fmt.number(row.processed)} decisions in {fmt.plural(row.n_batches, 'batch')}.",
             )
             found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
     return found
@@ -104,9 +104,9 @@ def _version_changes(facts: Facts) -> list[_Change]:
                 policy,
                 f" is associated with a {row.verdict} error rate than ",
                 named(baseline.policy_version),
-                f": {wording.points(row.difference)} (95 % interval "
-                f"{wording.points_interval(row.difference_low, row.difference_high)}; "
-                f"{row.n_batches:,} against {wording.plural(int(baseline.n_batches), 'batch')}, "
+                f": {fmt.points(row.difference)} (95 % interval "
+                f"{fmt.points_interval(row.difference_low, row.difference_high)}; "
+                f"{row.n_batches:,} against {fmt.plural(int(baseline.n_batches), 'batch')}, "
                 f"{'partly ' if row.design == 'mixed' else ''}side by side; {_age(found_on, facts)}).",
             )
             found.append(_Change(abs(row.difference) * row.processed, policy, sentence))
@@ -121,7 +121,7 @@ def _handed_over(row: Any, baseline: Any) -> _Change:
         named(row.policy_version),
         " of ",
         policy,
-        f" there are {more} errors ({wording.points(row.difference_raw)}); it never ran beside ",
+        f" there are {more} errors ({fmt.points(row.difference_raw)}); it never ran beside ",
         named(baseline.policy_version),
         ", so that anything else that changed then may be the reason.",
     )
@@ -134,23 +134,23 @@ def _age(found_on: dt.date | None, facts: Facts) -> str:
         return "new this week"
     monday = facts.start.astimezone(zone(facts.tz)).date()
     weeks = -(-(monday - found_on).days // 7)
-    return "new this week" if weeks <= 0 else f"since {wording.plural(weeks, 'week')}"
+    return "new this week" if weeks <= 0 else f"since {fmt.plural(weeks, 'week')}"
 
 
 def _no_change(facts: Facts, whole: Any) -> Sentence:
     before, change = all_policies(facts.previous), all_policies(facts.change)
-    rate = f"{wording.percent(whole.error_rate)} of {wording.number(whole.processed)} decisions"
+    rate = f"{fmt.percent(whole.error_rate)} of {fmt.number(whole.processed)} decisions"
     if not before.processed > 0:
         return (f"There is no week before to compare with: the error rate was {rate}.",)
     if not (facts.change["verdict"] == "no difference found").any():
         return (
             f"No policy is known well enough in both weeks to tell a change of its error rate; "
-            f"all together had {rate}, after {wording.percent(before.error_rate)}.",
+            f"all together had {rate}, after {fmt.percent(before.error_rate)}.",
         )
-    interval = wording.points_interval(change.difference_low, change.difference_high)
+    interval = fmt.points_interval(change.difference_low, change.difference_high)
     return (
         f"No policy's error rate changed significantly: all together had {rate}, after "
-        f"{wording.percent(before.error_rate)} ({wording.points_between(before.error_rate, whole.error_rate)}"
+        f"{fmt.percent(before.error_rate)} ({fmt.points_between(before.error_rate, whole.error_rate)}"
         + (f", 95 % interval {interval})." if interval != MISSING else ").")
         + _mix(change),
     )
@@ -161,8 +161,8 @@ def _mix(change: Any) -> str:
     if is_missing(change.mix_effect) or abs(change.mix_effect) < _LITTLE_MIX:
         return ""
     return (
-        f" Of this {wording.points(change.mix_effect)} comes from the mix of policies and "
-        f"{wording.points(change.rate_effect)} from their rates."
+        f" Of this {fmt.points(change.mix_effect)} comes from the mix of policies and "
+        f"{fmt.points(change.rate_effect)} from their rates."
     )
 
 
@@ -175,9 +175,9 @@ def what_is_stuck(facts: Facts) -> Sentence:
         if not n_open:
             return (f"Nothing is stuck: no {one} open {when}.",)
         return (
-            f"Nothing is known to be stuck: {wording.plural(n_open, one, many)} open "
+            f"Nothing is known to be stuck: {fmt.plural(n_open, one, many)} open "
             f"{when} with "
-            f"{wording.number(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
+            f"{fmt.number(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
         )
     longest = facts.stalled.iloc[0]
     n = len(facts.stalled)
@@ -186,13 +186,13 @@ def what_is_stuck(facts: Facts) -> Sentence:
     moved = int((facts.stalled["since"] == "moved").sum())
     later = [f"{ended:,} ended"] * bool(ended) + [f"{moved:,} moved"] * bool(moved)
     return (
-        f"{wording.plural(n, one, many)} stuck {when}, with {wording.number(stuck)} "
+        f"{fmt.plural(n, one, many)} stuck {when}, with {fmt.number(stuck)} "
         "decisions pending" + (": " if n == 1 else "; the longest is "),
         named(longest["batch_id"]),
         " of ",
         named(longest["policy_id"]),
-        f", without progress for at least {wording.hours(longest['idle_at_least_h'])}.",
-        *([f" Since then {wording.listed(later)}."] if later else []),
+        f", without progress for at least {fmt.hours(longest['idle_at_least_h'])}.",
+        *([f" Since then {fmt.listed(later)}."] if later else []),
     )
 
 
@@ -208,23 +208,23 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
     unplaced = facts.data_quality[facts.data_quality["kind"] == "unplaced"]
     if len(unplaced):
         return (
-            f"{wording.number(float(unplaced['value'].sum()))} decisions of "
-            f"{wording.plural(len(unplaced), 'batch')} were made before anyone looked, at a time that no "
+            f"{fmt.number(float(unplaced['value'].sum()))} decisions of "
+            f"{fmt.plural(len(unplaced), 'batch')} were made before anyone looked, at a time that no "
             "id tells: they are in no week.",
         )
     smallest = all_policies(facts.change)
     half = (smallest.difference_high - smallest.difference_low) / 2
     if not is_missing(half):
         return (
-            f"The data covers {wording.percent(whole.coverage)} of the time in which batches were at work; "
-            f"a change of the overall error rate of less than about {wording.points(half, signed=False)} "
+            f"The data covers {fmt.percent(whole.coverage)} of the time in which batches were at work; "
+            f"a change of the overall error rate of less than about {fmt.points(half, signed=False)} "
             "would not show in it.",
         )
     return ("The data cannot tell whether the error rate changed: there is too little to compare it with.",)
 
 
 def _little_seen(facts: Facts, whole: Any) -> Sentence:
-    covered = f"The data covers {wording.percent(whole.coverage)} of the time in which batches were at work"
+    covered = f"The data covers {fmt.percent(whole.coverage)} of the time in which batches were at work"
     rest = "what happened in the rest is not in these numbers."
     policies = facts.totals[facts.totals["scope"] == "policy"].dropna(subset=["coverage"])
     # A policy of which nothing was processed in either week has no row.
@@ -234,7 +234,7 @@ def _little_seen(facts: Facts, whole: Any) -> Sentence:
     return (
         f"{covered}, least for ",
         named(least["policy_id"]),
-        f" ({wording.percent(least['coverage'])}): {rest}",
+        f" ({fmt.percent(least['coverage'])}): {rest}",
     )
 
 
@@ -246,17 +246,17 @@ def _undecided(facts: Facts) -> Sentence | None:
     most = max(open_ones, key=lambda row: row.processed)
     return (
         f"For {len(open_ones):,} of "
-        f"{wording.plural(len(rows), 'comparison of versions', 'comparisons of versions')} "
+        f"{fmt.plural(len(rows), 'comparison of versions', 'comparisons of versions')} "
         f"there are not enough batches to tell; the largest is version ",
         named(most.policy_version),
         " of ",
         named(most.policy_id),
-        f", with {wording.plural(int(most.n_batches), 'batch')} so far.",
+        f", with {fmt.plural(int(most.n_batches), 'batch')} so far.",
     )
 
 
 def _idle(facts: Facts) -> str:
-    return wording.hours(facts.idle_h)
+    return fmt.hours(facts.idle_h)
 
 
 def all_policies(table: pd.DataFrame) -> Any:

@@ -6,9 +6,9 @@ import re
 from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
+from safetykit_analytics.formatting import shortened, visible
 from safetykit_analytics.report.document import Code, Name, cut, markdown_code, readable
 from safetykit_analytics.report.rendering import render_mail
-from safetykit_analytics.wording import shortened, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import jinja2
 import markupsafe
 
+from safetykit_analytics.formatting import csv_cell, in_markdown, visible
 from safetykit_analytics.report.document import Code, Name, markdown_code, plain
-from safetykit_analytics.wording import csv_cell, in_markdown, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics import wording
+from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
+from safetykit_analytics.formatting import MISSING, is_missing
 from safetykit_analytics.report.document import (
     Bullets,
     Code,
@@ -25,7 +26,6 @@ from safetykit_analytics.report.document import (
 )
 from safetykit_analytics.report.headlines import all_policies, headlines
 from safetykit_analytics.report.state import MOST_ROWS, backlog, failures, first_rows, quality
-from safetykit_analytics.wording import MISSING, is_missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -100,13 +100,13 @@ def _warnings(facts: Facts) -> tuple[Sentence, ...]:
     found = []
     if facts.partial:
         found.append(
-            f"The week is not over: these are its first {wording.hours(facts.elapsed_hours)}, until {as_of}. "
+            f"The week is not over: these are its first {fmt.hours(facts.elapsed_hours)}, until {as_of}. "
             f"They are compared with the same hours of {facts.previous_week}."
         )
     if not facts.n_observations:
         found.append("Nothing was observed in this week.")
     elif not all_policies(facts.totals).processed:
-        batches = wording.plural(facts.n_batches, "batch was", "batches were")
+        batches = fmt.plural(facts.n_batches, "batch was", "batches were")
         found.append(f"{batches} observed in this week, and none of them got any decision processed.")
     elif facts.n_batches == 1:
         found.append(
@@ -119,28 +119,28 @@ def _tiles(facts: Facts) -> tuple[Tile, ...]:
     now, before = all_policies(facts.totals), all_policies(facts.previous)
     change = all_policies(facts.change)
     since = "the same hours of the week before" if facts.partial else "the week before"
-    rate = wording.points_between(before.error_rate, now.error_rate)
-    interval = wording.points_interval(change.difference_low, change.difference_high)
+    rate = fmt.points_between(before.error_rate, now.error_rate)
+    interval = fmt.points_interval(change.difference_low, change.difference_high)
     return (
         Tile(
             "Decisions processed",
-            wording.number(now.processed),
-            f"{wording.number(before.processed)} in {since}",
+            fmt.number(now.processed),
+            f"{fmt.number(before.processed)} in {since}",
         ),
         Tile(
             "Throughput per hour",
-            wording.number(now.throughput_per_hour),
+            fmt.number(now.throughput_per_hour),
             f"{_relative(change.throughput_change)} on {since}",
         ),
         Tile(
             "Error rate",
-            wording.percent(now.error_rate),
+            fmt.percent(now.error_rate),
             f"{rate}" + (f", 95 % interval {interval}" if interval != MISSING else f" on {since}"),
         ),
         Tile(
             "Backlog",
-            wording.number(float(facts.open["pending"].sum())),
-            f"decisions pending in {wording.plural(int(facts.open['n_open'].sum()), 'open batch')}",
+            fmt.number(float(facts.open["pending"].sum())),
+            f"decisions pending in {fmt.plural(int(facts.open['n_open'].sum()), 'open batch')}",
         ),
     )
 
@@ -154,7 +154,7 @@ def _relative(change: float) -> str:
 
 def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     span = (
-        f"the same {wording.hours(facts.elapsed_hours)} of {facts.previous_week}"
+        f"the same {fmt.hours(facts.elapsed_hours)} of {facts.previous_week}"
         if facts.partial
         else facts.previous_week
     )
@@ -192,14 +192,14 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
         tuple(
             (
                 "All policies" if row.scope == "all" else named(row.policy_id),
-                wording.number(row.processed),
-                wording.number(row.n_batches),
-                wording.number(row.throughput_per_hour),
+                fmt.number(row.processed),
+                fmt.number(row.n_batches),
+                fmt.number(row.throughput_per_hour),
                 _relative(row.throughput_change),
-                wording.percent(row.error_rate),
-                wording.percent(row.error_rate_before),
-                wording.points_between(row.error_rate_before, row.error_rate),
-                wording.points_interval(row.difference_low, row.difference_high),
+                fmt.percent(row.error_rate),
+                fmt.percent(row.error_rate_before),
+                fmt.points_between(row.error_rate_before, row.error_rate),
+                fmt.points_interval(row.difference_low, row.difference_high),
                 row.verdict,
             )
             for row in cut.itertuples()
@@ -213,7 +213,7 @@ def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
     if not (facts.versions["processed"] != 0).any():
         return (Paragraph(("No decision was processed in either week.",)),)
     alone = facts.versions.groupby("policy_id", dropna=False)["policy_version"].nunique(dropna=False)
-    nameless = facts.versions["policy_version"] == wording.NONE
+    nameless = facts.versions["policy_version"] == fmt.NONE
     words = (
         "Each point is one day of the two weeks; a hollow one, on a dotted line, rests on little "
         f"observation.{_drawn_alone(facts)}"
@@ -273,13 +273,13 @@ def _compared(base: Any, row: Any) -> tuple[Cell, ...]:
         named(row.policy_version),
         named(base.policy_version),
         f"{row.n_batches:,} vs {int(base.n_batches):,}",
-        f"{wording.percent(row.error_rate)} vs {wording.percent(base.error_rate)}",
-        wording.points(row.difference),
-        wording.points_interval(row.difference_low, row.difference_high),
-        wording.p_value(row.p_adjusted),
-        wording.points(row.mde, signed=False),
-        wording.MISSING if wording.is_missing(row.design) else row.design,
-        "no verdict" if wording.is_missing(row.verdict) else row.verdict,
+        f"{fmt.percent(row.error_rate)} vs {fmt.percent(base.error_rate)}",
+        fmt.points(row.difference),
+        fmt.points_interval(row.difference_low, row.difference_high),
+        fmt.p_value(row.p_adjusted),
+        fmt.points(row.mde, signed=False),
+        fmt.MISSING if fmt.is_missing(row.design) else row.design,
+        "no verdict" if fmt.is_missing(row.verdict) else row.verdict,
     )
 
 
@@ -291,11 +291,11 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             first = row.first_created_at
             since = "" if first is pd.NaT else f" since {instant(first, tz)}"
             said = (
-                f" is new{since}: {wording.number(row.processed)} decisions, "
-                f"{wording.percent(row.share)} of its policy’s."
+                f" is new{since}: {fmt.number(row.processed)} decisions, "
+                f"{fmt.percent(row.share)} of its policy’s."
             )
         else:
-            before = wording.number(row.previous_processed)
+            before = fmt.number(row.previous_processed)
             said = f" had no more work, after {before} decisions the week before."
         items.append(("Version ", named(row.policy_version), " of ", named(row.policy_id), said))
     if not items:
@@ -312,7 +312,7 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     versions = len(facts.charted[["policy_id", "policy_version"]].drop_duplicates())
     words = (
         "Laney’s p′ chart compares the error rate of each day with its own history. "
-        f"{wording.plural(versions, 'version')} had enough data for it; "
+        f"{fmt.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
         return (Paragraph((words + "none was outside its limits in this week.",)),)
@@ -325,12 +325,12 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             named(row.policy_id),
             " ",
             named(row.policy_version),
-            f": {wording.percent(row.error_rate)} on {day(row.bucket_start, tz)}, with limits "
-            f"of {wording.percent(row.lower_limit)} and {wording.percent(row.upper_limit)}.",
+            f": {fmt.percent(row.error_rate)} on {day(row.bucket_start, tz)}, with limits "
+            f"of {fmt.percent(row.lower_limit)} and {fmt.percent(row.upper_limit)}.",
         )
         for row in worst.head(5).itertuples()
     ]
-    count = wording.plural(len(out), "day was", "days were")
+    count = fmt.plural(len(out), "day was", "days were")
     shown = ":" if len(out) <= len(items) else f"; the {len(items)} furthest:"
     return (Paragraph((f"{words}{count} outside the limits in this week{shown}",)), Bullets(tuple(items)))
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from safetykit_analytics import wording
+from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
+from safetykit_analytics.formatting import is_missing
 from safetykit_analytics.report.document import Bullets, Code, Paragraph, Sentence, Table, instant, named
 from safetykit_analytics.report.headlines import all_policies
-from safetykit_analytics.wording import is_missing
 
 if TYPE_CHECKING:
     from safetykit_analytics.report.facts import Facts
@@ -39,7 +39,7 @@ def first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]
     if more <= 0:
         return rows, ()
     words: Sentence = (
-        f"{wording.plural(more, 'more row')}: ",
+        f"{fmt.plural(more, 'more row')}: ",
         Code("report.to_csv(folder)"),
         " writes them all.",
     )
@@ -60,9 +60,9 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
         tuple(
             (
                 named(row.policy_id),
-                wording.number(row.n_open),
-                wording.number(row.pending),
-                wording.hours_between(row.eta_low_h, row.eta_high_h),
+                fmt.number(row.n_open),
+                fmt.number(row.pending),
+                fmt.hours_between(row.eta_low_h, row.eta_high_h),
             )
             for row in cut.itertuples()
         ),
@@ -76,7 +76,7 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
-    least = wording.hours(facts.idle_h)
+    least = fmt.hours(facts.idle_h)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
     cut, note = first_rows(facts.stalled)
@@ -89,8 +89,8 @@ def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
                 named(row.batch_id),
                 named(row.policy_id),
                 named(row.policy_version),
-                wording.number(row.pending_count),
-                wording.hours_between(row.idle_at_least_h, row.idle_at_most_h),
+                fmt.number(row.pending_count),
+                fmt.hours_between(row.idle_at_least_h, row.idle_at_most_h),
                 since.get(row.since, "—"),
             )
             for row in cut.itertuples()
@@ -109,9 +109,9 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
     kinds = facts.failures["batch_status"].value_counts()
     undone = float(facts.failures["undone"].sum())
     words = (
-        f"Of {wording.plural(facts.n_ended, 'batch')} that ended, {int(kinds.get('ERROR', 0)):,} "
+        f"Of {fmt.plural(facts.n_ended, 'batch')} that ended, {int(kinds.get('ERROR', 0)):,} "
         "ended in ERROR and "
-        f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {wording.number(undone)} decisions stayed undone."
+        f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {fmt.number(undone)} decisions stayed undone."
     )
     cut = facts.failures.head(10)
     table = Table(
@@ -124,9 +124,9 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
                 named(row.policy_id),
                 named(row.policy_version),
                 row.batch_status,
-                wording.number(row.batch_count),
-                wording.number(row.processed),
-                wording.number(row.undone),
+                fmt.number(row.batch_count),
+                fmt.number(row.processed),
+                fmt.number(row.undone),
             )
             for row in cut.itertuples()
         ),
@@ -142,20 +142,20 @@ def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
     rough = _smeared(facts)
     placed = (
-        f" {wording.percent(rough)} of the decisions are placed on a day only roughly, as more than a day "
+        f" {fmt.percent(rough)} of the decisions are placed on a day only roughly, as more than a day "
         "lay between two observations."
         if rough > 0
         else " Every decision is placed on its day."
     )
     words: Sentence = (
-        f"{wording.plural(facts.n_observations, 'observation')} of "
-        f"{wording.plural(facts.n_batches, 'batch')}. {wording.percent(whole.coverage)} of the "
+        f"{fmt.plural(facts.n_observations, 'observation')} of "
+        f"{fmt.plural(facts.n_batches, 'batch')}. {fmt.percent(whole.coverage)} of the "
         "time in which batches were at work was observed.",
         "" if is_missing(rough) else placed,
     )
     found = facts.data_quality.groupby("kind")
     items: list[Sentence] = [
-        (f"{wording.plural(rows['batch_id'].nunique(), 'batch')} ({kind}): {FINDINGS[kind]}.",)
+        (f"{fmt.plural(rows['batch_id'].nunique(), 'batch')} ({kind}): {FINDINGS[kind]}.",)
         for kind, rows in sorted(found, key=lambda pair: (-pair[1]["batch_id"].nunique(), pair[0]))
     ]
     if not items:

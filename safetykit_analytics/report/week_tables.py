@@ -173,7 +173,7 @@ def _side(
     hours: float,
     observed: pd.DataFrame,
 ) -> pd.DataFrame:
-    """One row per head: what was done in one span, how surely it is known, and how well it was observed."""
+    """Return one row per head: the work of one span, its bounds, and how well it was observed."""
     table = heads.copy()
     sums = sums.rename(columns=lambda name: name[:-2])
     table["n_batches"] = sums["worked"].to_numpy().astype("int64")

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.calendar import from_us, to_us, zone
 from safetykit_analytics.flow import batch_summary, last_observed, select
-from safetykit_analytics.rates import checked_observations, data_quality, parse_as_of, rates
-from safetykit_analytics.records import json_value, records
-from safetykit_analytics.replacing import replacing
+from safetykit_analytics.json_tables import json_value, records
+from safetykit_analytics.rates import check_observations, data_quality, parse_as_of, rates
 from safetykit_analytics.report.document import plain, readable
 from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
 from safetykit_analytics.report.headlines import headlines
@@ -91,7 +91,7 @@ def weekly_report(
     >>> report.save("report.html")
     """
     until = parse_as_of(as_of, zone(tz))
-    checked_observations(observations)
+    check_observations(observations)
     until = last_observed(observations) if until is None else until
     known = None if until is None else from_us(until)
     if week is not None:
@@ -371,7 +371,7 @@ def _in_utc(table: pd.DataFrame) -> pd.DataFrame:
 
 def _write(target: pathlib.Path, content: bytes) -> None:
     """Write a file that its owner alone may read."""
-    with replacing(target) as temporary:
+    with atomic_write(target) as temporary:
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(content)

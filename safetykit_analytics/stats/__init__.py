@@ -28,7 +28,7 @@ from safetykit_analytics.stats.permutation import (
     permutation_p,
     permutation_ratio,
 )
-from safetykit_analytics.stats.rate import ClusterRates, check_confidence, cluster_rates, wilson
+from safetykit_analytics.stats.rate import ClusterRates, check_level, cluster_rates, wilson
 from safetykit_analytics.stats.reach import MIN_BATCHES, can_decide, missing_batches
 from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, make_strata, score_variance
 
@@ -46,7 +46,7 @@ __all__ = [
     "Strata",
     "adjust",
     "can_decide",
-    "check_confidence",
+    "check_level",
     "class_sizes",
     "cluster_rates",
     "confidence_sequence",

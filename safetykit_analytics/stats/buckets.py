@@ -17,7 +17,7 @@ from safetykit_analytics.stats.rate import (
     ZERO_WORK,
     Flags,
     Floats,
-    check_confidence,
+    check_level,
     wilson_at,
 )
 
@@ -102,7 +102,7 @@ def rate_intervals(
        Biometrics 36:19-25. https://doi.org/10.2307/2530491
     .. [2] Kish (1965). Survey Sampling: the design effect 1 + (m - 1)ICC.
     """
-    check_confidence(confidence)
+    check_level(confidence)
     usable, rate = _rates(found)
     own = _anova_parts(found, usable)
     pool = _pooled(own, np.asarray(series, dtype=np.int64), np.asarray(bucket, dtype=np.int64))

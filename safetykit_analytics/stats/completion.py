@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 
-from safetykit_analytics.stats.rate import check_confidence
+from safetykit_analytics.stats.rate import check_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,7 +157,7 @@ def quantile_interval(
     >>> quantile_interval([1, 2, 3, 4, 9], [3, 4, 5, 6, 9], [True, True, True, True, False], 0.5)
     (1.0, inf)
     """
-    check_confidence(confidence)
+    check_level(confidence)
     level, z = _level(quantile), float(scipy.special.ndtri((1.0 + confidence) / 2.0))
     start, end, event = _durations(lower, upper, is_event)
     starts = np.unique(start)

@@ -136,7 +136,7 @@ def cluster_rates(
     >>> result.note.tolist()
     ['few_batches', 'no_decisions']
     """
-    check_confidence(confidence)
+    check_level(confidence)
     index, y, n = clusters(group, errors, processed, n_groups)
 
     def total(values: Any) -> Floats:
@@ -304,7 +304,7 @@ def wilson(
     >>> round(float(low), 4), round(float(high), 4)
     (0.2553, 0.3662)
     """
-    check_confidence(confidence)
+    check_level(confidence)
     y, n = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64))
     if not ((y >= 0.0) & (y <= n)).all():
         raise ValueError("expected 0 ≤ errors ≤ processed")
@@ -330,7 +330,7 @@ def sums(index: NDArray[np.intp], values: Any, n_groups: int) -> Floats:
     return np.bincount(index, weights=values, minlength=n_groups).astype(np.float64, copy=False)
 
 
-def check_confidence(confidence: float) -> None:
+def check_level(confidence: float) -> None:
     """Raise ValueError unless 0 < confidence < 1."""
     if not 0.0 < confidence < 1.0:
         raise ValueError(f"confidence must be between 0 and 1, such as 0.95; found {confidence!r}")

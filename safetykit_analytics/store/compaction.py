@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.errors import DamagedFile, StoreChanged, StoreFailed
+from safetykit_analytics.formatting import plural
 from safetykit_analytics.keys import sorted_unique, thinned
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 from safetykit_analytics.store.batches import last_seen
@@ -36,7 +37,6 @@ from safetykit_analytics.store.names import (
 from safetykit_analytics.store.parquet import SCHEMA_VERSION, Snapshot, decode, encode
 from safetykit_analytics.store.recent import concat, split
 from safetykit_analytics.store.selection import Selection
-from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

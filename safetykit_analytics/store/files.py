@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any, Protocol
 
 from safetykit_analytics.errors import SafetyKitAnalyticsError, StoreFailed
+from safetykit_analytics.formatting import place_name
 from safetykit_analytics.store.local import local_files
-from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
     import datetime as dt

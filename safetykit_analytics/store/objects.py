@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 
+from safetykit_analytics.formatting import place_name
 from safetykit_analytics.store.names import MARKER, OLD_MARKER, new_token
-from safetykit_analytics.wording import place_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

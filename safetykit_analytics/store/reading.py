@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from safetykit_analytics.calendar import DAY_US, from_us, to_us
 from safetykit_analytics.errors import InvalidFrame
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.keys import sorted_unique
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
@@ -21,7 +22,6 @@ from safetykit_analytics.store.cohort import list_cohorts
 from safetykit_analytics.store.names import cohort_order
 from safetykit_analytics.store.recent import concat
 from safetykit_analytics.store.selection import Selection
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.calendar import parse_instant, zone
 from safetykit_analytics.errors import SafetyKitAnalyticsError, UnknownName
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import table_from_frame
 from safetykit_analytics.keys import sorted_unique
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
@@ -22,7 +23,6 @@ from safetykit_analytics.store.recent import by_cohort
 from safetykit_analytics.store.selection import Selection
 from safetykit_analytics.store.summary import StoreInfo, summarize
 from safetykit_analytics.store.verification import Finding, findings
-from safetykit_analytics.wording import NONE
 
 if TYPE_CHECKING:
     import datetime as dt

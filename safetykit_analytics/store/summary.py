@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetykit_analytics.calendar import from_us
+from safetykit_analytics.formatting import plural
 from safetykit_analytics.store.names import add_facts
-from safetykit_analytics.wording import plural
 
 if TYPE_CHECKING:
     import datetime as dt

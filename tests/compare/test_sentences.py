@@ -9,7 +9,7 @@ import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.compare.comparison import as_list_item
-from safetykit_analytics.wording import in_markdown
+from safetykit_analytics.formatting import in_markdown
 from tests.compare.helpers import ended, observations, some_counts
 
 MANY = [(3, 100), (0, 100), (9, 120), (4, 90), (2, 100), (3, 110)]

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safetykit_analytics.flow import batch_summary, batch_work, last_observed
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.wording import NONE
 from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MINUTE, MONDAY, cohorts_of, frame_of, histories, row

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetykit_analytics.records import json_value, records
+from safetykit_analytics.json_tables import json_value, records
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))

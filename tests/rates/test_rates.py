@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.wording import NONE
+from safetykit_analytics.formatting import NONE
 from tests.effort import examples
 from tests.rates import oracle
 from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.flow import known_policies
+from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.wording import NONE
 from tests.effort import examples
 from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from safetykit_analytics.formatting import csv_cell, visible
 from safetykit_analytics.report import document
 from safetykit_analytics.report.rendering import render_csv
-from safetykit_analytics.wording import csv_cell, visible
 
 ANY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=80)
 

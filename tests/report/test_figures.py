@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
+from safetykit_analytics.formatting import percent
 from safetykit_analytics.report import figures, weekly_report
 from safetykit_analytics.report.document import plain
-from safetykit_analytics.wording import percent
 from tests.report.helpers import MONDAY, WEEK, batch, together
 
 

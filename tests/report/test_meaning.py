@@ -4,10 +4,10 @@ import datetime as dt
 
 import pytest
 
+from safetykit_analytics.formatting import hours, percent, points_between, points_interval
 from safetykit_analytics.report import weekly_report
 from safetykit_analytics.report.document import Name, plain
 from safetykit_analytics.report.sections import compose
-from safetykit_analytics.wording import hours, percent, points_between, points_interval
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
 
 HOUR = dt.timedelta(hours=1)

@@ -17,10 +17,10 @@ import pytest
 from markdown_it import MarkdownIt
 
 import safetykit_analytics as ska
+from safetykit_analytics.formatting import csv_cell, visible
 from safetykit_analytics.report import weekly_report
 from safetykit_analytics.report.sections import _relative
 from safetykit_analytics.simulator.fleet import POLICIES, Policy, Version
-from safetykit_analytics.wording import csv_cell, visible
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, fleet_frame, nothing, together
 from tests.report.hostile import NAMES
 

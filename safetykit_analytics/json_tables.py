@@ -6,7 +6,7 @@ import datetime as dt
 import math
 from typing import TYPE_CHECKING, Any
 
-from safetykit_analytics.wording import is_missing
+from safetykit_analytics.formatting import is_missing
 
 if TYPE_CHECKING:
     import pandas as pd

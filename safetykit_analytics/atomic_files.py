@@ -16,8 +16,8 @@ _KEPT = 40
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Return a temporary name beside `path` that takes its place when the block ends well, else goes away."""
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path` that takes its place when the block ends well, else goes away."""
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "expected the name of a file, found a folder", str(path))
     if path.exists() and not path.is_file():
