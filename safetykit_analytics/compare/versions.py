@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from safetykit_analytics import flow
+from safetykit_analytics.batch_ids import checksums
 from safetykit_analytics.calendar import parse_instant, zone
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
@@ -197,9 +198,7 @@ def compare_batches(
     end_us = _microseconds(batches["first_terminal_at"])
     is_used = is_final & (processed > 0)
     order = np.flatnonzero(is_used)
-    crc = np.array(
-        [zlib.crc32(name.encode()) for name in batches["batch_id"].to_numpy()[order]], dtype=np.int64
-    )
+    crc = checksums(pa.array(batches["batch_id"].iloc[order], pa.string()))
     order = order[np.lexsort((crc, end_us[order], policy[order]))]
     started_us = np.minimum(_microseconds(batches["created_at"]), _microseconds(batches["first_observed_at"]))
     created_us = np.full(len(heads), NEVER)
