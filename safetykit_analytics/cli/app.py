@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import safetykit_analytics
-from safetykit_analytics.cli import compare, demo, health, maintain, poll, simulate, tables, weekly
+from safetykit_analytics.cli.compare import compare
+from safetykit_analytics.cli.demo import demo
+from safetykit_analytics.cli.health import check, metrics, status
+from safetykit_analytics.cli.maintain import compact, verify
+from safetykit_analytics.cli.options import flattened
+from safetykit_analytics.cli.poll import poll
+from safetykit_analytics.cli.simulate import simulate
 from safetykit_analytics.cli.stopping import stoppable
+from safetykit_analytics.cli.tables import backlog, completion, quality, rates, stalled
 from safetykit_analytics.cli.terminal import Loudness, say
+from safetykit_analytics.cli.weekly import report
 from safetykit_analytics.errors import SafetyKitAnalyticsError
 from safetykit_analytics.wording import visible
 
@@ -59,8 +67,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _module in (demo, poll, health, tables, compare, weekly, maintain, simulate):
-    _module.register(app)
+for _command, _example in (
+    (demo, "--output /tmp/demo"),
+    (poll, "--ids new-batches.txt --store snapshots"),
+    (status, "--store snapshots"),
+    (check, "--limits limits.toml --new-since told.json"),
+    (metrics, "--output safetykit.prom"),
+    (rates, "--freq 1D --tz Europe/Berlin --start 7d --csv rates.csv"),
+    (backlog, "--freq 1D --by policy_id --start 7d"),
+    (completion, "--by market --batches batches.csv"),
+    (stalled, "--idle 6h"),
+    (quality, "--policy-id spam --csv quality.csv"),
+    (compare, "--policy-id hate-speech --baseline v7 --candidate v8"),
+    (report, "--week 2025-W37 --output monday.html"),
+    (compact, "--store snapshots"),
+    (verify, "--store snapshots"),
+    (simulate, "--port 8000 --write-ids ids.txt"),
+):
+    app.command(epilog=f"Example: {NAME} {_command.__name__} {_example}")(flattened(_command))
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer passes it so

@@ -41,11 +41,6 @@ class Demo(NamedTuple):
     seconds: float
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: safetykit-analytics demo --output /tmp/demo")(demo)
-
-
 def demo(
     ctx: typer.Context,
     *,

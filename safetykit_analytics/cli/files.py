@@ -48,12 +48,12 @@ _ON_A_TERMINAL = 40
 
 
 class Outputs(NamedTuple):
-    """The files that a table goes to."""
+    """The options of every table: the files that it goes to."""
 
-    csv: Path | None
-    json: Path | None
-    parquet: Path | None
-    xlsx: Path | None
+    csv: Csv = None
+    json_file: Json = None
+    parquet: Parquet = None
+    xlsx: Xlsx = None
 
 
 def write_table(table: pd.DataFrame, outputs: Outputs, loudness: Loudness) -> bool:
@@ -126,7 +126,7 @@ def _xlsx(table: pd.DataFrame) -> bytes:
 
 _WRITERS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": _csv,
-    "json": _json,
+    "json_file": _json,
     "parquet": _parquet,
     "xlsx": _xlsx,
 }

@@ -28,13 +28,6 @@ _MOST_LINES = 20
 _FOUND = 5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(epilog="Example: safetykit-analytics status --store snapshots")(status)
-    app.command(epilog="Example: safetykit-analytics check --limits limits.toml --new-since told.json")(check)
-    app.command(epilog="Example: safetykit-analytics metrics --output safetykit.prom")(metrics)
-
-
 def status(
     ctx: typer.Context,
     *,

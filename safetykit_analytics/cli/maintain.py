@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(epilog="Example: safetykit-analytics compact --store snapshots")(compact)
-    app.command(epilog="Example: safetykit-analytics verify --store snapshots")(verify)
-
-
 def compact(
     ctx: typer.Context,
     *,

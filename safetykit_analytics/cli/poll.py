@@ -38,13 +38,6 @@ _LASTING = (400, 403, 404, 410)
 _ROUNDS_THAT_TELL = 3
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog="Example: safetykit-analytics poll --ids new-batches.txt --store snapshots",
-    )(poll)
-
-
 def poll(
     ctx: typer.Context,
     batch_ids: Annotated[

@@ -20,11 +20,6 @@ _API_KEY = "simulated"
 _HEAD_START = dt.timedelta(days=1)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: safetykit-analytics simulate --port 8000 --write-ids ids.txt")(simulate)
-
-
 def simulate(
     ctx: typer.Context,
     *,

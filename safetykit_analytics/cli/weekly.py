@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: safetykit-analytics report --week 2025-W37 --output monday.html")(report)
-
-
 def report(
     ctx: typer.Context,
     *,

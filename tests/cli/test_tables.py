@@ -278,7 +278,7 @@ def test_quiet_is_silent_on_success_but_for_what_was_asked_for(command, capsys):
 def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
     assert run(["rates", "--start", "2030-01-01"]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "note: no batch was at work in the time that was asked for\n")
+    assert (out, err) == ("", "note: no batch was at work in this time\n")
     assert run(["rates", "--freq", "1D"]) == 0
     assert capsys.readouterr().err == ""
 

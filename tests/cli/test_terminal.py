@@ -1,5 +1,6 @@
 """What a person at a terminal sees, what a pipe gets, and how fast help comes."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -59,7 +60,7 @@ def test_no_option_takes_the_key():
     from safetykit_analytics.cli.app import app
 
     for command in app.registered_commands:
-        parameters = command.callback.__annotations__
+        parameters = inspect.signature(command.callback).parameters
         assert "api_key" not in parameters, command.callback
 
 
