@@ -1,5 +1,6 @@
 """Every table as a command: what it writes is what the function of its name returns."""
 
+import functools
 import io
 import os
 import stat
@@ -116,7 +117,7 @@ def test_excel_without_openpyxl_says_how_to_install_it(store, capsys, monkeypatc
 def test_a_terminal_shows_the_last_rows_and_says_so(store, tmp_path):
     n = len(ska.rates(store))
     assert n > 40
-    code, shown = on_terminal("rates", cwd=tmp_path, SAFETYKIT_STORE="snapshots")
+    code, shown = on_terminal("rates", SAFETYKIT_STORE="snapshots")
     lines = shown.splitlines()
     assert code == 0
     assert lines[-1] == f"note: these are the last 40 of {n:,} rows; --csv FILE writes all of them"
@@ -159,8 +160,11 @@ def test_a_key_file_that_others_can_read_is_warned_of(tmp_path, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(store, capfdbinary):
+def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(
+    store, capfdbinary, monkeypatch
+):
     week = ["report", "--week", "2026-W12", "--quiet"]
+    monkeypatch.setattr(ska, "weekly_report", functools.cache(ska.weekly_report), raising=False)
     assert run([*week, "--output", "r.html", "--mode", "0644"]) == 0
     assert stat.S_IMODE(os.stat("r.html").st_mode) == 0o644
     with open("r.html", "rb") as file:

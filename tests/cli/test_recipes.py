@@ -19,7 +19,7 @@ import s3fs
 import safetykit_analytics as ska
 from safetykit_analytics.cli import run
 from tests.cli.conftest import KEY
-from tests.cli.helpers import COMMAND, environment
+from tests.cli.helpers import environment
 from tests.health.helpers import batch
 
 PAGE = (pathlib.Path(__file__).resolve().parents[2] / "docs" / "recipes.md").read_text(encoding="utf-8")
@@ -64,16 +64,21 @@ def test_promtool_accepts_the_alert_rule(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("jq") is None, reason="jq is not installed")
-def test_the_webhook_gets_new_findings_once_and_nothing_when_there_are_none(tmp_path):
-    ska.SnapshotStore(tmp_path / "snapshots").append(batch("stuck", (10, 1, 0), (9, 3, 0), (0.5, 3, 0)))
+def test_the_webhook_gets_new_findings_once_and_nothing_when_there_are_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    ska.SnapshotStore("snapshots").append(batch("stuck", (10, 1, 0), (9, 3, 0), (0.5, 3, 0)))
+    script = block("sh", "SLACK_WEBHOOK_URL")
+    words = shlex.split(re.search(r"\$\(safetykit-analytics (.*?)\)", script)[1])
     (tmp_path / "curl").write_text("#!/bin/sh\ncat >> sent.json\n")
-    (tmp_path / "safetykit-analytics").write_text(f'#!/bin/sh\nexec {shlex.join(COMMAND)} "$@"\n')
+    (tmp_path / "safetykit-analytics").write_text("#!/bin/sh\ncat printed\n")
     for name in ("curl", "safetykit-analytics"):
         (tmp_path / name).chmod(0o755)
     env = environment(SLACK_WEBHOOK_URL="http://127.0.0.1:9/x")
     env["PATH"] = f"{tmp_path}:{env['PATH']}"
-    for _ in range(2):
-        subprocess.run(["sh", "-c", block("sh", "SLACK_WEBHOOK_URL")], cwd=tmp_path, env=env, check=True)
+    for code in (5, 0):
+        assert run(words) == code
+        (tmp_path / "printed").write_text(capsys.readouterr().out)
+        subprocess.run(["sh", "-c", script], env=env, check=True)
     sent = json.loads((tmp_path / "sent.json").read_text())
     assert "stuck (spam v1): " in sent["text"]
 
@@ -148,16 +153,17 @@ def test_the_policy_for_s3_is_enough_to_poll_and_only_compact_needs_to_delete(
 ):
     bucket = s3_bucket.removeprefix("s3://")
     policy = json.loads(block("json", "s3:ListBucket").replace("our-bucket", bucket))
-    # The server does not know conditions on prefixes: these are held against what was listed.
+    # The server does not know conditions on prefixes.
     prefixes = policy["Statement"][0].pop("Condition")["StringLike"]["s3:prefix"]
-    listed, real = [], s3fs.S3FileSystem._call_s3
+    real = s3fs.S3FileSystem._call_s3
 
-    def recorded(self, method, *args, **kwargs):
-        if method.startswith("list_objects"):
-            listed.append(kwargs.get("Prefix", ""))
+    def conditional(self, method, *args, **kwargs):
+        listed = kwargs.get("Prefix", "") if method.startswith("list_objects") else prefixes[0]
+        if not any(fnmatch.fnmatchcase(listed, pattern) for pattern in prefixes):
+            raise PermissionError(f"Access Denied: {method} {listed!r}")
         return real(self, method, *args, **kwargs)
 
-    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", recorded)
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", conditional)
     iam = boto3.client("iam", endpoint_url=s3_endpoint, region_name="us-east-1")
     user = bucket
 
@@ -189,6 +195,3 @@ def test_the_policy_for_s3_is_enough_to_poll_and_only_compact_needs_to_delete(
         assert run(["compact", "--quiet"]) == 0
     finally:
         check_rights("inf")
-    assert listed
-    for prefix in listed:
-        assert any(fnmatch.fnmatchcase(prefix, pattern) for pattern in prefixes), prefix

@@ -235,7 +235,7 @@ def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys
 def test_what_the_terminal_cannot_write_is_shown_as_an_escape(tmp_path):
     fleet = make_fleet(seed=9, batches=30, weeks=1)
     ska.SnapshotStore(tmp_path / "odd").append(observed(fleet, 12, {"spam": "スパム"}))
-    shown = on_pipe("rates", "--store", "odd", "--freq", "1D", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    shown = on_pipe("rates", "--store", "odd", "--freq", "1D", encoding="latin-1")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert r"\u30b9\u30d1\u30e0" in shown.stdout
 
