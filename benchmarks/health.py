@@ -1,7 +1,7 @@
-"""`check`, `status` and `open_metrics` against hourly `rates` of the same store, and --help against typer.
+"""`check`, `status` and `open_metrics` against hourly `rates` of one store, --help against typer.
 
-The store is as it is after a compaction at the end of each day, with about 1,000 policy versions. CPU seconds,
-user and system. Each ratio is the median of several, with the lowest and the highest; both sides run in turn.
+The store is as it is after a compaction at the end of each day, with about 1,000 policy versions.
+In CPU seconds. Each ratio is the median of several, with the lowest and the highest; both sides run in turn.
 
     python -m benchmarks.health --rows 10000000
 """

@@ -1,8 +1,4 @@
-"""The command: its global options, its exit codes, and errors in one line.
-
-Exit codes: 0 all well, also when there was nothing to do; 1 an error; 2 usage; 3 some ids failed; 4 none
-succeeded; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
-"""
+"""The command: its global options, its exit codes, and errors in one line."""
 
 from __future__ import annotations
 
@@ -40,7 +36,7 @@ NAME = "safetykit-analytics"
 _UsageError = typer.BadParameter.__bases__[0]
 
 _CTRL_C = 130
-# What writing to a full or closed stdout fails with; where a file fails, the error has its name.
+# Errors of a full or closed stdout; an error of a file has the name of the file.
 _OF_STDOUT = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG)
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
 
@@ -49,18 +45,18 @@ _EPILOG = """Start with: safetykit-analytics demo
 
 \b
 Exit codes:
-  0    well; also if there was nothing to do
-  1    an error: no key, no or a damaged store, an unknown name, an output that cannot be written
+  0    success; also if there was nothing to do
+  1    an error: no key, no store or a damaged one, an unknown name, a file that cannot be written
   2    a mistake in the arguments
   3    some ids failed
   4    no id succeeded
   5    check found something
   130  stopped by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
-Whatever is not 0 says why in one line on stderr."""
+Every code but 0 comes with one line on stderr that says why."""
 
 app = typer.Typer(
     name=NAME,
-    help="See how SafetyKit batches are doing: throughput and error rates over time, by policy and version.",
+    help="Throughput and error rates of SafetyKit batches over time, by policy and version.",
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -104,7 +100,9 @@ def _global_options(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only: no progress, no notes.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List every failure and every finding.")
+    ] = False,
 ) -> None:
     """--debug, --quiet and --verbose may stand anywhere."""
     del version, debug
@@ -117,25 +115,25 @@ def _global_options(
 def main() -> NoReturn:
     """Run the command of this process and leave with its exit code."""
     _open_closed_streams()
-    # What the terminal's encoding lacks, such as a true minus sign, is no reason to fail: as on stderr.
+    # As on stderr, characters that the terminal's encoding lacks, such as a true minus sign, become escapes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # nothing has replaced it
     raise SystemExit(run(sys.argv[1:]))
 
 
 def _open_closed_streams() -> None:
-    """Replace with nothing a stream that is closed, as in ``2>&-`` of a crontab.
+    """Open the null device for each stream that is closed, as by ``2>&-`` in a crontab.
 
-    Else Python has None there, and the next file that is opened, a snapshot, gets its number.
+    Otherwise the next file that is opened, such as a snapshot, would get its number.
     """
     for name, flags, mode in (
         ("stdin", os.O_RDONLY, "r"),
-        # What is printed there is lost, which must not go unnoticed: writing fails.
+        # Text printed there would be lost unnoticed, so writing fails.
         ("stdout", os.O_RDONLY, "w"),
         ("stderr", os.O_WRONLY, "w"),
     ):
         if getattr(sys, name) is None:
-            nothing = os.open(os.devnull, flags)
-            setattr(sys, name, open(nothing, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- for good
+            null = os.open(os.devnull, flags)
+            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- for good
 
 
 def run(args: Sequence[str]) -> int:
@@ -179,13 +177,13 @@ def run(args: Sequence[str]) -> int:
 
 
 def _end_of_pipe() -> int:
-    """Leave well: our reader, such as `head`, has seen enough."""
+    """Return 0: our reader, such as `head`, has seen enough."""
     _settle_output()
     return 0
 
 
 def _settle_output() -> None:
-    """Flush stdout; where that fails, discard what is left, as Python would complain of it at exit."""
+    """Flush stdout; if that fails, discard the rest, because Python would complain of it at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -193,7 +191,7 @@ def _settle_output() -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print an error in one line; give its exit code."""
+    """Print an error in one line, and return its exit code."""
     if isinstance(error, _UsageError):
         context = getattr(error, "ctx", None)
         message = error.format_message()  # type: ignore[attr-defined] # mypy knows no base that is looked up
@@ -215,7 +213,7 @@ def _explain(error: Exception) -> int:
 
 
 def _in_words(error: SafetyKitAnalyticsError | OSError) -> str:
-    """Write what an error says; of the operating system's, the file and the reason without the number."""
+    """Return the message of an error; of an OSError, its file and its reason without the number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     if error.filename is None and type(error) is OSError and error.errno in _OF_STDOUT:

@@ -34,21 +34,22 @@ def compare(
         str | None, typer.Option(metavar="POLICY", help='"(none)" for none.  [default: scan all policies]')
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare with it.  [default: chosen by the data]")
+        str | None,
+        typer.Option(metavar="VERSION", help="Version to compare with.  [default: chosen by the data]"),
     ] = None,
     candidate: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare it.  [default: every other version]")
+        str | None, typer.Option(metavar="VERSION", help="Version to compare.  [default: every other one]")
     ] = None,
     window: options.Window,
     tz: options.TimeZone = "UTC",
     as_of: options.AsOf = None,
     looks: Annotated[
-        Literal["any", "once"], typer.Option(help="Whether you look again and again, or once as planned.")
+        Literal["any", "once"], typer.Option(help="Whether you look repeatedly, or once as planned.")
     ] = "any",
     confidence: options.Confidence = 0.95,
     correction: Annotated[
         Literal["none", "holm", "bh"] | None,
-        typer.Option(help="Of p-values.  [default: holm, or bh in a scan]"),
+        typer.Option(help="Correction of p-values.  [default: holm, or bh in a scan]"),
     ] = None,
     outputs: Outputs,
     plot: Plot = None,

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what their texts mean."""
+"""Options that several commands share, as the library takes them."""
 
 from __future__ import annotations
 
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 AsOf = Annotated[
     str | None,
-    typer.Option(metavar="TIME", help="Ignore what was observed later.  [default: the last observation]"),
+    typer.Option(metavar="TIME", help="Ignore later observations.  [default: the last observation]"),
 ]
 AsOfNow = Annotated[
-    str | None, typer.Option("--as-of", metavar="TIME", help="Judge as of then.  [default: now]")
+    str | None, typer.Option("--as-of", metavar="TIME", help="Judge as of this time.  [default: now]")
 ]
 Start = Annotated[
     str | None,
-    typer.Option(metavar="TIME|7d", help="From then on, or so long before --as-of. No offset: in --tz."),
+    typer.Option(
+        metavar="TIME|7d", help="Begin at a time, or so long before --as-of. Without an offset, in --tz."
+    ),
 ]
-End = Annotated[str | None, typer.Option(metavar="TIME", help="Until then.")]
+End = Annotated[str | None, typer.Option(metavar="TIME", help="End at a time.")]
 TimeZone = Annotated[
-    str, typer.Option("--tz", metavar="ZONE", help="Whose midnights and weeks, such as Europe/Berlin.")
+    str, typer.Option("--tz", metavar="ZONE", help="Time zone of days and weeks, such as Europe/Berlin.")
 ]
 PolicyId = Annotated[
     list[str] | None,
@@ -53,7 +55,7 @@ Batches = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="CSV or Parquet: batch_id and columns of your own, such as market."),
 ]
-Confidence = Annotated[float, typer.Option(metavar="SHARE", help="Of the intervals.")]
+Confidence = Annotated[float, typer.Option(metavar="SHARE", help="Confidence level of the intervals.")]
 
 _LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(min|h|d|w)")
 _UNITS = {"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}
@@ -132,7 +134,7 @@ def instant(text: str | None, tz: str) -> Any:
     try:
         at = dt.datetime.fromisoformat(text.strip())
     except ValueError:
-        return text  # the library says what is wrong with it
+        return text  # the library explains the error
     if at.tzinfo is not None or len(text.strip()) <= len("2026-W45-1"):
         return text
     from safetykit_analytics.calendar import zone  # noqa: PLC0415 -- NumPy takes a while

@@ -17,9 +17,9 @@ import typer
 
 from safetykit_analytics.cli.ids import read_ids, read_lines
 from safetykit_analytics.cli.key_file import read_key
+from safetykit_analytics.cli.new_since import read_state, write_state
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import Loudness, say
-from safetykit_analytics.cli.told import read_state, write_state
 from safetykit_analytics.errors import NotAStore, SafetyKitAnalyticsError
 from safetykit_analytics.records import records
 from safetykit_analytics.wording import place_name, plural, visible

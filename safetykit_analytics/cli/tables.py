@@ -1,4 +1,4 @@
-"""``rates``, ``backlog``, ``completion``, ``stalled``, ``quality``: options are the function's parameters."""
+"""``rates``, ``backlog``, ``completion``, ``stalled``, ``quality``: the functions as commands."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def stalled(
 
 
 def quality(ctx: typer.Context, *, scope: options.Scope, outputs: Outputs) -> None:
-    """List what is odd in the data: nothing of it is repaired or dropped."""
+    """List oddities in the data, which are neither repaired nor dropped."""
     import safetykit_analytics as ska  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj

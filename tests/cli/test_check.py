@@ -152,10 +152,10 @@ def test_limits_come_from_a_file_and_options_come_first(store, capsys):
     ("text", "said"),
     [
         ("stalled = ", "not TOML"),
-        ("stale = '6h'", "no limit 'stale'; known: max_error_rate, stalled"),
+        ("stale = '6h'", "unknown limit 'stale'; known: max_error_rate, stalled"),
         (
             "[policy.spam]\nmax_errors = 1",
-            "no limit 'max_errors' in [policy.\"spam\"]; known: max_error_rate",
+            "unknown limit 'max_errors' in [policy.\"spam\"]; known: max_error_rate",
         ),
         ("policy = 3", "expected tables such as"),
         ("stalled = 6", "stalled=6 has no unit"),
