@@ -60,8 +60,8 @@ def as_process(*args, cwd=None, **env):
 
 
 def on_pipe(*args, stdin="", encoding="utf-8", **env):
-    """Run to the end in this process, with streams that are no terminal."""
-    given = io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    """Run to the end in this process, with streams that are not a terminal; None is a closed stdin."""
+    given = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin.encode()))
     out, err = (
         io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=how) for how in ("strict", "replace")
     )

@@ -161,16 +161,17 @@ MAILS = [
 )
 @pytest.mark.parametrize("place", ["folder", "s3"])
 def test_a_month_of_cron_tells_each_trouble_once(place, cron, request):
-    store, troubles, expected = "snapshots", MONTH, MAILS
+    store, days, troubles, expected = "snapshots", 28, MONTH, MAILS
     if place == "s3":
-        # An object store is never full.
+        # An object store is never full, and is slower.
+        days = 18
         store, troubles, expected = (
             request.getfixturevalue("s3_bucket") + "/snapshots",
             MONTH[:-1],
             MAILS[:-1],
         )
     month = cron(store, days=28)
-    play(month, troubles, days=28)
+    play(month, troubles, days=days)
     with open("mails.txt", "w", encoding="utf-8") as file:
         file.writelines(f"{mail}\n" for mail in month.mails)
     stalled = [mail for mail in month.mails if "stalled" in mail[3][-1]]

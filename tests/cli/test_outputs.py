@@ -163,9 +163,11 @@ def test_a_key_file_that_others_can_read_is_warned_of(tmp_path, capsys):
 def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(
     store, capfdbinary, monkeypatch
 ):
-    week = ["report", "--week", "2026-W12", "--quiet"]
+    week = ["report", "--week", "2026-W12"]
     monkeypatch.setattr(ska, "weekly_report", functools.cache(ska.weekly_report), raising=False)
     assert run([*week, "--output", "r.html", "--mode", "0644"]) == 0
+    assert capfdbinary.readouterr() == (b"", b"wrote r.html\n")
+    week.append("--quiet")
     assert stat.S_IMODE(os.stat("r.html").st_mode) == 0o644
     with open("r.html", "rb") as file:
         page = file.read()
