@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -38,6 +39,22 @@ def reference_cases() -> dict:
 def documented_example() -> bytes:
     """The body that the API's documentation shows, byte for byte."""
     return (HERE / "documented_example.json").read_bytes()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """Start an S3 server on loopback, in a process of its own, and return its URL."""
+    code = (
+        "import sys, moto.server as m; s = m.ThreadedMotoServer(ip_address='127.0.0.1', port=0); s.start();"
+        "print(s.get_host_and_port()[1], flush=True); sys.stdin.read(); s.stop()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    ) as server:  # fmt: skip
+        port = next(line for line in server.stdout if line.strip().isdigit())
+        yield f"http://127.0.0.1:{port.strip()}"
+        server.stdin.close()
 
 
 @pytest.fixture(autouse=True)

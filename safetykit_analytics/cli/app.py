@@ -1,8 +1,4 @@
-"""The command: its global options, its exit codes, and errors in one line.
-
-Exit codes: 0 all well, also when there was nothing to do; 1 an error; 2 usage; 3 some ids failed; 4 none
-succeeded; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
-"""
+"""The command: its global options, its exit codes, and errors in one line."""
 
 from __future__ import annotations
 
@@ -17,9 +13,17 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 import safetykit_analytics
-from safetykit_analytics.cli import compare, demo, health, maintain, poll, simulate, tables, weekly
+from safetykit_analytics.cli.compare import compare
+from safetykit_analytics.cli.demo import demo
+from safetykit_analytics.cli.health import check, metrics, status
+from safetykit_analytics.cli.maintain import compact, verify
+from safetykit_analytics.cli.options import flattened
+from safetykit_analytics.cli.poll import poll
+from safetykit_analytics.cli.simulate import simulate
 from safetykit_analytics.cli.stopping import stoppable
+from safetykit_analytics.cli.tables import backlog, completion, quality, rates, stalled
 from safetykit_analytics.cli.terminal import Loudness, say
+from safetykit_analytics.cli.weekly import report
 from safetykit_analytics.errors import SafetyKitAnalyticsError
 from safetykit_analytics.formatting import visible
 
@@ -32,7 +36,7 @@ NAME = "safetykit-analytics"
 _UsageError = typer.BadParameter.__bases__[0]
 
 _CTRL_C = 130
-# What writing to a full or closed stdout fails with; where a file fails, the error has its name.
+# Errors of a full or closed stdout; an error of a file has the name of the file.
 _OF_STDOUT = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG)
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
 
@@ -41,26 +45,42 @@ _EPILOG = """Start with: safetykit-analytics demo
 
 \b
 Exit codes:
-  0    well; also if there was nothing to do
-  1    an error: no key, no or a damaged store, an unknown name, an output that cannot be written
+  0    success; also if there was nothing to do
+  1    an error: no key, no store or a damaged one, an unknown name, a file that cannot be written
   2    a mistake in the arguments
   3    some ids failed
   4    no id succeeded
   5    check found something
   130  stopped by Ctrl-C; 143 by SIGTERM, 129 by SIGHUP
-Whatever is not 0 says why in one line on stderr."""
+Every code but 0 comes with one line on stderr that says why."""
 
 app = typer.Typer(
     name=NAME,
-    help="See how SafetyKit batches are doing: throughput and error rates over time, by policy and version.",
+    help="Throughput and error rates of SafetyKit batches over time, by policy and version.",
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for _module in (demo, poll, health, tables, compare, weekly, maintain, simulate):
-    _module.register(app)
+for _command, _example in (
+    (demo, "--output /tmp/demo"),
+    (poll, "--ids new-batches.txt --store snapshots"),
+    (status, "--store snapshots"),
+    (check, "--limits limits.toml --new-since told.json"),
+    (metrics, "--output safetykit.prom"),
+    (rates, "--freq 1D --tz Europe/Berlin --start 7d --csv rates.csv"),
+    (backlog, "--freq 1D --by policy_id --start 7d"),
+    (completion, "--by market --batches batches.csv"),
+    (stalled, "--idle 6h"),
+    (quality, "--policy-id spam --csv quality.csv"),
+    (compare, "--policy-id hate-speech --baseline v7 --candidate v8"),
+    (report, "--week 2025-W37 --output monday.html"),
+    (compact, "--store snapshots"),
+    (verify, "--store snapshots"),
+    (simulate, "--port 8000 --write-ids ids.txt"),
+):
+    app.command(epilog=f"Example: {NAME} {_command.__name__} {_example}")(flattened(_command))
 
 
 def _show_version(wanted: bool) -> None:  # noqa: FBT001 -- typer passes it so
@@ -80,7 +100,9 @@ def _global_options(
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print results and errors only: no progress, no notes.")
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more, on stderr.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="List every failure and every finding.")
+    ] = False,
 ) -> None:
     """--debug, --quiet and --verbose may stand anywhere."""
     del version, debug
@@ -93,25 +115,25 @@ def _global_options(
 def main() -> NoReturn:
     """Run the command of this process and leave with its exit code."""
     _open_closed_streams()
-    # What the terminal's encoding lacks, such as a true minus sign, is no reason to fail: as on stderr.
+    # As on stderr, characters that the terminal's encoding lacks, such as a true minus sign, become escapes.
     sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # nothing has replaced it
     raise SystemExit(run(sys.argv[1:]))
 
 
 def _open_closed_streams() -> None:
-    """Replace with nothing a stream that is closed, as in ``2>&-`` of a crontab.
+    """Open the null device for each stream that is closed, as by ``2>&-`` in a crontab.
 
-    Else Python has None there, and the next file that is opened, a snapshot, gets its number.
+    Otherwise the next file that is opened, such as a snapshot, would get its number.
     """
     for name, flags, mode in (
         ("stdin", os.O_RDONLY, "r"),
-        # What is printed there is lost, which must not go unnoticed: writing fails.
+        # Text printed there would be lost unnoticed, so writing fails.
         ("stdout", os.O_RDONLY, "w"),
         ("stderr", os.O_WRONLY, "w"),
     ):
         if getattr(sys, name) is None:
-            nothing = os.open(os.devnull, flags)
-            setattr(sys, name, open(nothing, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- for good
+            null = os.open(os.devnull, flags)
+            setattr(sys, name, open(null, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 -- for good
 
 
 def run(args: Sequence[str]) -> int:
@@ -155,13 +177,13 @@ def run(args: Sequence[str]) -> int:
 
 
 def _end_of_pipe() -> int:
-    """Leave well: our reader, such as `head`, has seen enough."""
+    """Return 0: our reader, such as `head`, has seen enough."""
     _settle_output()
     return 0
 
 
 def _settle_output() -> None:
-    """Flush stdout; where that fails, discard what is left, as Python would complain of it at exit."""
+    """Flush stdout; if that fails, discard the rest, because Python would complain of it at exit."""
     try:
         sys.stdout.flush()
     except OSError:
@@ -169,7 +191,7 @@ def _settle_output() -> None:
 
 
 def _explain(error: Exception) -> int:
-    """Print an error in one line; give its exit code."""
+    """Print an error in one line, and return its exit code."""
     if isinstance(error, _UsageError):
         context = getattr(error, "ctx", None)
         message = error.format_message()  # type: ignore[attr-defined] # mypy knows no base that is looked up
@@ -191,7 +213,7 @@ def _explain(error: Exception) -> int:
 
 
 def _in_words(error: SafetyKitAnalyticsError | OSError) -> str:
-    """Write what an error says; of the operating system's, the file and the reason without the number."""
+    """Return the message of an error; of an OSError, its file and its reason without the number."""
     if not isinstance(error, OSError) or not error.strerror:
         return str(error)
     if error.filename is None and type(error) is OSError and error.errno in _OF_STDOUT:

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from safetykit_analytics.cli import options
-from safetykit_analytics.cli.files import (
-    Csv,
-    Json,
-    Outputs,
-    Parquet,
-    Plot,
-    Xlsx,
-    save_plot,
-    show_table,
-    write_table,
-)
+from safetykit_analytics.cli.files import Outputs, Plot, save_plot, show_table, write_table
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.formatting import (
     is_missing,
@@ -36,13 +26,6 @@ if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog="Example: safetykit-analytics compare --policy-id hate-speech --baseline v7 --candidate v8"
-    )(compare)
-
-
 def compare(
     ctx: typer.Context,
     *,
@@ -51,34 +34,32 @@ def compare(
         str | None, typer.Option(metavar="POLICY", help='"(none)" for none.  [default: scan all policies]')
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare with it.  [default: chosen by the data]")
+        str | None,
+        typer.Option(metavar="VERSION", help="Version to compare with.  [default: chosen by the data]"),
     ] = None,
     candidate: Annotated[
-        str | None, typer.Option(metavar="VERSION", help="Compare it.  [default: every other version]")
+        str | None, typer.Option(metavar="VERSION", help="Version to compare.  [default: every other one]")
     ] = None,
-    start: options.Start = None,
-    end: options.End = None,
+    window: options.Window,
     tz: options.TimeZone = "UTC",
     as_of: options.AsOf = None,
     looks: Annotated[
-        Literal["any", "once"], typer.Option(help="Whether you look again and again, or once as planned.")
+        Literal["any", "once"], typer.Option(help="Whether you look repeatedly, or once as planned.")
     ] = "any",
     confidence: options.Confidence = 0.95,
     correction: Annotated[
         Literal["none", "holm", "bh"] | None,
-        typer.Option(help="Of p-values.  [default: holm, or bh in a scan]"),
+        typer.Option(help="Correction of p-values.  [default: holm, or bh in a scan]"),
     ] = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    xlsx: Xlsx = None,
+    outputs: Outputs,
     plot: Plot = None,
 ) -> None:
-    """Return whether a version's error rate differs from another's, and how sure that is."""
+    """Show whether a version's error rate differs from another's, and how sure that is."""
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
     source = open_store(store, quiet=loudness.quiet)
+    until = options.instant(as_of, tz)
     comparison = ska.compare_versions(
         source,
         policy_id=policy_id,
@@ -87,9 +68,11 @@ def compare(
         confidence=confidence,
         correction=correction,
         looks=looks,
-        **options.window(source, start=start, end=end, as_of=as_of, tz=tz),
+        tz=tz,
+        as_of=until,
+        **window.keywords(source, tz=tz, as_of=until),
     )
-    written = write_table(comparison.table, Outputs(csv, json_file, parquet, xlsx), loudness)
+    written = write_table(comparison.table, outputs, loudness)
     if plot is not None:
         save_plot(ska.plot_comparison(comparison).figure, plot, loudness)
     if written or plot is not None:

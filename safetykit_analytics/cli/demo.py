@@ -1,6 +1,6 @@
 """``demo``: weeks of a simulated SafetyKit, polled over real HTTP, in under a minute.
 
-What it does to the simulator is what a user does to SafetyKit: ask for the open batches, append, compute.
+It uses the simulator as a user does SafetyKit: ask for the open batches, append, compute.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FOLDER = "safetykit-demo"
 
 
 class Demo(NamedTuple):
-    """What a demo made: where things lie, and what it took."""
+    """The files that a demo made, and the work that it took."""
 
     folder: Path
     store: Path
@@ -41,18 +41,13 @@ class Demo(NamedTuple):
     seconds: float
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: safetykit-analytics demo --output /tmp/demo")(demo)
-
-
 def demo(
     ctx: typer.Context,
     *,
     output: Annotated[
         Path | None, typer.Option(help=f"Folder to make.  [default: {_FOLDER}, or the next free name]")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another fleet.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated fleet.")] = 0,
 ) -> None:
     """Poll weeks of a simulated SafetyKit over real HTTP, and show rates, plots and the store."""
     loudness: Loudness = ctx.obj
@@ -75,7 +70,7 @@ def run_demo(
     Parameters
     ----------
     folder : path
-        Made by this function; ``snapshots/`` and two PNGs come to lie in it.
+        Made by this function, with ``snapshots/`` and two PNGs in it.
     batches : int
         Size of the fleet.
     weeks : float
@@ -91,7 +86,7 @@ def run_demo(
     Raises
     ------
     FileExistsError
-        The folder is there already: a demo never adds to what is not its own.
+        The folder exists already: a demo never adds files to another folder.
     """
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
     from safetykit_analytics.simulator import make_fleet, serve  # noqa: PLC0415 -- needs the extra [demo]
@@ -99,7 +94,7 @@ def run_demo(
     began = time.monotonic()
     folder = Path(folder)
     if folder.exists():
-        raise FileExistsError(errno.EEXIST, "is there already; a demo makes a folder of its own", str(folder))
+        raise FileExistsError(errno.EEXIST, "exists already; name a new folder", str(folder))
     folder.mkdir(parents=True)
     store = ska.SnapshotStore(folder / "snapshots")
     fleet = make_fleet(seed=seed, batches=batches, weeks=weeks)
@@ -165,7 +160,7 @@ def _bar(polls: int, progress: bool | None) -> Any:  # noqa: FBT001 -- None, too
 
 
 def _story(made: Demo) -> list[str]:
-    """Write what is printed when all is done; the folder comes last."""
+    """Return the lines that are printed at the end; the folder comes last."""
     rows = [
         {
             "policy": visible_name(row.policy_id),
@@ -186,7 +181,7 @@ def _story(made: Demo) -> list[str]:
         "",
         *table_lines(rows, right=right),
         "",
-        bold("Go on with"),
+        bold("Next"),
         f"  safetykit-analytics rates {store} --freq 1D",
         f"  safetykit-analytics compare {store} --policy-id hate-speech --baseline v7 --candidate v8",
         f"  safetykit-analytics report {store}",

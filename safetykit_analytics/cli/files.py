@@ -1,7 +1,7 @@
 """Tables and plots → files: complete or not there; ``-`` is stdout.
 
-What is written is what the library returned, to the last digit: no rounding, instants in ISO 8601, missing as
-null or as an empty cell. Only a name that a spreadsheet would run as a formula is changed in a CSV file.
+Files hold the tables of the library to the last digit: no rounding, instants in ISO 8601, missing as null or
+as an empty cell. Only a name that a spreadsheet would run as a formula is changed in a CSV file.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ Xlsx = Annotated[
 ]
 Plot = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw it: .png, .svg or .pdf, by the file's name."),
+    typer.Option("--plot", metavar="FILE", help="Draw the table as .png, .svg or .pdf, by the file's name."),
 ]
 _ON_A_TERMINAL = 40
 
 
 class Outputs(NamedTuple):
-    """The files that a table goes to."""
+    """The options of every table: the files that it goes to."""
 
-    csv: Path | None
-    json: Path | None
-    parquet: Path | None
-    xlsx: Path | None
+    csv: Csv = None
+    json_file: Json = None
+    parquet: Parquet = None
+    xlsx: Xlsx = None
 
 
 def write_table(table: pd.DataFrame, outputs: Outputs, loudness: Loudness) -> bool:
-    """Write a table to the files that were asked for; return whether there was any."""
+    """Write a table to the files of the options; return whether there was any."""
     given = {kind: path for kind, path in outputs._asdict().items() if path is not None}
     if sum(is_stdout(path) for path in given.values()) > 1:
         raise typer.BadParameter("only one of --csv, --json, --parquet and --xlsx can go to stdout")
@@ -74,7 +74,7 @@ def show_table(rows: list[dict[str, str]], *, right: tuple[str, ...], loudness: 
     for line in table_lines(rows[max(hidden, 0) :], right=right):
         typer.echo(line)
     if hidden > 0 and not loudness.quiet:
-        say(f"note: these are the last {_ON_A_TERMINAL} of {len(rows):,} rows; --csv FILE writes all of them")
+        say(f"note: the last {_ON_A_TERMINAL} of {len(rows):,} rows; --csv FILE writes all of them")
 
 
 def is_stdout(path: Path) -> bool:
@@ -93,7 +93,7 @@ def write_bytes(data: bytes, path: Path) -> None:
 
 
 def save_plot(figure: Any, path: Path, loudness: Loudness) -> None:
-    """Write a picture in the format that the name of the file asks for."""
+    """Write a picture in the format of the file's name."""
     known = figure.canvas.get_supported_filetypes()
     if path.suffix.lstrip(".").lower() not in known:
         raise typer.BadParameter(
@@ -126,7 +126,7 @@ def _xlsx(table: pd.DataFrame) -> bytes:
 
 _WRITERS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": _csv,
-    "json": _json,
+    "json_file": _json,
     "parquet": _parquet,
     "xlsx": _xlsx,
 }

@@ -13,9 +13,9 @@ import typer
 from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import is_stdout
+from safetykit_analytics.cli.new_since import is_known, keys_of, read_told, write_told
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.cli.told import is_known, keys_of, read_told, write_told
 from safetykit_analytics.formatting import hours, listed, place_name, plural, visible
 from safetykit_analytics.json_tables import json_value, records
 
@@ -28,13 +28,6 @@ _MOST_LINES = 20
 _FOUND = 5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(epilog="Example: safetykit-analytics status --store snapshots")(status)
-    app.command(epilog="Example: safetykit-analytics check --limits limits.toml --new-since told.json")(check)
-    app.command(epilog="Example: safetykit-analytics metrics --output safetykit.prom")(metrics)
-
-
 def status(
     ctx: typer.Context,
     *,
@@ -43,7 +36,7 @@ def status(
     as_of: options.AsOfNow = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Show how the store stands: the last poll, open batches and those that need a look, its size."""
+    """Show the state of the store: the last poll, open batches and those that need a look, its size."""
     from safetykit_analytics import health  # noqa: PLC0415 -- a command that is not run costs nothing
     from safetykit_analytics.calendar import zone  # noqa: PLC0415
 
@@ -81,7 +74,8 @@ def check(
     *,
     store: Store = "snapshots",
     max_error_rate: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of every policy without a limit of its own.")
+        float | None,
+        typer.Option(metavar="SHARE", help="Highest error rate of a policy without its own limit."),
     ] = None,
     stalled: Annotated[
         str | None,
@@ -93,7 +87,7 @@ def check(
     ] = None,
     eta: Annotated[
         str | None,
-        typer.Option(metavar="LENGTH", help="How long a backlog may take.  [default: not judged]"),
+        typer.Option(metavar="LENGTH", help="How long a backlog may take.  [default: no limit]"),
     ] = None,
     limits: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A TOML file of these limits, also by policy.")
@@ -102,11 +96,11 @@ def check(
     as_of: options.AsOfNow = None,
     new_since: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Tell each finding once: FILE remembers what was told."),
+        typer.Option(metavar="FILE", help="Print each finding once: FILE remembers those printed."),
     ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """List what somebody must look at; exit code 5 if there is anything."""
+    """List findings that need a look; exit code 5 if there are any."""
     from safetykit_analytics import health  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
@@ -127,7 +121,7 @@ def check(
         _print_sentences(sentences, everything=loudness.verbose)
         if not new and not loudness.quiet:
             typer.echo(f"nothing new; {len(found):,} found before" if found else str(report))
-    # What was not seen to leave is told again: at least once, whatever happens here.
+    # Findings that could not be printed are printed by the next run.
     sys.stdout.flush()
     if new_since is not None and replaceable:
         write_told(new_since, told, keys, report.as_of)
@@ -197,7 +191,7 @@ def _limits(path: Path | None, given: dict[str, Any]) -> Any:
 
 
 def _read_limits(path: Path) -> dict[str, Any]:
-    """Read a TOML file of limits, strictly: what is misspelt would guard nothing."""
+    """Read a TOML file of limits, strictly: a misspelt limit would guard nothing."""
     import tomllib  # noqa: PLC0415 -- rarely needed, and --help must be quick
 
     try:
@@ -217,7 +211,9 @@ def _read_limits(path: Path) -> dict[str, Any]:
 def _check_names(path: Path, table: dict[str, Any], known: tuple[str, ...], where: str) -> None:
     for name in table:
         if name not in known:
-            raise typer.BadParameter(f"--limits {path}: no limit {name!r}{where}; known: {', '.join(known)}")
+            raise typer.BadParameter(
+                f"--limits {path}: unknown limit {name!r}{where}; known: {', '.join(known)}"
+            )
 
 
 def _size(count: float) -> str:

@@ -13,7 +13,7 @@ import typer
 from safetykit_analytics.errors import UnknownName
 
 _COLUMN = "batch_id"
-_QUOTES = "\"'`“”„‘’"  # noqa: RUF001 -- what word processors make of them
+_QUOTES = "\"'`“”„‘’"  # noqa: RUF001 -- as word processors write them
 
 
 def read_lines(source: str) -> list[str]:
@@ -30,7 +30,7 @@ def read_ids(source: str, column: str | None) -> list[str]:
         A file, or ``-`` for stdin. Parquet is recognised by its first bytes; a CSV file by its name, or where
         a column is asked for; anything else is text with one id per line, and ``#`` begins a comment.
     column : str or None
-        Default: ``batch_id``, or the only one that there is.
+        Default: ``batch_id``, or the only one.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def _content(source: str) -> bytes:
 
 
 def _lines(content: bytes, source: str) -> list[str]:
-    # Not splitlines: JSON may hold characters that it takes for ends of lines.
+    # splitlines would also split at characters that JSON may hold.
     return re.split(r"\r\n?|\n", _text(content, source))
 
 
@@ -96,4 +96,6 @@ def _text(content: bytes, source: str) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         name = "standard input" if source == "-" else source
-        raise typer.BadParameter(f"{name} is not text: byte {error.start} is not UTF-8") from None
+        raise typer.BadParameter(
+            f"{name} is not text: byte {error.start} is not UTF-8; expected ids as UTF-8 text, CSV or Parquet"
+        ) from None

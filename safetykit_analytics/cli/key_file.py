@@ -21,5 +21,5 @@ def read_key(path: Path, *, quiet: bool) -> str:
         raise typer.BadParameter(f"{path} is empty; expected the API key")
     others = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
     if others and os.name == "posix" and not quiet:
-        say(f"warning: others can read the key in {path}; mend it with: chmod 600 {path}")
+        say(f"warning: others can read the key in {path}; run: chmod 600 {path}")
     return key

@@ -1,4 +1,4 @@
-"""``compact`` and ``verify``: keeping a store small, and knowing that it is whole."""
+"""``compact`` and ``verify``: keep a store small, and find damage."""
 
 from __future__ import annotations
 
@@ -15,12 +15,6 @@ if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.command(epilog="Example: safetykit-analytics compact --store snapshots")(compact)
-    app.command(epilog="Example: safetykit-analytics verify --store snapshots")(verify)
-
-
 def compact(
     ctx: typer.Context,
     *,
@@ -29,7 +23,7 @@ def compact(
         str | None,
         typer.Option(
             metavar="TIME",
-            help="Also drop repeated observations from before then; no table as of then or later changes.",
+            help="Also drop repeated observations from before then; tables as of later stay the same.",
         ),
     ] = None,
 ) -> None:
@@ -42,7 +36,7 @@ def compact(
 
 
 def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
-    """Read every byte of the store, and list what is damaged; exit code 1 if anything is."""
+    """Read every byte of the store, and list damaged files; exit code 1 if there are any."""
     loudness: Loudness = ctx.obj
     found = open_store(store, quiet=loudness.quiet).verify()
     damaged = [finding for finding in found if finding.is_damage]

@@ -17,9 +17,9 @@ import typer
 
 from safetykit_analytics.cli.ids import read_ids, read_lines
 from safetykit_analytics.cli.key_file import read_key
+from safetykit_analytics.cli.new_since import read_state, write_state
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import Loudness, say
-from safetykit_analytics.cli.told import read_state, write_state
 from safetykit_analytics.errors import NotAStore, SafetyKitAnalyticsError
 from safetykit_analytics.formatting import place_name, plural, visible
 from safetykit_analytics.json_tables import records
@@ -36,13 +36,6 @@ _SHOWN_FAILURES = 5
 # What the API most likely says again however often it is asked; and the rounds after which it is believed.
 _LASTING = (400, 403, 404, 410)
 _ROUNDS_THAT_TELL = 3
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(
-        epilog="Example: safetykit-analytics poll --ids new-batches.txt --store snapshots",
-    )(poll)
 
 
 def poll(

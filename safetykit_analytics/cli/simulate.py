@@ -16,13 +16,8 @@ if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
 _API_KEY = "simulated"
-# So that there is something to ask for at once.
+# There are batches to ask for at once.
 _HEAD_START = dt.timedelta(days=1)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: safetykit-analytics simulate --port 8000 --write-ids ids.txt")(simulate)
 
 
 def simulate(
@@ -30,12 +25,12 @@ def simulate(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 for a free one.")] = 0,
-    seed: Annotated[int, typer.Option(min=0, help="Another seed, another fleet.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulated fleet.")] = 0,
     speed: Annotated[float, typer.Option(help="Seconds of the fleet per second.")] = 600.0,
     faults: Annotated[
         str,
         typer.Option(
-            metavar="NAME=SHARE,...", help="What goes wrong how often: server_error=0.02,latency_s=0.1"
+            metavar="NAME=SHARE,...", help="Shares of requests that fail: server_error=0.02,latency_s=0.1"
         ),
     ] = "",
     write_ids: Annotated[
@@ -48,7 +43,7 @@ def simulate(
 
     loudness: Loudness = ctx.obj
     if not 0 < speed < math.inf:
-        raise typer.BadParameter(f"--speed {speed:g}: expected a number of more than 0")
+        raise typer.BadParameter(f"--speed {speed:g}: expected a finite number greater than 0")
     parsed = parse_faults(faults)
     fleet = make_fleet(seed=seed)
     began = time.monotonic()
@@ -58,7 +53,7 @@ def simulate(
 
     written = fleet.created_by(clock())
     with serve(fleet, clock=clock, api_key=_API_KEY, faults=parsed, host=host, port=port) as url:
-        # Not before we serve: where the port is taken, the file may be that of the one who has it.
+        # Only now: if the port is taken, the file may belong to the process that has it.
         if write_ids is not None:
             write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
         typer.echo(f"export SAFETYKIT_BASE_URL={url}")
@@ -69,7 +64,7 @@ def simulate(
             time.sleep(0.2)
             created = fleet.created_by(clock())
             if write_ids is not None and created > written:
-                # Unbuffered, in one piece: whoever reads meanwhile sees no half of an id.
+                # Unbuffered, in one piece: a reader never sees half an id.
                 with write_ids.open("ab", buffering=0) as file:
                     file.write(_lines(fleet.batch_ids[written:created]).encode())
             written = created

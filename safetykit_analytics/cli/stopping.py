@@ -1,4 +1,4 @@
-"""Being stopped: Ctrl-C, and the signals of a service manager or of a terminal that closes."""
+"""Stop on Ctrl-C, and on the signals of a service manager or of a terminal that closes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, NoReturn
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Windows has no SIGHUP, and what has no SIGTERM cannot send it.
+# Windows has no SIGHUP.
 _LIKE_CTRL_C = ("SIGTERM", "SIGHUP")
 
 
 @dataclass
 class Stop:
-    """What stopped the command."""
+    """The signal that stopped the command."""
 
     name: str = "Ctrl-C"
     exit_code: int = 130
@@ -25,7 +25,7 @@ class Stop:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[Stop]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does; one that is ignored, as under nohup, stays ignored."""
+    """Handle SIGTERM and SIGHUP like Ctrl-C; one that is ignored, as under nohup, stays ignored."""
     stop = Stop()
     before = {}
 

@@ -1,4 +1,4 @@
-"""``rates``, ``backlog``, ``completion``, ``stalled``, ``quality``: options are the function's parameters."""
+"""``rates``, ``backlog``, ``completion``, ``stalled``, ``quality``: the functions as commands."""
 
 from __future__ import annotations
 
@@ -7,18 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from safetykit_analytics.cli import options
-from safetykit_analytics.cli.files import (
-    Csv,
-    Json,
-    Outputs,
-    Parquet,
-    Plot,
-    Xlsx,
-    save_plot,
-    show_table,
-    write_table,
-)
-from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.files import Outputs, Plot, save_plot, show_table, write_table
+from safetykit_analytics.cli.store import open_store
 from safetykit_analytics.cli.terminal import instant, say
 from safetykit_analytics.formatting import (
     hours,
@@ -33,64 +23,36 @@ from safetykit_analytics.formatting import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from pathlib import Path
 
     import pandas as pd
 
     from safetykit_analytics.cli.terminal import Loudness
 
-Frequency = Annotated[str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS, auto.")]
+_FREQ = "Length of a bucket: 15min, 1h, 1D, W, MS"
 _Cells = dict[str, str]
-
-
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    for command, example in (
-        (rates, "rates --freq 1D --tz Europe/Berlin --start 7d --csv rates.csv"),
-        (backlog, "backlog --freq 1D --by policy_id --start 7d"),
-        (completion, "completion --by market --batches batches.csv"),
-        (stalled, "stalled --idle 6h"),
-        (quality, "quality --policy-id spam --csv quality.csv"),
-    ):
-        app.command(epilog=f"Example: safetykit-analytics {example}")(command)
 
 
 def rates(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
-    freq: Frequency = "1h",
+    scope: options.Scope,
+    window: options.Window,
+    freq: Annotated[str, typer.Option(metavar="LENGTH", help=f"{_FREQ}, auto.")] = "1h",
     by: options.By = None,
-    policy_id: options.PolicyId = None,
-    batches: options.Batches = None,
-    tz: options.TimeZone = "UTC",
-    start: options.Start = None,
-    end: options.End = None,
-    as_of: options.AsOf = None,
     confidence: options.Confidence = 0.95,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    xlsx: Xlsx = None,
+    outputs: Outputs,
     plot: Plot = None,
 ) -> None:
     """Show throughput and error rate per calendar bucket, policy and version."""
     import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
-    source = open_store(store, quiet=loudness.quiet)
-    names = options.groups(by)
-    table = ska.rates(
-        source,
-        freq=freq,
-        by=names,
-        policy_id=policy_id,
-        batches=options.read_batches(batches),
-        confidence=confidence,
-        **options.window(source, start=start, end=end, as_of=as_of, tz=tz),
-    )
-    if not loudness.quiet and table.empty and source.info().files:
-        say("note: no batch was at work in the time that was asked for")
+    store = open_store(scope.store, quiet=loudness.quiet)
+    names, keywords = options.group_names(by), scope.keywords()
+    keywords |= window.keywords(store, tz=scope.tz, as_of=keywords["as_of"])
+    table = ska.rates(store, freq=freq, by=names, confidence=confidence, **keywords)
+    if not loudness.quiet and table.empty and store.info().files:
+        say("note: no batch was at work in this time")
 
     def cells(row: Any) -> _Cells:
         return {
@@ -105,43 +67,29 @@ def rates(
         }
 
     right = ("processed", "per hour", "error rate", "interval", "batches", "coverage")
-    outputs = Outputs(csv, json_file, parquet, xlsx)
-    draw = _rates_figure if plot is not None else None
-    _present(table, outputs, loudness, cells, right, plot, draw)
+    if plot is not None:
+        save_plot(_rates_figure(table), plot, loudness)
+    _present(table, outputs, loudness, cells, right, is_drawn=plot is not None)
 
 
 def backlog(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
-    freq: Annotated[str, typer.Option(metavar="LENGTH", help="Of a bucket: 15min, 1h, 1D, W, MS.")] = "1h",
+    scope: options.Scope,
+    window: options.Window,
+    freq: Annotated[str, typer.Option(metavar="LENGTH", help=f"{_FREQ}.")] = "1h",
     by: options.By = None,
-    policy_id: options.PolicyId = None,
-    batches: options.Batches = None,
-    tz: options.TimeZone = "UTC",
-    start: options.Start = None,
-    end: options.End = None,
-    as_of: options.AsOf = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    xlsx: Xlsx = None,
+    outputs: Outputs,
     plot: Plot = None,
 ) -> None:
     """Show pending decisions and open batches over time, and how long they will take."""
     import safetykit_analytics as ska  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj
-    source = open_store(store, quiet=loudness.quiet)
-    names = options.groups(by)
-    table = ska.backlog(
-        source,
-        freq=freq,
-        by=names,
-        policy_id=policy_id,
-        batches=options.read_batches(batches),
-        **options.window(source, start=start, end=end, as_of=as_of, tz=tz),
-    )
+    store = open_store(scope.store, quiet=loudness.quiet)
+    names, keywords = options.group_names(by), scope.keywords()
+    keywords |= window.keywords(store, tz=scope.tz, as_of=keywords["as_of"])
+    table = ska.backlog(store, freq=freq, by=names, **keywords)
 
     def cells(row: Any) -> _Cells:
         return {
@@ -152,47 +100,33 @@ def backlog(
             "takes": _between(row, "eta"),
         }
 
-    outputs = Outputs(csv, json_file, parquet, xlsx)
-    draw = _by_policy(ska.plot_backlog) if plot is not None else None
-    _present(table, outputs, loudness, cells, ("pending", "open", "per hour"), plot, draw)
+    if plot is not None:
+        save_plot(_figure(ska.plot_backlog, table), plot, loudness)
+    _present(table, outputs, loudness, cells, ("pending", "open", "per hour"), is_drawn=plot is not None)
 
 
 def completion(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
+    scope: options.Scope,
     by: options.By = None,
-    policy_id: options.PolicyId = None,
-    batches: options.Batches = None,
-    tz: options.TimeZone = "UTC",
-    as_of: options.AsOf = None,
     confidence: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Add intervals at this confidence.")
+        float | None, typer.Option(metavar="SHARE", help="Add intervals at this confidence level.")
     ] = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    xlsx: Xlsx = None,
+    outputs: Outputs,
 ) -> None:
     """Show how long batches take from creation to completion: the median and the 90th percentile."""
     import safetykit_analytics as ska  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj
-    names = options.groups(by)
-    table = ska.completion_time(
-        open_store(store, quiet=loudness.quiet),
-        by=names,
-        tz=tz,
-        as_of=options.instant(as_of, tz),
-        policy_id=policy_id,
-        batches=options.read_batches(batches),
-        confidence=confidence,
-    )
+    names = options.group_names(by)
+    store = open_store(scope.store, quiet=loudness.quiet)
+    table = ska.completion_time(store, by=names, confidence=confidence, **scope.keywords())
+    kinds = {"median": "median", "90 %": "p90"}
+    if confidence is not None:
+        kinds |= {"median interval": "median_ci", "90 % interval": "p90_ci"}
 
     def cells(row: Any) -> _Cells:
-        kinds = {"median": "median", "90 %": "p90"}
-        if confidence is not None:
-            kinds |= {"median interval": "median_ci", "90 % interval": "p90_ci"}
         return {
             **_labels(row, names),
             "batches": number(row["n_batches"]),
@@ -200,37 +134,24 @@ def completion(
             **{title: _between(row, kind) for title, kind in kinds.items()},
         }
 
-    _present(table, Outputs(csv, json_file, parquet, xlsx), loudness, cells, ("batches", "running"))
+    _present(table, outputs, loudness, cells, ("batches", "running"))
 
 
 def stalled(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
+    scope: options.Scope,
     idle: Annotated[
         str, typer.Option(metavar="LENGTH", help="How long counts stood still: 30min, 6h, 2d.")
     ] = "30min",
-    policy_id: options.PolicyId = None,
-    batches: options.Batches = None,
-    tz: options.TimeZone = "UTC",
-    as_of: options.AsOf = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    xlsx: Xlsx = None,
+    outputs: Outputs,
 ) -> None:
     """List open batches with decisions pending whose counts certainly stood still."""
     import safetykit_analytics as ska  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj
-    table = ska.stalled_batches(
-        open_store(store, quiet=loudness.quiet),
-        idle=idle,
-        tz=tz,
-        as_of=options.instant(as_of, tz),
-        policy_id=policy_id,
-        batches=options.read_batches(batches),
-    )
+    store = open_store(scope.store, quiet=loudness.quiet)
+    table = ska.stalled_batches(store, idle=idle, **scope.keywords())
 
     def cells(row: Any) -> _Cells:
         return {
@@ -238,37 +159,19 @@ def stalled(
             **_labels(row, ("policy_id", "policy_version")),
             "pending": number(row["pending_count"]),
             "idle": _between(row, "idle", ("at_least", "at_most")),
-            "last observed": instant(row["last_observed_at"].tz_convert(tz)),
+            "last observed": instant(row["last_observed_at"].tz_convert(scope.tz)),
             "state": row["state"].replace("_", " "),
         }
 
-    _present(table, Outputs(csv, json_file, parquet, xlsx), loudness, cells, ("pending",))
+    _present(table, outputs, loudness, cells, ("pending",))
 
 
-def quality(
-    ctx: typer.Context,
-    *,
-    store: Store = "snapshots",
-    policy_id: options.PolicyId = None,
-    batches: options.Batches = None,
-    tz: options.TimeZone = "UTC",
-    as_of: options.AsOf = None,
-    csv: Csv = None,
-    json_file: Json = None,
-    parquet: Parquet = None,
-    xlsx: Xlsx = None,
-) -> None:
-    """List what is odd in the data: nothing of it is repaired or dropped."""
+def quality(ctx: typer.Context, *, scope: options.Scope, outputs: Outputs) -> None:
+    """List oddities in the data, which are neither repaired nor dropped."""
     import safetykit_analytics as ska  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj
-    table = ska.data_quality(
-        open_store(store, quiet=loudness.quiet),
-        tz=tz,
-        as_of=options.instant(as_of, tz),
-        policy_id=policy_id,
-        batches=options.read_batches(batches),
-    )
+    table = ska.data_quality(open_store(scope.store, quiet=loudness.quiet), **scope.keywords())
 
     def cells(row: Any) -> _Cells:
         return {
@@ -278,23 +181,20 @@ def quality(
             "detail": visible(row["detail"]),
         }
 
-    _present(table, Outputs(csv, json_file, parquet, xlsx), loudness, cells, ("value",))
+    _present(table, outputs, loudness, cells, ("value",))
 
 
-def _present(  # noqa: PLR0917 -- all that is there
+def _present(
     table: pd.DataFrame,
     outputs: Outputs,
     loudness: Loudness,
     cells: Callable[[Any], _Cells],
     right: tuple[str, ...],
-    plot: Path | None = None,
-    draw: Callable[[pd.DataFrame], Any] | None = None,
+    *,
+    is_drawn: bool = False,
 ) -> None:
-    """Write the files that were asked for; print the table where none was."""
-    written = write_table(table, outputs, loudness)
-    if plot is not None and draw is not None:
-        save_plot(draw(table), plot, loudness)
-    if not written and plot is None:
+    """Write the files of a table; print it if there are none, and no picture."""
+    if not write_table(table, outputs, loudness) and not is_drawn:
         show_table([cells(row) for row in table.to_dict("records")], right=right, loudness=loudness)
 
 
@@ -319,31 +219,27 @@ def _has_policies(table: pd.DataFrame) -> bool:
     return "policy_id" in table and len(table["policy_id"].unique()) > 1
 
 
-def _by_policy(plot: Callable[..., Any]) -> Callable[[pd.DataFrame], Any]:
-    """Return a function that draws a table in one panel for each of several policies."""
+def _figure(plot: Callable[..., Any], table: pd.DataFrame) -> Any:
+    """Draw a table in one panel for each of several policies."""
+    from matplotlib.figure import Figure  # noqa: PLC0415 -- a second, and only who draws needs it
 
-    def draw(table: pd.DataFrame) -> Any:
-        import safetykit_analytics as ska  # noqa: PLC0415
+    import safetykit_analytics as ska  # noqa: PLC0415
 
-        if _has_policies(table):
-            return ska.plot_grid(plot, table, by="policy_id")
-        from matplotlib.figure import Figure  # noqa: PLC0415 -- a second, and only who draws needs it
-
-        figure = Figure(figsize=(10, 5), layout="constrained")
-        plot(table, ax=figure.subplots())
-        return figure
-
-    return draw
+    if _has_policies(table):
+        return ska.plot_grid(plot, table, by="policy_id")
+    figure = Figure(figsize=(10, 5), layout="constrained")
+    plot(table, ax=figure.subplots())
+    return figure
 
 
 def _rates_figure(table: pd.DataFrame) -> Any:
     """Draw the error rates of several policies side by side; of one, its throughput above."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     import safetykit_analytics as ska  # noqa: PLC0415
 
     if _has_policies(table):
-        return _by_policy(ska.plot_error_rate)(table)
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
+        return _figure(ska.plot_error_rate, table)
     figure = Figure(figsize=(10, 9), layout="constrained")
     above, below = figure.subplots(2, 1)
     ska.plot_throughput(table, ax=above)

@@ -1,4 +1,4 @@
-"""What is printed: notes on stderr, tables that a person reads on stdout."""
+"""Printing: notes on stderr, tables for people on stdout."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Loudness(NamedTuple):
-    """How much to say."""
+    """How much to print."""
 
     quiet: bool
     verbose: bool
 
 
 def say(line: str) -> None:
-    """Print a line on stderr, unless that is closed or full: stdout is for results."""
+    """Print a line on stderr, if that is neither closed nor full: stdout is for results."""
     with contextlib.suppress(OSError):
         typer.echo(line, err=True)
 

@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command(epilog="Example: safetykit-analytics report --week 2025-W37 --output monday.html")(report)
-
-
 def report(
     ctx: typer.Context,
     *,
@@ -37,7 +32,8 @@ def report(
         str | None,
         typer.Option(
             metavar="FILE|URL|-",
-            help="By its name .html, .md or .json; - prints the page.  [default: report-WEEK.html]",
+            help="Name that ends in .html, .md, .json, .eml or .xlsx; - prints the page.  "
+            "[default: report-WEEK.html]",
         ),
     ] = None,
     csv: Annotated[
@@ -82,12 +78,12 @@ def _permissions(mode: str, output: str | None) -> int:
     if re.fullmatch(r"0?[0-7]{3}", mode) is None:
         raise typer.BadParameter(f"--mode {mode}: expected an octal number such as 0644")
     if output is not None and (output == "-" or "://" in output):
-        raise typer.BadParameter("--mode is about files of this machine; --output names none")
+        raise typer.BadParameter("--mode needs a file of this machine; --output names another place")
     return int(mode, 8)
 
 
 def _content(made: WeeklyReport, name: str) -> bytes:
-    """Return what `save` writes into a file of that name."""
+    """Return the bytes that `save` writes into a file of this name."""
     import tempfile  # noqa: PLC0415 -- rarely needed, and --help must be quick
 
     with tempfile.TemporaryDirectory() as folder:

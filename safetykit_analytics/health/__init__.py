@@ -1,4 +1,4 @@
-"""Observations → what an operator must know: findings, the standing of a store, metrics for Prometheus."""
+"""Observations → what an operator must know: findings, the state of a store, metrics for Prometheus."""
 
 from safetykit_analytics.health.check import CheckReport, check, examine, parse_limits
 from safetykit_analytics.health.metrics import open_metrics, text_metrics

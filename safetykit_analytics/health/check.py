@@ -112,7 +112,7 @@ def check(
     Raises
     ------
     UnknownName, ValueError, InvalidFrame, TypeError
-        As for `rates`; also a policy in `max_error_rate` that never occurred, and a limit that is none.
+        As for `rates`; also an unknown policy in `max_error_rate`, and an invalid limit.
 
     Examples
     --------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections import Counter
 from types import SimpleNamespace
@@ -116,7 +117,8 @@ def _families(observations: Any, *, tz: str, as_of: Any, executor: Any, with_cre
         _BATCHES: gauge(_BATCHES, "Batches by their last status.", labels=[*LABELS, "status"]),
         _BACKLOG: gauge(_BACKLOG, "Decisions pending in open batches.", labels=LABELS),
     }
-    for key in sorted(sums.values, key=lambda key: (*map(natural_key, key[1:3]), key[3:])):
+    order = functools.cache(natural_key)
+    for key in sorted(sums.values, key=lambda key: (*map(order, key[1:3]), key[3:])):
         name, *labels = key
         created = {"created": sums.begun[key[1:3]] / 1e6} if with_created and name == _DECISIONS else {}
         families[name].add_metric(labels, sums.values[key], **created)

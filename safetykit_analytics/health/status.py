@@ -1,4 +1,4 @@
-"""How a store stands: one screen for an operator."""
+"""The state of a store: one screen for an operator."""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 """A simulated SafetyKit whose time the tests set."""
 
 import datetime as dt
+import uuid
 
+import fsspec
 import pytest
 
 from safetykit_analytics.simulator import Faults, make_fleet, serve
@@ -37,3 +39,17 @@ def simulated(monkeypatch, tmp_path, request):
         monkeypatch.delenv("SAFETYKIT_STORE", raising=False)
         monkeypatch.chdir(tmp_path)
         yield made
+
+
+@pytest.fixture
+def s3_bucket(monkeypatch, s3_endpoint):
+    """Return the URL of a new bucket, which the environment gives access to."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    fs = fsspec.filesystem("s3", skip_instance_cache=True)
+    name = f"bucket-{uuid.uuid4().hex}"
+    fs.mkdir(name)
+    type(fs).clear_instance_cache()
+    yield f"s3://{name}"
+    type(fs).clear_instance_cache()

@@ -1,6 +1,8 @@
-"""Running the command as a user does: another process, on a pipe or on a terminal."""
+"""Running the command as a user does: on a pipe, on a terminal, or as a process of its own."""
 
+import contextlib
 import fcntl
+import io
 import os
 import pathlib
 import pty
@@ -8,8 +10,13 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
+from unittest import mock
+
+import pytest
 
 import safetykit_analytics
+from safetykit_analytics.cli import main
 
 # Nothing of ours, as in pyproject.toml: pyparsing in matplotlib before 3.10.8, timedeltas in pandas 2.
 OTHERS = [
@@ -37,13 +44,13 @@ def environment(**changes):
     return kept | {"COLUMNS": "100", "TERM": "xterm", "PYTHONPATH": here} | changes
 
 
-def on_pipe(*args, cwd=None, stdin="", **env):
-    """Run to the end with pipes for stdout and stderr."""
+def as_process(*args, cwd=None, **env):
+    """Run to the end in a process of its own, with pipes for stdout and stderr."""
     return subprocess.run(
         [*COMMAND, *map(str, args)],
         cwd=cwd,
         env=environment(**env),
-        input=stdin,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -52,27 +59,46 @@ def on_pipe(*args, cwd=None, stdin="", **env):
     )
 
 
-def on_terminal(*args, cwd=None, **env):
-    """Run to the end on a terminal of 100 columns; give the exit code and all that was shown."""
+def on_pipe(*args, stdin="", encoding="utf-8", **env):
+    """Run to the end in this process, with streams that are not a terminal; None is a closed stdin."""
+    given = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    out, err = (
+        io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=how) for how in ("strict", "replace")
+    )
+    code = _main(args, env, stdin=given, stdout=out, stderr=err)
+    out.flush()
+    err.flush()
+    shown = (stream.buffer.getvalue().decode(encoding) for stream in (out, err))
+    return subprocess.CompletedProcess(args, code, *shown)
+
+
+def on_terminal(*args, **env):
+    """Run to the end in this process on a terminal of 100 columns; return exit code and text."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    process = subprocess.Popen(
-        [*COMMAND, *map(str, args)],
-        cwd=cwd,
-        env=environment(**env),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-    )
+    shown = []
+
+    def read():
+        # The end is an error on Linux, and nothing elsewhere.
+        with contextlib.suppress(OSError):
+            while chunk := os.read(ours, 65_536):
+                shown.append(chunk)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with open(theirs, "w", encoding="utf-8", closefd=False) as out:
+        code = _main(args, env, stdout=out, stderr=out)
     os.close(theirs)
-    shown = b""
-    while True:
-        try:
-            chunk = os.read(ours, 65_536)
-        except OSError:  # how Linux says that the other side has closed
-            break
-        if not chunk:
-            break
-        shown += chunk
+    reader.join(60)
     os.close(ours)
-    return process.wait(timeout=100), shown.decode()
+    return code, b"".join(shown).decode()
+
+
+def _main(args, env, **streams):
+    with (
+        mock.patch.dict(os.environ, environment(**env), clear=True),
+        mock.patch.multiple(sys, argv=["safetykit-analytics", *map(str, args)], **streams),
+        pytest.raises(SystemExit) as left,
+    ):
+        main()
+    return left.value.code

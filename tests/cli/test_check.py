@@ -3,14 +3,13 @@
 import json
 import os
 import stat
-import subprocess
+import sys
 
 import pandas as pd
 import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli import run
-from tests.cli.helpers import COMMAND, environment
 from tests.health.helpers import NOW, at, batch, ended, frame
 
 STUCK = batch("stuck", (10, 100, 0), (9, 300, 0), (0.5, 300, 0))
@@ -111,15 +110,14 @@ def test_a_state_file_of_a_newer_release_is_said_and_left_as_it_is(store, capsys
         assert file.read() == '{"format": 2}'
 
 
-def test_what_could_not_be_printed_is_told_again(store):
+def test_what_could_not_be_printed_is_told_again(store, capsys, monkeypatch):
     store.append(STUCK)
-    command = [*COMMAND, "check", "--as-of", iso(NOW), "--new-since", "told.json"]
-    with open("/dev/full", "w") as full:
-        lost = subprocess.run(
-            command, env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert (lost.returncode, lost.stderr) == (1, "error: cannot write to stdout: No space left on device\n")
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert check("--new-since", "told.json") == 1
+    assert capsys.readouterr().err == "error: cannot write to stdout: No space left on device\n"
     assert not os.path.exists("told.json")
+    assert check("--new-since", "told.json") == 5
 
 
 def test_many_findings_are_twenty_lines_and_a_count(store, capsys):
@@ -154,10 +152,10 @@ def test_limits_come_from_a_file_and_options_come_first(store, capsys):
     ("text", "said"),
     [
         ("stalled = ", "not TOML"),
-        ("stale = '6h'", "no limit 'stale'; known: max_error_rate, stalled"),
+        ("stale = '6h'", "unknown limit 'stale'; known: max_error_rate, stalled"),
         (
             "[policy.spam]\nmax_errors = 1",
-            "no limit 'max_errors' in [policy.\"spam\"]; known: max_error_rate",
+            "unknown limit 'max_errors' in [policy.\"spam\"]; known: max_error_rate",
         ),
         ("policy = 3", "expected tables such as"),
         ("stalled = 6", "stalled=6 has no unit"),

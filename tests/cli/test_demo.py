@@ -63,7 +63,7 @@ def test_two_plots_are_pictures_and_nothing_else_lies_in_the_folder(made):
 def test_a_folder_that_is_there_is_left_alone(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("mine")
     assert run(["demo", "--output", str(tmp_path)]) == 1
-    assert f"error: {tmp_path}: is there already; a demo makes a folder of its own" in capsys.readouterr().err
+    assert f"error: {tmp_path}: exists already; name a new folder" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 

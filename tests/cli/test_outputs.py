@@ -1,5 +1,6 @@
 """Every table as a command: what it writes is what the function of its name returns."""
 
+import functools
 import io
 import os
 import stat
@@ -116,10 +117,10 @@ def test_excel_without_openpyxl_says_how_to_install_it(store, capsys, monkeypatc
 def test_a_terminal_shows_the_last_rows_and_says_so(store, tmp_path):
     n = len(ska.rates(store))
     assert n > 40
-    code, shown = on_terminal("rates", cwd=tmp_path, SAFETYKIT_STORE="snapshots")
+    code, shown = on_terminal("rates", SAFETYKIT_STORE="snapshots")
     lines = shown.splitlines()
     assert code == 0
-    assert lines[-1] == f"note: these are the last 40 of {n:,} rows; --csv FILE writes all of them"
+    assert lines[-1] == f"note: the last 40 of {n:,} rows; --csv FILE writes all of them"
     assert len(lines) == 42
 
 
@@ -132,7 +133,7 @@ def test_a_terminal_shows_the_last_rows_and_says_so(store, tmp_path):
         (["stalled", "--idle", "long"], 2, "idle='long' is not a length of time"),
         (["completion", "--policy-id", "hat"], 1, "no policy 'hat'; known: 'hate'"),
         (["report", "--mode", "rw"], 2, "--mode rw: expected an octal number such as 0644"),
-        (["report", "--mode", "0644", "--output", "-"], 2, "--mode is about files of this machine"),
+        (["report", "--mode", "0644", "--output", "-"], 2, "--mode needs a file of this machine"),
     ],
 )
 def test_a_wrong_argument_is_one_line(store, arguments, code, said, capsys):
@@ -153,15 +154,20 @@ def test_a_key_file_that_others_can_read_is_warned_of(tmp_path, capsys):
     key.chmod(0o644)
     assert read_key(key, quiet=False) == "secret-key"
     err = capsys.readouterr().err
-    assert err == f"warning: others can read the key in {key}; mend it with: chmod 600 {key}\n"
+    assert err == f"warning: others can read the key in {key}; run: chmod 600 {key}\n"
     key.chmod(0o600)
     assert read_key(key, quiet=False) == "secret-key"
     assert capsys.readouterr().err == ""
 
 
-def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(store, capfdbinary):
-    week = ["report", "--week", "2026-W12", "--quiet"]
+def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(
+    store, capfdbinary, monkeypatch
+):
+    week = ["report", "--week", "2026-W12"]
+    monkeypatch.setattr(ska, "weekly_report", functools.cache(ska.weekly_report), raising=False)
     assert run([*week, "--output", "r.html", "--mode", "0644"]) == 0
+    assert capfdbinary.readouterr() == (b"", b"wrote r.html\n")
+    week.append("--quiet")
     assert stat.S_IMODE(os.stat("r.html").st_mode) == 0o644
     with open("r.html", "rb") as file:
         page = file.read()

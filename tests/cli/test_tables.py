@@ -235,7 +235,7 @@ def test_a_policy_named_like_a_formula_or_an_escape_sequence_does_no_harm(capsys
 def test_what_the_terminal_cannot_write_is_shown_as_an_escape(tmp_path):
     fleet = make_fleet(seed=9, batches=30, weeks=1)
     ska.SnapshotStore(tmp_path / "odd").append(observed(fleet, 12, {"spam": "スパム"}))
-    shown = on_pipe("rates", "--store", "odd", "--freq", "1D", cwd=tmp_path, PYTHONIOENCODING="latin-1")
+    shown = on_pipe("rates", "--store", "odd", "--freq", "1D", encoding="latin-1")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert r"\u30b9\u30d1\u30e0" in shown.stdout
 
@@ -278,7 +278,7 @@ def test_quiet_is_silent_on_success_but_for_what_was_asked_for(command, capsys):
 def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
     assert run(["rates", "--start", "2030-01-01"]) == 0
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "note: no batch was at work in the time that was asked for\n")
+    assert (out, err) == ("", "note: no batch was at work in this time\n")
     assert run(["rates", "--freq", "1D"]) == 0
     assert capsys.readouterr().err == ""
 
@@ -329,8 +329,8 @@ def test_notes_are_for_people_and_quiet_leaves_them_out(capsys, arguments):
         (["compare", "--correction", "sidak"], 2, "'sidak' is not one of"),
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["poll", "--clock", "sundial"], 2, "'sundial' is not one of"),
-        (["simulate", "--speed", "0"], 2, "expected a number of more than 0"),
-        (["simulate", "--speed", "inf"], 2, "expected a number of more than 0"),
+        (["simulate", "--speed", "0"], 2, "expected a finite number greater than 0"),
+        (["simulate", "--speed", "inf"], 2, "expected a finite number greater than 0"),
         (["simulate", "--seed", "-1"], 2, "Invalid value for '--seed'"),
         (["demo", "--seed", "-1"], 2, "Invalid value for '--seed'"),
         (["simulate", "--port", "99999"], 2, "Invalid value for '--port'"),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import pickle
 import socket
-import subprocess
-import sys
 import uuid
 from unittest import mock
 
@@ -23,22 +21,6 @@ OLD = START - dt.timedelta(days=200)
 SECRET = "wJalrXUtnFEMI-not-to-be-shown"
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    """Start an S3 server on loopback, in a process of its own."""
-    code = (
-        "import sys, moto.server as m; s = m.ThreadedMotoServer(ip_address='127.0.0.1', port=0); s.start();"
-        "print(s.get_host_and_port()[1], flush=True); sys.stdin.read(); s.stop()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-W", "ignore", "-c", code],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    ) as server:  # fmt: skip
-        port = next(line for line in server.stdout if line.strip().isdigit())
-        yield f"http://127.0.0.1:{port.strip()}"
-        server.stdin.close()
-
-
 def options(endpoint):
     return {
         "key": "AKIA",
@@ -53,7 +35,7 @@ def place(request):
     name = uuid.uuid4().hex
     if request.param == "memory":
         return f"memory://{name}/snapshots", None
-    chosen = options(request.getfixturevalue("endpoint"))
+    chosen = options(request.getfixturevalue("s3_endpoint"))
     fsspec.filesystem("s3", **chosen).mkdir(name)
     return f"s3://{name}/team/snapshots", chosen
 
@@ -265,14 +247,14 @@ def test_a_url_with_an_empty_part_is_refused(url):
         ska.SnapshotStore(url)
 
 
-def test_a_folder_that_was_made_in_the_console_of_s3_is_empty(endpoint):
+def test_a_folder_that_was_made_in_the_console_of_s3_is_empty(s3_endpoint):
     # It is an object of no bytes whose name ends in a slash.
     name = uuid.uuid4().hex
-    s3 = fsspec.filesystem("s3", **options(endpoint))
+    s3 = fsspec.filesystem("s3", **options(s3_endpoint))
     s3.mkdir(name)
     for folder in ("snapshots/",):
         s3.call_s3("put_object", Bucket=name, Key=folder, Body=b"")
-        store = ska.SnapshotStore(f"s3://{name}/snapshots", storage_options=options(endpoint))
+        store = ska.SnapshotStore(f"s3://{name}/snapshots", storage_options=options(s3_endpoint))
         assert store.read().empty
         assert store.verify() == []
     assert store.append(observations(10, start=OLD)) == 10
@@ -291,8 +273,8 @@ def test_a_prefix_that_holds_something_else_is_refused(store, place):
     assert names(place) == ["thesis.docx"]
 
 
-def test_a_bucket_that_is_not_there_is_an_error_when_written(endpoint):
-    store = ska.SnapshotStore("s3://no-such-bucket/snapshots", storage_options=options(endpoint))
+def test_a_bucket_that_is_not_there_is_an_error_when_written(s3_endpoint):
+    store = ska.SnapshotStore("s3://no-such-bucket/snapshots", storage_options=options(s3_endpoint))
     with pytest.raises(ska.errors.StoreFailed, match="cannot append to s3://no-such-bucket/snapshots"):
         store.append(observations(3))
 

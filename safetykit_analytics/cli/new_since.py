@@ -1,4 +1,4 @@
-"""What `--new-since FILE` remembers: an alert comes once per change."""
+"""The file of `--new-since`: an alert comes once per change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 _FORMAT = 1
 # A finding that has been absent for so long is new when it comes back.
 _FORGOTTEN_AFTER = dt.timedelta(hours=24)
-# What a finding is about, never how large it is.
+# The subject of a finding, never its size.
 _IDENTITY = ("kind", "policy_id", "policy_version", "batch_id")
 
 Key = tuple[str | None, ...]
@@ -25,15 +25,15 @@ Told = dict[Key, dt.datetime | None]
 
 
 def read_state(path: Path, parse: Callable[[Any], T], *, all_told: str) -> tuple[T | None, str, bool]:
-    """Read what a file remembers.
+    """Read the state in a file.
 
     Parameters
     ----------
     path : Path
     parse : callable
-        Makes the state of what the file holds; whatever it raises means damage.
+        Makes the state of the content of the file; an error that it raises means damage.
     all_told : str
-        What follows from a file that cannot be used, for its message.
+        The consequence of a file that cannot be used, for its message.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def read_state(path: Path, parse: Callable[[Any], T], *, all_told: str) -> tuple
 
 
 def write_state(path: Path, content: dict[str, Any]) -> None:
-    """Replace what a file remembers."""
+    """Replace the state in a file."""
     text = json.dumps({"format": _FORMAT} | content, ensure_ascii=False, indent=1)
     with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -85,7 +85,7 @@ def is_known(told: Told, key: Key, now: dt.datetime) -> bool:
 
 
 def write_told(path: Path, told: Told, present: list[Key], now: dt.datetime) -> None:
-    """Replace the file: what is present is there, and what is long absent is forgotten."""
+    """Replace the file: add the present findings, and forget those that are long absent."""
     from safetykit_analytics.calendar import to_us  # noqa: PLC0415
 
     kept: Told = {key: now if at is None else at for key, at in told.items() if not _is_forgotten(at, now)}
