@@ -144,25 +144,23 @@ def _summed(observations: Any, now: int, executor: Executor | None) -> _Sums:
 
 def _reduce(rows: flow.Rows) -> _Sums:
     """Reduce whole batches to sums by group; additive over pieces."""
-    group, labels = groups_of([rows.labels[name] for name in LABELS], len(rows.t))
-    groups = [tuple(NONE if name is None else name for name in names) for names in labels]
+    runs = np.flatnonzero(run_starts(rows.batch, *(rows.labels[name].codes for name in LABELS)))
+    batch, n_runs = rows.batch[runs], len(runs)
+    group, labels = groups_of([rows.labels[name].take(runs) for name in LABELS], n_runs)
+    groups, n = [tuple(NONE if name is None else name for name in names) for names in labels], len(labels)
     first, last = rows.first[:-1], rows.first[1:] - 1
-    own, is_open = group[last], ~rows.terminal[last]
-    # Labels are filled, so that only a batch that never had one lacks it at its last row.
+    own, is_open = group[np.searchsorted(runs, last, "right") - 1], ~rows.terminal[last]
+    # Labels are filled: only a batch that never had one lacks it at its last row.
     is_known = np.array([None not in names for names in labels], dtype=np.bool_)[own]
-    runs, n = np.flatnonzero(run_starts(rows.batch, group)), len(groups)
-    grown = flow.growth(rows.counts, rows)
-    grown[:, first[rows.begin == NEVER]] = 0
-    runs_done = np.add.reduceat(np.maximum(grown, 0, out=grown), runs, axis=1, dtype=np.int64) if n else grown
-    counted = (is_known | ~is_open)[rows.batch[runs]]
+    counted = (is_known | ~is_open)[batch]
+    present = np.unique(group[counted]).tolist()
     values: Counter[tuple[str, ...]] = Counter()
-    present = np.unique(group[runs[counted]]).tolist()
-    for outcome, work in zip(_OUTCOMES, runs_done[:, counted], strict=True):
-        done = np.bincount(group[runs[counted]], weights=work, minlength=n)
+    for outcome, work in zip(_OUTCOMES, _risen(rows, runs)[:, counted], strict=True):
+        done = np.bincount(group[counted], weights=work, minlength=n)
         values.update({(_DECISIONS, *groups[code], outcome): int(done[code]) for code in present})
     begin = np.where(rows.begin == NEVER, rows.t[first], rows.begin)
     begun = np.full(n, BEYOND)
-    np.minimum.at(begun, group[runs], begin[rows.batch[runs]])
+    np.minimum.at(begun, group, begin[batch])
     status = rows.take("batch_status", last).dictionary_encode()
     names = status.dictionary.to_pylist()
     place = own * len(names) + status.indices.to_numpy()
@@ -172,3 +170,20 @@ def _reduce(rows: flow.Rows) -> _Sums:
     values.update({(_BACKLOG, *groups[code]): int(pending[code]) for code in np.unique(own).tolist()})
     first_begun = {groups[code]: int(begun[code]) for code in present}
     return _Sums(values, first_begun, int(begin[is_open].min(initial=BEYOND)), int(rows.t.max(initial=NEVER)))
+
+
+def _risen(rows: flow.Rows, runs: Any) -> Any:
+    """Sum the positive increments of the counters in runs of rows, each within one batch."""
+    counts, first = rows.counts, rows.first[:-1]
+    before = counts[:, runs - 1]
+    # A batch begins at zero; without a creation time, at its first observation.
+    begins = runs == first[rows.batch[runs]]
+    unplaced = (rows.begin == NEVER)[rows.batch[runs]]
+    before[:, begins] = np.where(unplaced[begins], counts[:, runs[begins]], 0)
+    risen = counts[:, np.append(runs[1:], len(rows.t))[: len(runs)] - 1] - before
+    falls = np.flatnonzero((counts[:, 1:] < counts[:, :-1]).any(axis=0)) + 1
+    falls = falls[rows.batch[falls] == rows.batch[falls - 1]]
+    place = np.searchsorted(runs, falls, "right") - 1
+    for sums, fallen in zip(risen, np.maximum(counts[:, falls - 1] - counts[:, falls], 0), strict=True):
+        np.add.at(sums, place, fallen)
+    return risen

@@ -382,6 +382,27 @@ def test_compact_says_what_it_did_and_loses_nothing(snapshots, capsys, tmp_path)
     assert capsys.readouterr().out.startswith("nothing to compact")
 
 
+def test_compact_thins_before_a_time_and_no_table_as_of_later_changes(capsys, tmp_path):
+    store = ska.SnapshotStore(tmp_path / "fleet")
+    store.append(observed(make_fleet(seed=9, batches=30, weeks=1), 2))
+    command = ["rates", "--store", "fleet", "--freq", "6h", "--as-of", "2025-09-05", "--csv", "-"]
+    assert run(command) == 0
+    table, whole = capsys.readouterr().out, store.read()
+    assert run(["compact", "--store", "fleet", "--thin-before", "2025-09-04"]) == 0
+    assert "thinned" in capsys.readouterr().out
+    kept = store.read()
+    before = whole["observed_at"] < pd.Timestamp("2025-09-04T00:00Z")
+    assert len(kept) < len(whole)
+    pd.testing.assert_frame_equal(
+        kept[kept["observed_at"] >= pd.Timestamp("2025-09-04T00:00Z")].reset_index(drop=True),
+        whole[~before].reset_index(drop=True),
+    )
+    assert run(command) == 0
+    assert capsys.readouterr().out == table
+    assert run(["compact", "--thin-before", "soon"]) == 2
+    assert "thin_before='soon'" in capsys.readouterr().err
+
+
 def test_verify_names_each_damaged_file_and_fails_and_only_mentions_foreign_ones(capsys, tmp_path):
     store = ska.SnapshotStore(tmp_path / "mine")
     store.append(observed(make_fleet(seed=9, batches=10, weeks=1), 24))
