@@ -159,7 +159,7 @@ def test_every_row_of_every_table_is_on_paper(browser, addresses, report, tmp_pa
     path = tmp_path / "page.pdf"
     path.write_bytes(browser.open(addresses["ordinary"], width=400).pdf())
     run = subprocess.run(["pdftotext", path, "-"], check=True, capture_output=True, text=True)
-    printed = "".join(run.stdout.split())
+    printed = _unspaced(run.stdout)
     blocks = [block for section in report._document.sections for block in section.blocks]
     rows = [row for block in blocks if isinstance(block, Table) for row in block.rows]
     assert len(rows) > 20
