@@ -100,8 +100,10 @@ def lost(store, *, before=math.inf):
 def poll_and_stop(store, stop):
     """Poll slowly, stop it, and return what was lost; SIGKILL waits for 30 answers that must be kept."""
     n_before, lost_before = len(answers()), lost(store)
+    # Answers must grow older than what a kill may lose while the poll still runs: it takes 25 s or more.
+    rate = f"--max-rate={max(2, len(ids_written()) // 25)}"
     process = subprocess.Popen(
-        [*COMMAND, "poll", "--ids=ids.txt", "--clock=server", "--again", "--concurrency=4", "--max-rate=30"],
+        [*COMMAND, "poll", "--ids=ids.txt", "--clock=server", "--again", "--concurrency=4", rate],
         env=environment(**{name: os.environ[name] for name in KEY_AND_URL}),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
