@@ -44,13 +44,13 @@ class ClusterSums:
     errors, processed
         Σ y, Σ n.
     work
-        Σ |y| + |n - y|.
+        ``Σ |y| + |n - y|``.
     n_clusters
         How many such batches there are.
     squares, ratios
         Σ n², Σ y²/n.
     took_back
-        Σ |n| of batches that took back more than they processed.
+        ``Σ |n|`` of batches that took back more than they processed.
     variance, df
         Of the rate, as in `ClusterRates`; not used where there are more than FEW_CLUSTERS batches.
     """
