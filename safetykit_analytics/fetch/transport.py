@@ -22,6 +22,8 @@ from safetykit_analytics import __version__
 from safetykit_analytics.fetch.environment import proxy_for, tls_context
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterable
+
     from aiohttp import ClientTimeout
     from aiohttp.client_proto import ResponseHandler
     from aiohttp.client_reqrep import ClientRequest
@@ -129,6 +131,18 @@ class _HttpxChannel:
         """Leave the transport open: it is the caller's."""
 
 
+async def _joined(stream: AsyncIterable[bytes], most: int) -> bytes | None:
+    """Read a stream to its end; None once it has more than `most` bytes."""
+    chunks = []
+    length = 0
+    async for chunk in stream:
+        length += len(chunk)
+        if length > most:
+            return None
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
 class _HttpxReply:
     def __init__(self, response: httpx.Response) -> None:
         self.status_code = response.status_code
@@ -137,14 +151,7 @@ class _HttpxReply:
         self._stream = cast("httpx.AsyncByteStream", response.stream)
 
     async def read(self, most: int) -> bytes | None:
-        chunks = []
-        length = 0
-        async for chunk in self._stream:
-            length += len(chunk)
-            if length > most:
-                return None
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return await _joined(self._stream, most)
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -232,14 +239,7 @@ class _AiohttpReply:
         declared = self._response.content_length
         if declared is not None and declared <= most:
             return await self._response.read()
-        chunks = []
-        length = 0
-        async for chunk in self._response.content.iter_any():
-            length += len(chunk)
-            if length > most:
-                return None
-            chunks.append(chunk)
-        return b"".join(chunks)
+        return await _joined(self._response.content.iter_any(), most)
 
     async def aclose(self) -> None:
         self._response.release()

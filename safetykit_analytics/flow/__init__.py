@@ -14,14 +14,14 @@ no file, knows no store.
 
 from safetykit_analytics.flow.batches import batch_summary, batch_work, known_policies, text_of
 from safetykit_analytics.flow.cohorts import Cohort, HasCohorts, Listing, last_observed, reduced, with_listing
-from safetykit_analytics.flow.increments import growth, increments_of
+from safetykit_analytics.flow.increments import increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
 from safetykit_analytics.flow.quality import KINDS, contradictions
 from safetykit_analytics.flow.reduce import N_BATCHES, N_CLUSTERS, RATIOS, SQUARES, TOOK_BACK, reduce_work
 from safetykit_analytics.flow.selection import Selection, select
 from safetykit_analytics.flow.spread import ABSOLUTE, ERROR, HIGH, LOW, MOVED, REPROCESSED, SMEARED, SUCCESS
-from safetykit_analytics.flow.totals import Fold, Totals, accumulate
+from safetykit_analytics.flow.totals import Totals, accumulate
 
 __all__ = [
     "ABSOLUTE",
@@ -40,7 +40,6 @@ __all__ = [
     "SUCCESS",
     "TOOK_BACK",
     "Cohort",
-    "Fold",
     "HasCohorts",
     "Levels",
     "Listing",
@@ -51,7 +50,6 @@ __all__ = [
     "batch_summary",
     "batch_work",
     "contradictions",
-    "growth",
     "increments_of",
     "known_policies",
     "last_observed",
