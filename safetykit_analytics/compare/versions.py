@@ -18,6 +18,7 @@ from safetykit_analytics.compare.sentences import sentences
 from safetykit_analytics.compare.verdicts import COLUMNS, Found, judge
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates import (
+    DURATION_COLUMNS,
     check_confidence,
     check_observations,
     check_policies,
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LABELS = ("policy_id", "policy_version")
+#: What a comparison needs of each batch.
+BATCH_COLUMNS = (
+    "batch_id", *_LABELS, "label_changed", "success_count", "error_count", "cancelled_count", "is_terminal",
+    *DURATION_COLUMNS,
+)  # fmt: skip
 _EARLIEST, _LATEST = np.iinfo(np.int64).min, np.iinfo(np.int64).max
 _EPOCH = dt.date(1970, 1, 1)
 Time = dt.datetime | dt.date | str
@@ -150,7 +156,7 @@ def compare_versions(
     window = _window(start, end, place)
     at = parse_as_of(as_of, place)
     policies = parse_policies(policy_id)
-    batches = flow.batch_summary(observations, as_of=at, policies=policies, executor=None)
+    batches = flow.batch_summary(observations, as_of=at, policies=policies, columns=BATCH_COLUMNS)
     check_policies(observations, policies, found=bool(len(batches)))
     return compare_batches(
         batches,
@@ -183,7 +189,7 @@ def compare_batches(
     Parameters
     ----------
     batches : DataFrame
-        As `flow.batch_summary` returns it.
+        BATCH_COLUMNS, as `flow.batch_summary` returns them.
     window : (int, int)
         Half-open, in microseconds since 1970: when batches ended.
     wanted : bool array, shape (len(batches),), optional
@@ -294,10 +300,15 @@ def _table(
     """Write what each version's own batches show."""
     n_groups = len(heads)
     processed = (batches["success_count"] + batches["error_count"]).to_numpy()
-    used, own = batches[kept], group[kept]
-    cancelled = used["cancelled_count"].to_numpy()
+    row, base = pairs["group"].to_numpy(), pairs["base"].to_numpy()
+    # Of all that was read, few versions may be asked for.
+    asked = np.isin(group, np.union1d(row, base))
+    place = np.flatnonzero(kept & asked)
+    own, n = group[place], processed[place]
+    used = batches[["created_at", "first_observed_at", "first_terminal_at"]].take(place)
+    cancelled = batches["cancelled_count"].to_numpy()[place]
     rates = cluster_rates(
-        own, used["error_count"].to_numpy(), processed[kept], n_groups=n_groups, confidence=confidence
+        own, batches["error_count"].to_numpy()[place], n, n_groups=n_groups, confidence=confidence
     )
 
     def total(values: Any) -> NDArray[np.float64]:
@@ -305,11 +316,8 @@ def _table(
 
     hours, timed = _hours(used)
     first, last = _span(used, own, n_groups)
-    row, base = pairs["group"].to_numpy(), pairs["base"].to_numpy()
-    # A median is dear, and few of a scan's versions may be asked for.
-    asked = np.isin(group, row)
-    median = median_brackets(batches[asked], group[asked], n_groups)
-    throughput = _ratio(total(processed[kept] * timed), total(hours))
+    median = median_brackets(batches.loc[asked, list(DURATION_COLUMNS)], group[asked], n_groups)
+    throughput = _ratio(total(n * timed), total(hours))
     table = heads.iloc[row].reset_index(drop=True)
     table["role"] = pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=STRING)
     table["n_batches"] = rates.n_clusters[row]

@@ -12,13 +12,28 @@ batches worked in a bucket, their single shares are kept until no later cohort c
 no file, knows no store.
 """
 
-from safetykit_analytics.flow.batches import batch_summary, batch_work, known_policies, text_of
+from safetykit_analytics.flow.batches import (
+    batch_summary,
+    batch_work,
+    known_policies,
+    summarize,
+    summary_sources,
+    text_of,
+)
 from safetykit_analytics.flow.cohorts import Cohort, HasCohorts, Listing, last_observed, reduced, with_listing
 from safetykit_analytics.flow.increments import increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
 from safetykit_analytics.flow.quality import KINDS, contradictions
-from safetykit_analytics.flow.reduce import N_BATCHES, N_CLUSTERS, RATIOS, SQUARES, TOOK_BACK, reduce_work
+from safetykit_analytics.flow.reduce import (
+    N_BATCHES,
+    N_CLUSTERS,
+    RATIOS,
+    SQUARES,
+    TOOK_BACK,
+    Reduced,
+    reduce_work,
+)
 from safetykit_analytics.flow.selection import Selection, select
 from safetykit_analytics.flow.spread import ABSOLUTE, ERROR, HIGH, LOW, MOVED, REPROCESSED, SMEARED, SUCCESS
 from safetykit_analytics.flow.totals import Totals, accumulate
@@ -43,6 +58,7 @@ __all__ = [
     "HasCohorts",
     "Levels",
     "Listing",
+    "Reduced",
     "Rows",
     "Selection",
     "Totals",
@@ -58,6 +74,8 @@ __all__ = [
     "reduce_work",
     "reduced",
     "select",
+    "summarize",
+    "summary_sources",
     "text_of",
     "with_listing",
 ]

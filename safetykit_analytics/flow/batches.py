@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from safetykit_analytics.arrays import NEVER, Flags, Ints, run_starts
 from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
 from safetykit_analytics.flow.increments import growth, increments_of, since
-from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
+from safetykit_analytics.flow.observations import BASE_COLUMNS, COUNTERS, Rows
 from safetykit_analytics.flow.reduce import groups_by
 from safetykit_analytics.flow.spread import Cells, joined, merged, spread, written_out
 from safetykit_analytics.formatting import NONE
@@ -22,20 +23,22 @@ from safetykit_analytics.labels import LABELS, natural_key
 from safetykit_analytics.schema import INSTANT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from concurrent.futures import Executor
 
     import pandas as pd
 
-_COLUMNS = (*BASE_COLUMNS, *LABELS, "batch_count", "pending_count", "batch_status")
+_LABELLED = (*BASE_COLUMNS, *LABELS)
 
 
 def batch_summary(
     observations: Any,
     *,
     as_of: int | None = None,
+    begun_before: int | None = None,
     policies: Sequence[str] | None = None,
     own: Any = None,
+    columns: Sequence[str] | None = None,
     executor: Executor | None = None,
 ) -> pd.DataFrame:
     """Return one row per batch: its last observation, when it ended, and when it last moved.
@@ -45,17 +48,21 @@ def batch_summary(
     observations : DataFrame or SnapshotStore
     as_of : int, optional
         Microseconds since 1970 UTC; later observations are ignored as if never made.
+    begun_before : int, optional
+        Only batches created, or observed, before this instant.
     policies : sequence of str, optional
         Only batches with one of these as their last policy; "(none)" for none.
     own : pyarrow.Table, optional
         ``batch_id`` and further columns of text, which become columns of the result.
+    columns : sequence of str, optional
+        Only these of the columns below: what is not asked for is not read either.
     executor : concurrent.futures.Executor, optional
 
     Returns
     -------
     DataFrame
-        Sorted by ``batch_id``; instants are datetime64[us, UTC]. ``attrs["as_of"]`` is the instant in
-        microseconds that the facts are of.
+        Sorted by ``batch_id`` where that is asked for; instants are datetime64[us, UTC].
+        ``attrs["as_of"]`` is the instant in microseconds that the facts are of.
 
         - ``batch_id``; ``policy_id``, ``policy_version``: the last ones, "(none)" for none
         - ``label_changed``: bool, the policy or version changed after the first one was known
@@ -70,16 +77,27 @@ def batch_summary(
         - the columns of `own`, "(none)" for batches without a row
     """
     names = tuple(name for name in own.column_names if name != "batch_id") if own is not None else ()
+    chosen = tuple(_SUMMARY if columns is None else columns)
+    read = summary_sources(chosen)
+    reducer = partial(
+        summarize,
+        columns=(*chosen, *names),
+        policies=None if policies is None else tuple(policies),
+        begun_before=begun_before,
+    )
 
     def run(listing: Listing) -> pd.DataFrame:
-        reducer = partial(_summary, names=names, policies=None if policies is None else tuple(policies))
-        frame = _sorted(
-            reduced(listing, reducer, columns=_COLUMNS, labels=LABELS, own=own, executor=executor)
-        )
+        wanted = listing if begun_before is None else listing.where(lambda c: c.earliest < begun_before)
+        frame = _sorted(reduced(wanted, reducer, columns=read, labels=LABELS, own=own, executor=executor))
         frame.attrs["as_of"] = listing.as_of
         return frame
 
-    return with_listing(observations, _COLUMNS, as_of, run)
+    return with_listing(observations, read, as_of, run)
+
+
+def summary_sources(columns: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of observations that some columns of a summary are found from."""
+    return tuple(dict.fromkeys((*_LABELLED, *(_READ[name] for name in columns if name in _READ))))
 
 
 def batch_work(
@@ -107,17 +125,18 @@ def batch_work(
         ``policy_id``, ``policy_version`` ("(none)" for none), ``success``, ``error``, ``cancelled`` (float64
         decisions). Sorted by ``batch_id``, then policy, version and bucket.
     """
-    columns = (*BASE_COLUMNS, *LABELS)
     reducer = partial(_work, edges=with_guards(np.asarray(edges, dtype=np.int64)))
 
     def run(listing: Listing) -> pd.DataFrame:
         def touches(cohort: Any) -> bool:
             return bool(cohort.earliest < edges[-1] and cohort.last_observed >= edges[0])
 
-        results = reduced(listing.where(touches), reducer, columns=columns, labels=LABELS, executor=executor)
+        results = reduced(
+            listing.where(touches), reducer, columns=_LABELLED, labels=LABELS, executor=executor
+        )
         return _sorted(results)
 
-    return with_listing(observations, columns, as_of, run)
+    return with_listing(observations, _LABELLED, as_of, run)
 
 
 def known_policies(observations: Any) -> list[str]:
@@ -139,6 +158,8 @@ def _policies(rows: Rows) -> set[str]:
 
 def _sorted(results: Iterable[tuple[int, Any]]) -> pd.DataFrame:
     table = pa.concat_tables([table for _, table in results])
+    if "batch_id" not in table.column_names:
+        return frame_from_table(table)
     ids = table.column("batch_id")
     # Ids begin with their time, as cohorts do: most often all is in order as it comes.
     if len(ids) < 2 or pc.all(pc.less_equal(ids.slice(0, len(ids) - 1), ids.slice(1))).as_py():
@@ -158,45 +179,115 @@ def text_of(names: Sequence[str | None], codes: Ints) -> Any:
     return pa.array([*shown, NONE], type=pa.string()).take(pa.array(np.where(codes < 0, len(shown), codes)))
 
 
-def _summary(rows: Rows, *, names: tuple[str, ...], policies: tuple[str, ...] | None) -> Any:
-    n = len(rows.t)
-    first, last = rows.first[:-1], rows.first[1:] - 1
-    ended = rows.first_terminal
-    has_ended = ended < n
-    end_row = np.where(has_ended, ended, 0)
-    before = np.where(has_ended & (ended > first), rows.t[end_row - 1] if n else end_row, NEVER)
-    moved = _last_row((growth(rows.counts, rows) != 0).any(axis=0), first)
-    move_row = np.maximum(moved, 0)
-    moved_after = since(rows)[move_row]
-    moved_after[(moved == first) & (rows.begin == NEVER)] = NEVER
-    columns: dict[str, Any] = {"batch_id": rows.ids()}
-    for name in LABELS:
-        columns[name] = text_of(rows.labels[name].names, rows.labels[name].codes[last])
-    columns |= {
-        "label_changed": _changed(rows),
-        "created_at": _times(np.where(rows.begin == NEVER, NEVER, rows.created)),
-        "first_observed_at": _times(rows.t[first]),
-        "last_observed_at": _times(rows.t[last]),
-        "batch_count": rows.take("batch_count", last),
-        "success_count": rows.counts[0, last].astype(np.int64),
-        "error_count": rows.counts[1, last].astype(np.int64),
-        "cancelled_count": rows.counts[2, last].astype(np.int64),
-        "pending_count": rows.take("pending_count", last),
-        "batch_status": rows.take("batch_status", last),
-        "is_terminal": rows.terminal[last],
-        "first_terminal_at": _times(np.where(has_ended, rows.t[end_row] if n else end_row, NEVER)),
-        "first_terminal_status": pc.if_else(has_ended, rows.take("batch_status", end_row), None)
-        if n
-        else pa.array([], pa.string()),
-        "before_terminal_at": _times(before),
-        "last_moved_after": _times(np.where(moved >= 0, moved_after, NEVER)),
-        "last_moved_before": _times(np.where(moved >= 0, rows.t[move_row] if n else move_row, NEVER)),
-        **{name: text_of(rows.labels[name].names, rows.labels[name].codes[last]) for name in names},
-    }
-    table = pa.table(columns)
+def summarize(
+    rows: Rows,
+    *,
+    columns: Sequence[str],
+    policies: Sequence[str] | None = None,
+    begun_before: int | None = None,
+) -> Any:
+    """Return the rows of `batch_summary` for the batches of one piece of a cohort, as an Arrow table."""
+    wanted = np.ones(rows.n_batches, dtype=np.bool_)
     if policies is not None:
-        table = table.filter(pc.is_in(table.column("policy_id"), pa.array(policies, pa.string())))
-    return table
+        policy = rows.labels["policy_id"]
+        is_wanted = np.array([*(name in policies for name in policy.names), NONE in policies], dtype=np.bool_)
+        wanted &= is_wanted[policy.codes[rows.first[1:] - 1]]
+    if begun_before is not None:
+        wanted &= np.where(rows.begin == NEVER, rows.t[rows.first[:-1]], rows.begin) < begun_before
+    some = _Some(rows, np.flatnonzero(wanted))
+    return pa.table({name: (_SUMMARY.get(name) or partial(_label, name))(some) for name in columns})
+
+
+@dataclass(frozen=True)
+class _Some:
+    """Some of the batches of rows."""
+
+    rows: Rows
+    batches: Ints
+
+    @cached_property
+    def first(self) -> Ints:
+        """The first row of each."""
+        return self.rows.first[:-1][self.batches]
+
+    @cached_property
+    def last(self) -> Ints:
+        """The last row of each."""
+        return self.rows.first[1:][self.batches] - 1
+
+    @cached_property
+    def end(self) -> Ints:
+        """The first terminal row of each; the number of rows where there is none."""
+        return self.rows.first_terminal[self.batches]
+
+    @cached_property
+    def moved(self) -> tuple[Ints, Ints]:
+        """Between which instants a counter last moved; NEVER where it is not known."""
+        rows = self.rows
+        row = _last_row((growth(rows.counts, rows) != 0).any(axis=0), rows.first[:-1])
+        after, before = np.append(since(rows), NEVER)[row], np.append(rows.t, NEVER)[row]
+        after[(row == rows.first[:-1]) & (rows.begin == NEVER)] = NEVER
+        return after[self.batches], before[self.batches]
+
+
+def _label(name: str, some: _Some) -> Any:
+    label = some.rows.labels[name]
+    return text_of(label.names, label.codes[some.last])
+
+
+def _value(name: str, some: _Some) -> Any:
+    return some.rows.take(name, some.last)
+
+
+def _count(name: str, some: _Some) -> Any:
+    return some.rows.counts[COUNTERS.index(name), some.last].astype(np.int64)
+
+
+def _terminal_status(some: _Some) -> Any:
+    n = len(some.rows.t)
+    return pc.if_else(
+        pa.array(some.end < n), some.rows.take("batch_status", np.minimum(some.end, n - 1)), None
+    )
+
+
+def _before_terminal(some: _Some) -> Any:
+    has_one = (some.end < len(some.rows.t)) & (some.end > some.first)
+    return _times(np.append(some.rows.t, NEVER)[np.where(has_one, some.end - 1, -1)])
+
+
+def _created(some: _Some) -> Any:
+    return _times(np.where(some.rows.begin == NEVER, NEVER, some.rows.created)[some.batches])
+
+
+#: How each column of the summary is found.
+_SUMMARY: dict[str, Callable[[_Some], Any]] = {
+    "batch_id": lambda some: some.rows.take("batch_id", some.first),
+    "policy_id": partial(_label, "policy_id"),
+    "policy_version": partial(_label, "policy_version"),
+    "label_changed": lambda some: _changed(some.rows)[some.batches],
+    "created_at": _created,
+    "first_observed_at": lambda some: _times(some.rows.t[some.first]),
+    "last_observed_at": lambda some: _times(some.rows.t[some.last]),
+    "batch_count": partial(_value, "batch_count"),
+    "success_count": partial(_count, "success_count"),
+    "error_count": partial(_count, "error_count"),
+    "cancelled_count": partial(_count, "cancelled_count"),
+    "pending_count": partial(_value, "pending_count"),
+    "batch_status": partial(_value, "batch_status"),
+    "is_terminal": lambda some: some.rows.terminal[some.last],
+    "first_terminal_at": lambda some: _times(np.append(some.rows.t, NEVER)[some.end]),
+    "first_terminal_status": _terminal_status,
+    "before_terminal_at": _before_terminal,
+    "last_moved_after": lambda some: _times(some.moved[0]),
+    "last_moved_before": lambda some: _times(some.moved[1]),
+}
+#: The columns of observations that some are found from, beside the usual ones.
+_READ = {
+    "batch_count": "batch_count",
+    "pending_count": "pending_count",
+    "batch_status": "batch_status",
+    "first_terminal_status": "batch_status",
+}
 
 
 def _last_row(flags: Flags, first: Ints) -> Ints:

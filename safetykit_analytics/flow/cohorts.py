@@ -148,6 +148,8 @@ def with_listing(
 ) -> _Result:
     """Apply a function to the cohorts of observations; start anew if a compaction removed files meanwhile.
 
+    The function may pass its listing on as observations: all then read the same files.
+
     Raises
     ------
     InvalidFrame
@@ -155,6 +157,8 @@ def with_listing(
     StoreFailed
         Every attempt met a compaction.
     """
+    if isinstance(observations, Listing):
+        return function(_listing(observations, columns, as_of))
     for attempt in range(_TRIES):
         try:
             return function(_listing(observations, columns, as_of))
@@ -173,7 +177,9 @@ def last_observed(observations: Any) -> int | None:
 
 def _listing(observations: Any, columns: Sequence[str], as_of: int | None) -> Listing:
     cohorts: Sequence[Cohort]
-    if isinstance(observations, pd.DataFrame):
+    if isinstance(observations, Listing):
+        cohorts, as_of = observations.cohorts, observations.as_of if as_of is None else as_of
+    elif isinstance(observations, pd.DataFrame):
         cohorts = table_cohorts(table_from_frame(observations))
     else:
         cohorts = observations.cohorts(columns)

@@ -12,14 +12,22 @@ from safetykit_analytics.rates.arguments import (
     parse_length,
     parse_policies,
 )
-from safetykit_analytics.rates.completion import completion_time, grouped, median_brackets, timedeltas
+from safetykit_analytics.rates.completion import (
+    DURATION_COLUMNS,
+    completion_time,
+    grouped,
+    median_brackets,
+    timedeltas,
+)
 from safetykit_analytics.rates.control import control_chart
 from safetykit_analytics.rates.pending import backlog
 from safetykit_analytics.rates.quality import data_quality
 from safetykit_analytics.rates.stalled import stalled_batches
-from safetykit_analytics.rates.table import rates
+from safetykit_analytics.rates.table import RatesPlan, plan_rates, rates, rates_table
 
 __all__ = [
+    "DURATION_COLUMNS",
+    "RatesPlan",
     "backlog",
     "check_confidence",
     "check_executor",
@@ -33,7 +41,9 @@ __all__ = [
     "parse_as_of",
     "parse_length",
     "parse_policies",
+    "plan_rates",
     "rates",
+    "rates_table",
     "stalled_batches",
     "timedeltas",
 ]

@@ -11,7 +11,7 @@ import pandas as pd
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.flow import batch_summary
 from safetykit_analytics.frame import STRING
-from safetykit_analytics.labels import natural_key, parse_by
+from safetykit_analytics.labels import LABELS, natural_key, parse_by
 from safetykit_analytics.rates.arguments import (
     check_confidence,
     check_executor,
@@ -125,7 +125,14 @@ def completion_time(
         check_confidence(confidence)
     check_executor(executor)
     check_observations(observations)
-    ends = batch_summary(observations, as_of=until, policies=policies, own=own, executor=executor)
+    ends = batch_summary(
+        observations,
+        as_of=until,
+        policies=policies,
+        own=own,
+        columns=(*LABELS, *DURATION_COLUMNS),
+        executor=executor,
+    )
     check_policies(observations, policies, found=bool(len(ends)))
     group, table = grouped(ends, names)
     times = durations(ends)
@@ -175,6 +182,17 @@ def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64
         heads[label] = columns[label].take(place)
     index = pd.RangeIndex(len(found) if labels else n_groups)
     return group.astype(np.int64), pd.DataFrame({label: heads[label] for label in labels}, index=index)
+
+
+#: What `durations` needs of a batch.
+DURATION_COLUMNS = (
+    "created_at",
+    "first_observed_at",
+    "last_observed_at",
+    "first_terminal_at",
+    "first_terminal_status",
+    "before_terminal_at",
+)
 
 
 def durations(ends: pd.DataFrame) -> pd.DataFrame:

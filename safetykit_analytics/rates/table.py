@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from safetykit_analytics.flow import (
     SUCCESS,
     TOOK_BACK,
     Listing,
+    Reduced,
     Rows,
     Totals,
     accumulate,
@@ -209,18 +211,67 @@ def rates(
     def run(listing: Listing) -> pd.DataFrame:
         read = partial(reduced, columns=columns, labels=labels, own=own, executor=executor)
         chosen = frequency or _finest(read(listing, _weights))
-        edges, lead = window_edges(
-            chosen, calendar, window, listing, until=listing.latest, lead=POOL_BUCKETS - 1
-        )
-        reducer = partial(
-            reduce_work, by=names, policies=policies, edges=edges, as_of=listing.as_of, few=FEW_CLUSTERS
-        )
-        totals = accumulate(read(overlap_only(listing, edges), reducer), edges=edges, fold=own_variances)
-        return _table(totals, names, listing.as_of, str(tz), lead=lead, confidence=confidence)
+        plan = plan_rates(listing, chosen, by=names, tz=calendar, window=window, policies=policies)
+        results = read(overlap_only(listing, plan.edges), plan.reduce)
+        return rates_table(plan, results, confidence=confidence)
 
     table = with_listing(observations, columns, until, run)
     check_policies(observations, policies, found=bool(len(table)))
     return table
+
+
+@dataclass(frozen=True)
+class RatesPlan:
+    """What cohorts are reduced to for one table of rates, and over which buckets.
+
+    Attributes
+    ----------
+    by : tuple of str
+    edges : int64 array
+        Of the buckets, with guards, in microseconds since 1970 UTC.
+    lead : int
+        How many buckets before the window there are, to learn from.
+    as_of : int
+    tz : ZoneInfo
+    reduce : callable
+        From the observations of whole batches to what they add.
+    """
+
+    by: tuple[str, ...]
+    edges: Ints
+    lead: int
+    as_of: int
+    tz: ZoneInfo
+    reduce: Callable[[Rows], Reduced]
+
+
+def plan_rates(
+    listing: Listing,
+    frequency: Frequency,
+    *,
+    by: tuple[str, ...],
+    tz: ZoneInfo,
+    window: tuple[int | None, int | None],
+    policies: Sequence[str] | None = None,
+    lead: int = POOL_BUCKETS - 1,
+) -> RatesPlan:
+    """Choose the buckets of a table of rates, and how cohorts are reduced to them; see `rates`.
+
+    Its intervals learn from up to `lead` buckets before the window.
+    """
+    edges, lead = window_edges(frequency, tz, window, listing, until=listing.latest, lead=lead)
+    reducer = partial(
+        reduce_work, by=by, policies=policies, edges=edges, as_of=listing.as_of, few=FEW_CLUSTERS
+    )
+    return RatesPlan(by, edges, lead, listing.as_of, tz, reducer)
+
+
+def rates_table(
+    plan: RatesPlan, results: Iterable[tuple[int, Reduced]], *, confidence: float = 0.95
+) -> pd.DataFrame:
+    """Add up what cohorts were reduced to, as `flow.reduced` yields it, and return the table of `rates`."""
+    totals = accumulate(results, edges=plan.edges, fold=own_variances)
+    return _table(totals, plan.by, plan.as_of, str(plan.tz), lead=plan.lead, confidence=confidence)
 
 
 def label_columns(by: Sequence[str], policies: Sequence[str] | None) -> tuple[str, ...]:

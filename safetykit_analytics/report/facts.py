@@ -23,7 +23,7 @@ from safetykit_analytics.report.week_tables import (
     list_rollouts,
     observed_shares,
 )
-from safetykit_analytics.report.weeks import week_bounds, week_name
+from safetykit_analytics.report.weeks import week_name, week_spans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from safetykit_analytics.compare import VersionComparison
     from safetykit_analytics.flow import Selection
+    from safetykit_analytics.report.reading import Reading
 
 #: Buckets of the work that the two weeks are compared by.
 PREVIOUS, THIS, BETWEEN = 0, 1, 2
@@ -42,7 +43,7 @@ IDLE = "6h"
 IDLE_H = 6.0
 
 #: Error rate and control chart are by day, as most batches take less; backlog and outages are finer.
-TREND, FINE = "D", "6h"
+FINE = "6h"
 
 
 @dataclass(frozen=True)
@@ -133,59 +134,26 @@ class Facts:
         return self.charted[self.charted["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
 
 
-def week_spans(
-    monday: dt.date, tz: str, as_of: dt.datetime
-) -> tuple[dt.datetime, dt.datetime, dt.datetime, dt.datetime]:
-    """Find the week's bounds, and those of the part of the previous week to compare it with.
-
-    Returns
-    -------
-    previous_start, previous_end, start, end : datetime
-        In UTC. A week that is not over by `as_of` is compared with as many hours of the one before.
-    """
-    start, end = week_bounds(monday, tz)
-    previous_start, _ = week_bounds(monday - dt.timedelta(days=7), tz)
-    previous_end = start if as_of >= end else min(start, previous_start + max(as_of - start, dt.timedelta(0)))
-    return previous_start, previous_end, start, end
-
-
-def gather_facts(
-    observations: Selection,
-    batches: pd.DataFrame,
-    trend: pd.DataFrame,
-    findings: pd.DataFrame,
-    *,
-    monday: dt.date,
-    tz: str,
-    as_of: dt.datetime,
-    store: str | None,
-) -> Facts:
+def gather_facts(reading: Reading, findings: pd.DataFrame, *, tz: str, store: str | None) -> Facts:
     """Compute everything that a report on one week states.
 
     Parameters
     ----------
-    observations : Selection
-        At least those that `select` chooses for both weeks.
-    batches : DataFrame
-        All batches up to `as_of`, as `batch_summary` returns them: versions are compared since they ran.
-    trend : DataFrame
-        As `rates` by week and policy.
+    reading : Reading
     findings : DataFrame
         As `data_quality`.
-    monday : datetime.date
-        The first day of the week.
     tz : str
-    as_of : aware datetime
     store : str or None
         The name of the store that the observations are from, if any.
     """
+    monday, as_of, observations = reading.monday, reading.as_of, reading.selection
     previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
     state_at = max(start, min(end, as_of))
     # What was seen at `as_of` itself is in a week that is not over; what is seen at its end is in the next.
     until = end if as_of >= end else max(start, as_of + dt.timedelta.resolution)
     both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
     work = _work(observations, ((previous_start, previous_end), (start, until)), as_of)
-    ends = batches
+    ends = batch_summary(observations, as_of=to_us(as_of))
     ended = ends["first_terminal_at"].between(start, until, inclusive="left")
     seen = observations.seen_within(to_us(start), to_us(until)).to_pandas()
     shares = _observed_shares(observations, both)
@@ -197,7 +165,11 @@ def gather_facts(
         ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
     )
     then = ends if state_at >= as_of else batch_summary(observations, as_of=to_us(state_at))
-    versions = rates(observations, freq=TREND, **both)
+    versions = rates(observations, freq="D", **both)
+    chart = control_chart(reading.days)
+    chart = chart[(chart["bucket_start"] >= pd.Timestamp(previous_start)).to_numpy(dtype=bool)]
+    # A group has rows from its first day with work on; one that did nothing in these two weeks is not shown.
+    most = chart["processed"].abs().groupby([chart["policy_id"], chart["policy_version"]]).transform("max")
     rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
     work_by_bucket = rates(observations, freq=FINE, by=(), **(both | {"start": start}))
@@ -219,11 +191,11 @@ def gather_facts(
         previous=previous,
         change=change,
         versions=versions,
-        trend=trend,
-        comparison=compare_week(batches, start, until, zone(tz)),
+        trend=reading.trend,
+        comparison=compare_week(reading.batches, start, until, zone(tz)),
         outage=find_outage(waiting, work_by_bucket, until),
         rollouts=rollouts,
-        control=control_chart(versions),
+        control=chart[(most > 0).to_numpy(dtype=bool)].reset_index(drop=True),
         backlog=waiting,
         open=_open(waiting, until),
         stalled=_stalled(observations, ends, then, state_at),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import email.policy
 import errno
 import functools
@@ -16,20 +15,20 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics.atomic_files import atomic_write
-from safetykit_analytics.calendar import from_us, to_us, zone
-from safetykit_analytics.flow import batch_summary, last_observed, select
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.json_tables import json_value, records
-from safetykit_analytics.rates import check_observations, data_quality, parse_as_of, rates
+from safetykit_analytics.rates import check_observations, data_quality, parse_as_of
 from safetykit_analytics.report.document import plain, readable
-from safetykit_analytics.report.facts import Facts, gather_facts, week_spans
+from safetykit_analytics.report.facts import Facts, gather_facts
 from safetykit_analytics.report.headlines import headlines
 from safetykit_analytics.report.messages import short_markdown, slack_message, write_mail
+from safetykit_analytics.report.reading import read_week
 from safetykit_analytics.report.rendering import render_csv, render_html, render_markdown
 from safetykit_analytics.report.sections import METHODS, compose
-from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds
 from safetykit_analytics.spreadsheet import workbook
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable
     from email.message import EmailMessage
 
@@ -92,48 +91,15 @@ def weekly_report(
     """
     until = parse_as_of(as_of, zone(tz))
     check_observations(observations)
-    until = last_observed(observations) if until is None else until
-    known = None if until is None else from_us(until)
-    if week is not None:
-        monday = monday_of(week)
-    elif known is not None:
-        monday = last_complete_monday(known, tz)
-    else:
-        raise ValueError(
-            "there are no observations to take the last week from: is this the right store? Else give week= "
-            "or as_of= (to the command: --week or --as-of)"
-        )
-    at = known if known is not None else week_spans(monday, tz, _EVER)[3]
-    start, _, _, end = week_spans(monday, tz, at)
-    selection = select(observations, start=to_us(start), end=to_us(end), as_of=to_us(at))
-    return WeeklyReport(
-        gather_facts(
-            selection,
-            batch_summary(observations, as_of=to_us(at)),
-            rates(
-                observations,
-                freq="W",
-                by=("policy_id",),
-                tz=tz,
-                start=week_bounds(monday - (TREND_WEEKS - 1) * dt.timedelta(days=7), tz)[0],
-                end=end,
-                as_of=at,
-            ),
-            # A selection holds one observation per key; that a frame held more is worth telling.
-            data_quality(observations if isinstance(observations, pd.DataFrame) else selection, as_of=at),
-            monday=monday,
-            tz=tz,
-            as_of=at,
-            store=getattr(observations, "name", None),
-        )
-    )
+    reading = read_week(observations, week=week, tz=tz, as_of=until)
+    # A selection holds one observation per key; that a frame held more is worth telling.
+    checked = observations if isinstance(observations, pd.DataFrame) else reading.selection
+    findings = data_quality(checked, as_of=reading.as_of)
+    return WeeklyReport(gather_facts(reading, findings, tz=tz, store=getattr(observations, "name", None)))
 
 
 #: Changes when a key or a column is renamed, removed, or means something else; new ones do not change it.
 SCHEMA_VERSION = 1
-#: Weeks of the trend that is drawn beside the two that are compared.
-TREND_WEEKS = 8
-_EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True, eq=False)

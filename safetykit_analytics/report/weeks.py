@@ -72,3 +72,19 @@ def last_complete_monday(as_of: dt.datetime, tz: str) -> dt.date:
     while week_bounds(monday, tz)[0] > as_of:
         monday -= _SEVEN_DAYS
     return monday - _SEVEN_DAYS
+
+
+def week_spans(
+    monday: dt.date, tz: str, as_of: dt.datetime
+) -> tuple[dt.datetime, dt.datetime, dt.datetime, dt.datetime]:
+    """Find the week's bounds, and those of the part of the previous week to compare it with.
+
+    Returns
+    -------
+    previous_start, previous_end, start, end : datetime
+        In UTC. A week that is not over by `as_of` is compared with as many hours of the one before.
+    """
+    start, end = week_bounds(monday, tz)
+    previous_start, _ = week_bounds(monday - dt.timedelta(days=7), tz)
+    previous_end = start if as_of >= end else min(start, previous_start + max(as_of - start, dt.timedelta(0)))
+    return previous_start, previous_end, start, end
