@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.frame import STRING
+from safetykit_analytics.rates import control_chart
 from safetykit_analytics.report.facts import Facts, compare_week
 from safetykit_analytics.report.headlines import what_changed
 from safetykit_analytics.report.week_tables import compare_weeks
@@ -39,8 +40,6 @@ from safetykit_analytics.stats import (
     cut_strata,
     evidence,
     find_outcomes,
-    find_runs,
-    laney_limits,
     make_strata,
     permutation_detectable,
     rate_intervals,
@@ -661,40 +660,71 @@ def reports(runs: int, seed: int) -> Iterator[Cell]:
         yield f"ICC {icc}, {per_week} a week: false headlines a year, in %", false / years, 1.0, None
 
 
+#: Days before the week that is judged, and with it.
+BEFORE, ALL_DAYS = 28, 35
+
+
+def marked_days(errors: Floats, processed: Floats, *, before: int = BEFORE) -> NDArray[np.bool_]:
+    """Which days of each policy's week the control chart marks, as in the report; shape (runs, days)."""
+    runs, days = errors.shape
+    start = pd.to_datetime((MONDAY + np.tile(np.arange(days), runs)) * DAY_US, unit="us", utc=True)
+    table = pd.DataFrame({"bucket_start": start, "bucket_end": start + pd.Timedelta(days=1)})
+    table["policy_id"] = pd.array([f"P{i}" for i in np.repeat(np.arange(runs), days)], dtype=STRING)
+    table["error"], table["processed"] = errors.ravel(), processed.ravel()
+    table["error_rate"] = table["error"] / table["processed"].where(table["processed"] > 0.0)
+    chart = control_chart(table.assign(partial=False, note=""), limits_before=start[before])
+    return chart["out_of_control"].to_numpy().reshape(runs, days)[:, before:]
+
+
 def charts_cell(
     rng: np.random.Generator, per_day: int, hours: float, icc: float, kind: str, *, runs: int
 ) -> float:
-    """Charts of fourteen days without any change: the share with a mark in the second week."""
-    marked = 0
+    """Share of charts with a mark in a week that is like the four weeks before."""
+    counts = []
     for _ in range(runs):
-        start, m = rng.uniform(-2, 14, 16 * per_day), 16 * per_day
-        days = np.exp(rng.uniform(0, np.log(hours), m)) / 24
+        m = (ALL_DAYS + 2) * per_day
+        start, days = rng.uniform(-2, ALL_DAYS, m), np.exp(rng.uniform(0, np.log(hours), m)) / 24
         n = draw_sizes(rng, m, kind)
         y = draw_errors(rng, n, icc, np.full(m, 0.02))
-        edge = np.arange(15)[:, None]
-        done = np.clip((edge - start) / days, 0, 1)
-        errors, processed = (np.diff(done @ values) for values in (y, n))
-        limits = laney_limits(errors, processed, processed > 0)
-        rate = errors / np.maximum(processed, 1e-9)
-        beyond = (rate < limits.lower) | (rate > limits.upper)
-        marked += bool((beyond | find_runs(rate, limits.center))[7:].any()) and not limits.note
-    return marked / runs
+        done = np.clip((np.arange(ALL_DAYS + 1)[:, None] - start) / days, 0, 1)
+        counts.append([np.diff(done @ values) for values in (y, n)])
+    errors, processed = np.swapaxes(np.array(counts), 0, 1)
+    return float(marked_days(errors, processed).any(axis=1).mean())
+
+
+def shift_cell(rng: np.random.Generator, sigmas: float, icc: float, *, before: int, runs: int) -> float:
+    """Share of charts that mark a shift, in sigmas of a day's rate, within two days of 20 batches of 400."""
+    days, sigma = before + 2, np.sqrt(0.02 * 0.98 / 8000 * (1 + 399 * icc))
+    rate = np.where(np.arange(days) >= before, 0.02 + sigmas * sigma, 0.02)
+    y = draw_errors(rng, np.full(1, 400), icc, np.broadcast_to(rate[:, None], (runs, days, 20))).sum(axis=2)
+    return float(marked_days(y, np.full(y.shape, 8000), before=before).any(axis=1).mean())
 
 
 def charts(runs: int, seed: int) -> Iterator[Cell]:
-    """Weekly control charts of a policy that does not change, with batches of 1 to 48 h."""
+    """Weekly control charts with four weeks before them: of a policy that does not change, and of a shift."""
     rng = np.random.default_rng([seed, 11])
+    for sigmas, icc, before, least in (
+        (4.0, 0.0, 28, 0.80),
+        (4.0, 0.03, 28, 0.70),
+        (5.0, 0.0, 28, 0.95),
+        (5.0, 0.03, 28, 0.85),
+        (4.0, 0.0, 20, None),
+        (4.0, 0.0, 12, None),
+    ):
+        share = shift_cell(rng, sigmas, icc, before=before, runs=max(100, runs // 2))
+        yield (
+            f"chart, {sigmas:g} sigma, ICC {icc}, {before} days before: marked in two days",
+            share,
+            None,
+            least,
+        )
     for per_day in (4, 12, 40):
         for hours in (2.0, 12.0, 48.0):
             for icc in (0.005, 0.03):
                 for kind in ("equal", "log-normal", "pareto"):
                     share = charts_cell(rng, per_day, hours, icc, kind, runs=max(100, runs // 4))
-                    yield (
-                        f"chart, {per_day} a day, up to {hours:g} h, ICC {icc}, {kind}: marked",
-                        share,
-                        0.10,
-                        None,
-                    )
+                    what = f"chart, {per_day} a day, up to {hours:g} h, ICC {icc}, {kind}: marked"
+                    yield what, share, 0.10, None
 
 
 SECTIONS: dict[str, Callable[[int, int], Iterator[Cell]]] = {

@@ -2,40 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
 
+from safetykit_analytics.calendar import parse_instant
 from safetykit_analytics.errors import InvalidFrame
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.stats import find_runs, laney_limits
 
-_NEEDED = ("bucket_start", "error", "processed", "error_rate", "partial", "note")
+if TYPE_CHECKING:
+    import datetime as dt
+
+_NEEDED = ("bucket_start", "bucket_end", "error", "processed", "error_rate", "partial", "note")
+# With fewer before it, the buckets of the time that is judged tell more of the limits than they hide.
+_ENOUGH_BEFORE = 20
 
 
-def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
+def control_chart(
+    rates: pd.DataFrame, *, limits_before: dt.datetime | dt.date | str | None = None
+) -> pd.DataFrame:
     """Add the limits of Laney's p' chart to a table of rates, and mark what is beyond them.
 
-    Every policy version is a series of its own: its limits come from its own complete buckets, so that they
-    start anew at a version change. In a table that is not split by version a change of version is part of
-    how the rate varies.
+    Every policy version is a series of its own: its limits come from its own complete buckets and start anew
+    at a version change. In a table that is not split by version a change of version is part of how the rate
+    varies.
 
     Parameters
     ----------
     rates : DataFrame
-        As `rates` gives it, with any `freq` and `by`.
+        As `rates` returns it, with any `freq` and `by`.
+    limits_before : aware datetime, date or str, optional
+        Take limits from the complete buckets that end by then alone, where a series has 20 or more of them:
+        what is judged does not move its own limits. A date is midnight in the zone of the table. Default: all
+        complete buckets, as in a series with fewer.
 
     Returns
     -------
     DataFrame
         The same rows and columns and
 
-        - ``center`` (float64): median error rate of the segment's complete buckets; NaN without any
-        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): 3.5 sigma from the center; NaN where the
+        - ``center`` (float64): median error rate of the buckets that limits come from; NaN without any
+        - ``lower_limit``, ``upper_limit`` (float64, within [0, 1]): 3.25 sigma from the center; NaN where the
           bucket has no error rate, and in a segment of which the note says why
         - ``sigma_z`` (float64): how many times the segment varies as independent decisions would, at least 1
-        - ``out_of_control`` (bool): the error rate is beyond a limit, or the eighth or later in a row of
+        - ``out_of_control`` (bool): the error rate is beyond a limit, or the ninth or later in a row of
           complete buckets on one side of the center
         - ``segment`` (int64): 0 for the first version of a policy, 1 for the next, by their first bucket
 
@@ -48,6 +61,8 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
         Not a DataFrame.
     InvalidFrame
         A column of `rates` is missing.
+    ValueError
+        `limits_before` is a time without a zone, or no time.
 
     See Also
     --------
@@ -75,10 +90,10 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     20 2026-03-02 20:00:00+00:00        0.08        0
     """
     if not isinstance(rates, pd.DataFrame):
-        raise TypeError(f"expected the DataFrame that rates() gives, found {type(rates).__name__}")
+        raise TypeError(f"expected the DataFrame that rates() returns, found {type(rates).__name__}")
     if missing := [name for name in _NEEDED if name not in rates.columns]:
         raise InvalidFrame(
-            f"not a table of rates: missing column {missing[0]!r}; expected what rates() gives"
+            f"not a table of rates: missing column {missing[0]!r}; expected what rates() returns"
         )
     table = rates.copy()
     size = len(table)
@@ -86,19 +101,21 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
     notes, is_run = np.full(size, "", dtype=object), np.zeros(size, dtype=np.bool_)
     series, segment = _segments(table)
     is_rate = table["error_rate"].notna().to_numpy()
-    is_base = is_rate & ~table["partial"].to_numpy(dtype=bool)
+    is_complete = is_rate & ~table["partial"].to_numpy(dtype=bool)
+    is_before = is_complete & _ends_by(table["bucket_end"], limits_before)
     errors, processed = (table[name].to_numpy(dtype=np.float64) for name in ("error", "processed"))
     order = np.lexsort((table["bucket_start"].to_numpy(), series))
     for rows in np.split(order, np.flatnonzero(np.diff(series[order])) + 1):
         if not len(rows):
             continue
+        is_base = is_before[rows] if is_before[rows].sum() >= _ENOUGH_BEFORE else is_complete[rows]
         # Where there is no rate there is nothing to judge: such a bucket gets no limits.
-        limits = laney_limits(errors[rows], np.where(is_rate[rows], processed[rows], 0.0), is_base[rows])
+        limits = laney_limits(errors[rows], np.where(is_rate[rows], processed[rows], 0.0), is_base)
         found["center"][rows], found["sigma_z"][rows] = limits.center, limits.sigma_z
         found["lower_limit"][rows], found["upper_limit"][rows] = limits.lower, limits.upper
         notes[rows] = limits.note
         if not limits.note:
-            complete = rows[is_base[rows]]
+            complete = rows[is_complete[rows]]
             is_run[complete] = find_runs(errors[complete] / processed[complete], limits.center)
     for name, values in found.items():
         table[name] = values
@@ -111,6 +128,14 @@ def control_chart(rates: pd.DataFrame) -> pd.DataFrame:
         dtype=STRING,
     )  # fmt: skip
     return table
+
+
+def _ends_by(ends: pd.Series[Any], instant: dt.datetime | dt.date | str | None) -> Any:
+    """Return which buckets end by an instant: all where there is none."""
+    if instant is None or ends.empty:
+        return np.ones(len(ends), dtype=np.bool_)
+    at = parse_instant(instant, "limits_before", ZoneInfo(str(ends.dt.tz)))
+    return (ends <= pd.Timestamp(at, unit="us", tz="UTC")).to_numpy()
 
 
 def _segments(table: pd.DataFrame) -> tuple[Any, Any]:

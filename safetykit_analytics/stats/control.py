@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 #: Fewer complete buckets than this tell too little of how a series varies.
 MIN_BUCKETS = 10
 #: So many complete buckets in a row on one side of the center are out of control too.
-RUN = 8
+RUN = 9
 
-# The median of |z_i - z_(i-1)| of independent standard normal values.
-_MEDIAN_MOVING_RANGE = 0.954
-_SIGMAS = 3.5
+_SIGMAS = 3.25
+# The standard deviation of normal values, as a multiple of their median absolute deviation.
+_PER_DEVIATION = 1.4826
+# Deviations beyond so many of these count as that many.
+_MOST_DEVIATIONS = 3.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +50,15 @@ class ControlLimits:
 def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) -> ControlLimits:
     """Compute limits in the manner of Laney's p' chart: a p chart that allows for batches that differ.
 
-    With the median rate p, f(p) = 2·arcsin(√p), dᵢ = f(pᵢ) - f(p) and zᵢ = √nᵢ·dᵢ, sigma_z is the median
-    of ``|zᵢ - zᵢ₋₁|`` / 0.954, at least 1, and sigma_d that of ``|dᵢ - dᵢ₋₁|`` / 0.954. A bucket's limits are
-    where ``|dᵢ|`` is 3.5 times the larger of sigma_z/√nᵢ and sigma_d. Laney uses z of p itself, means, 3, and
-    sigma_z alone: with fourteen unequal buckets that marks a policy that does not change in 10 to 30 % of
-    weeks. The arcsine makes rates near 0 symmetric, and medians keep a few bad buckets out of their own
-    limits. sigma_d is for large buckets: one batch may make them large without making them surer.
+    With the median rate p, f(p) = 2·arcsin(√p), dᵢ = f(pᵢ) - f(p) and zᵢ = √nᵢ·dᵢ, sigma_z is the standard
+    deviation of z around 0, at least 1, and sigma_d that of d; values beyond 3 robust standard deviations
+    (1.4826 times the median absolute value) count as 3. A bucket's limits are where ``|dᵢ|`` is 3.25 times
+    the larger of sigma_z/√nᵢ and sigma_d.
+
+    Laney uses z of p itself, the mean, the moves between neighbours, 3, and sigma_z alone. Here a batch may
+    work in two buckets, which makes neighbours alike and their moves too small. The arcsine makes rates
+    near 0 symmetric; the median and the bound of 3 keep a few bad buckets out of their own limits. sigma_d is
+    for large buckets: one batch may make them large without making them surer.
 
     Parameters
     ----------
@@ -76,6 +81,8 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
     ----------
     .. [1] Laney (2002). Improved control charts for attributes. Quality Engineering 14:531-537.
        https://doi.org/10.1081/QEN-120003555
+    .. [2] Huber (1964). Robust estimation of a location parameter. Ann Math Statist 35:73-101.
+       https://doi.org/10.1214/aoms/1177703732
 
     Examples
     --------
@@ -109,8 +116,9 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
 
 
 def _spread(values: Floats) -> float:
-    """Estimate the standard deviation by the moves between neighbours."""
-    return float(np.median(np.abs(np.diff(values)))) / _MEDIAN_MOVING_RANGE
+    """Estimate the standard deviation around 0, with far values pulled in."""
+    most = _MOST_DEVIATIONS * _PER_DEVIATION * float(np.median(np.abs(values)))
+    return float(np.sqrt((np.clip(values, -most, most) ** 2).sum() / (len(values) - 1)))
 
 
 def _median_rate(y: Floats, n: Floats) -> float:
@@ -120,7 +128,7 @@ def _median_rate(y: Floats, n: Floats) -> float:
 
 
 def find_runs(rate: ArrayLike, center: float) -> NDArray[np.bool_]:
-    """Return which values end a run of at least eight on one side of the center; NaN ends a run.
+    """Return which values end a run of at least nine on one side of the center; NaN ends a run.
 
     References
     ----------

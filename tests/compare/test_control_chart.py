@@ -106,6 +106,29 @@ def test_partial_and_empty_buckets_do_not_move_the_limits():
     assert chart["out_of_control"][26]
 
 
+def test_what_is_judged_does_not_move_its_own_limits_where_twenty_buckets_are_before_it():
+    rng = np.random.default_rng(7)
+    rows = series(rng, range(20), 0.02)
+    before = ska.control_chart(rates(rows))
+    table = rates([*rows, *series(rng, range(20, 27), 0.06)])
+    chart = ska.control_chart(table, limits_before=table["bucket_start"][20])
+    assert chart["upper_limit"][:20].tolist() == before["upper_limit"].tolist()
+    assert chart["out_of_control"].tolist() == [False] * 20 + [True] * 7
+    # With nineteen there are too few: all count.
+    chart = ska.control_chart(table, limits_before=table["bucket_start"][19])
+    pd.testing.assert_frame_equal(chart, ska.control_chart(table))
+
+
+def test_limits_before_a_date_end_at_its_midnight_in_the_zone_of_the_table():
+    rng = np.random.default_rng(8)
+    table = rates([*series(rng, range(24), 0.02), *series(rng, range(24, 40), 0.06)])
+    expected = ska.control_chart(table, limits_before=pd.Timestamp("2026-11-03", tz="Europe/Berlin"))
+    pd.testing.assert_frame_equal(ska.control_chart(table, limits_before="2026-11-03"), expected)
+    assert not expected.equals(ska.control_chart(table))
+    with pytest.raises(ValueError, match="limits_before"):
+        ska.control_chart(table, limits_before="2026-11-03T00:00")
+
+
 @pytest.mark.parametrize(
     ("rows", "code"),
     [
@@ -139,7 +162,7 @@ def test_an_empty_table_stays_empty_and_gains_the_columns():
 
 
 def test_what_is_no_table_of_rates_is_refused():
-    with pytest.raises(TypeError, match=r"the DataFrame that rates\(\) gives, found list"):
+    with pytest.raises(TypeError, match=r"the DataFrame that rates\(\) returns, found list"):
         ska.control_chart([])
     with pytest.raises(InvalidFrame, match="missing column 'error_rate'"):
         ska.control_chart(rates([]).drop(columns="error_rate"))

@@ -21,6 +21,7 @@ from benchmarks.calibration import (
     null_year,
     ramp_layout,
     seen_cell,
+    shift_cell,
     summaries,
     week_headline,
     week_layout,
@@ -97,6 +98,10 @@ def test_versions_that_never_ran_together_are_never_plainly_different_and_rarely
 @pytest.mark.parametrize("kind", ["log-normal", "pareto"])
 def test_a_control_chart_of_a_policy_that_does_not_change_is_rarely_marked(kind):
     assert charts_cell(np.random.default_rng(6), 12, 48.0, 0.03, kind, runs=200) <= 0.10 + 0.04
+
+
+def test_a_shift_of_five_sigma_of_a_bucket_is_marked_within_two_days():
+    assert shift_cell(np.random.default_rng(7), 5.0, 0.0, before=28, runs=100) >= 0.9
 
 
 def test_a_report_on_twenty_policies_that_do_not_change_has_no_headline_of_a_change():

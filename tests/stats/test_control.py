@@ -14,14 +14,15 @@ def test_limits_follow_the_formula_bucket_by_bucket():
     p = np.median(y / n)
     d = 2 * (np.arcsin(np.sqrt(y / n)) - np.arcsin(np.sqrt(p)))
     sigma_z, sigma_d = (
-        np.median([abs(x[i] - x[i - 1]) for i in range(1, 30)]) / 0.954 for x in (d * np.sqrt(n), d)
+        np.sqrt(sum(min(abs(v), 3 * 1.4826 * np.median(abs(x))) ** 2 for v in x) / 29)
+        for x in (d * np.sqrt(n), d)
     )
     assert sigma_z > 1
     assert (found.center, found.sigma_z) == pytest.approx((p, sigma_z))
     for limit, side in ((found.lower, -1), (found.upper, 1)):
         inside = (limit > 0) & (limit < 1)
         ends = 2 * (np.arcsin(np.sqrt(limit)) - np.arcsin(np.sqrt(p)))
-        assert ends[inside] == pytest.approx(side * 3.5 * np.maximum(sigma_z / np.sqrt(n), sigma_d)[inside])
+        assert ends[inside] == pytest.approx(side * 3.25 * np.maximum(sigma_z / np.sqrt(n), sigma_d)[inside])
     assert found.note == ""
 
 
@@ -92,17 +93,6 @@ def test_a_large_bucket_is_no_surer_than_the_others_where_batches_differ():
     assert beyond.mean() < 0.01
 
 
-def test_a_shift_of_seven_sigma_of_a_bucket_is_marked_within_two_days():
-    sigma = np.sqrt(0.02 * 0.98 / 8000)
-    marked = 0
-    for seed in range(60):
-        rng = np.random.default_rng(seed)
-        y = rng.binomial(8000, np.r_[np.full(12, 0.02), np.full(2, 0.02 + 7.0 * sigma)])
-        found = laney_limits(y, np.full(14, 8000), np.ones(14, bool))
-        marked += (y / 8000 > found.upper)[12:].any()
-    assert marked >= 52
-
-
-def test_a_run_is_eight_in_a_row_on_one_side():
-    rate = [0.1, *[0.3] * 9, 0.1, *[0.3] * 7, np.nan, 0.3]
-    assert np.flatnonzero(find_runs(rate, 0.2)).tolist() == [8, 9]
+def test_a_run_is_nine_in_a_row_on_one_side():
+    rate = [0.1, *[0.3] * 10, 0.1, *[0.3] * 8, np.nan, 0.3]
+    assert np.flatnonzero(find_runs(rate, 0.2)).tolist() == [9, 10]
