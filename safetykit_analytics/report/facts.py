@@ -166,7 +166,7 @@ def gather_facts(reading: Reading, findings: pd.DataFrame, *, tz: str, store: st
     )
     then = ends if state_at >= as_of else batch_summary(observations, as_of=to_us(state_at))
     versions = rates(observations, freq="D", **both)
-    chart = control_chart(reading.days)
+    chart = control_chart(reading.days, limits_before=start)
     chart = chart[(chart["bucket_start"] >= pd.Timestamp(previous_start)).to_numpy(dtype=bool)]
     # A group has rows from its first day with work on; one that did nothing in these two weeks is not shown.
     most = chart["processed"].abs().groupby([chart["policy_id"], chart["policy_version"]]).transform("max")

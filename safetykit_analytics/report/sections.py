@@ -306,12 +306,12 @@ def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
 
 def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     if facts.charted.empty:
-        none = "No control chart: no version has enough complete days with decisions in these two weeks."
+        none = "No control chart: no version has enough complete days with decisions."
         return (Paragraph((none,)),)
     out = facts.outside
     versions = len(facts.charted[["policy_id", "policy_version"]].drop_duplicates())
     words = (
-        "Laney’s p′ chart compares the error rate of each day with its own history. "
+        "Laney’s p′ chart compares the error rate of each day with the four weeks before the week. "
         f"{fmt.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
