@@ -142,6 +142,8 @@ def _batches(
     ids[:, :6] = np.frombuffer(b"batch_", dtype=np.uint8)
     ids[:, 6:16] = ALPHABET[(created_ms[:, None] >> (5 * np.arange(9, -1, -1))) & 31]
     ids[:, 16:] = ALPHABET[random.integers(0, 32, (n, 16))]
+    # Batches of one millisecond in the order of their ids, too.
+    ids = np.sort(ids.view("S32")[:, 0]).view(np.uint8).reshape(n, 32)
     count = np.clip(np.exp(random.normal(6.5, 1.2, n)), 1, 10_000).astype(np.int64)
     policy = random.choice(len(POLICIES) + 1, n, p=[0.3, 0.25, 0.15, 0.1, 0.07, 0.05, 0.08])
     roll_outs = (

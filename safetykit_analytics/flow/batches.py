@@ -55,7 +55,7 @@ def batch_summary(
     own : pyarrow.Table, optional
         ``batch_id`` and further columns of text, which become columns of the result.
     columns : sequence of str, optional
-        Only these of the columns below: what is not asked for is not read either.
+        Only these of the columns below; no other columns are read.
     executor : concurrent.futures.Executor, optional
 
     Returns

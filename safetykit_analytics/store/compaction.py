@@ -49,6 +49,9 @@ _TEMPORARY_AGE_S = 86_400.0
 _ROWS_AT_A_TIME = 500_000
 # Tables are put together before there are too many of them.
 _TOGETHER = 500
+# A recent file is written again when those that are smaller have half as many rows together: so a row that
+# waits is written some four times in a year, and not every day.
+_HALF = 2
 # A cohort's recent rows move into its file when they are a quarter of it, or that old.
 _QUARTER = 4
 _WAIT_US = 90 * DAY_US
@@ -114,6 +117,9 @@ class _Work:
     listing: Listing
     thin_before_us: int | None
     oldest_us: int
+    #: Recent files to write again; the others stay, and with them the rows of these cohorts.
+    recent: tuple[StoredFile, ...] = ()
+    waiting: frozenset[str] = frozenset()
     count: Counter[str] = field(default_factory=Counter)
     published: list[str] = field(default_factory=list)
     replaced: list[StoredFile] = field(default_factory=list)
@@ -202,6 +208,7 @@ class _Share:
 
 def _rewrite(work: _Work) -> None:
     """Publish what replaces recent files and cohorts' files; nothing is removed."""
+    work.recent, work.waiting = _choose_recent(work)
     shares = _shares(work)
     stay: set[str] = set()
     done: set[str] = set()
@@ -233,9 +240,63 @@ def _rewrite(work: _Work) -> None:
     work.count.update(bytes_before=work.listing.files.total_size(file.path for file in work.replaced))
 
 
+def _choose_recent(work: _Work) -> tuple[tuple[StoredFile, ...], frozenset[str]]:
+    """Choose the recent files to write again, and find the cohorts that have rows in the others.
+
+    Others are files of rows that waited already: all rows appended since the last compaction are chosen.
+    """
+    chosen: list[StoredFile] = []
+    waiting: dict[StoredFile, Snapshot] = {}
+    n_rows = 0
+    is_conversion = any(file.is_old for file in work.listing.recent)
+    for file in sorted(work.listing.recent, key=lambda file: (file.facts.n_rows, file.path)):
+        snapshot = None if is_conversion or n_rows * _HALF >= file.facts.n_rows else work.open(file)
+        if snapshot is None or not snapshot.replaces:
+            chosen.append(file)
+            n_rows += file.facts.n_rows
+        else:
+            waiting[file] = snapshot
+
+    def is_due(file: StoredFile) -> bool:
+        return (
+            n_rows * _HALF >= file.facts.n_rows
+            or file.facts.first < work.oldest_us - _WAIT_US
+            or any(_share_a_key(work, waiting[file], file, other) for other in chosen)
+        )
+
+    # Each one that is chosen may make another one due.
+    while (due := next(filter(is_due, waiting), None)) is not None:
+        chosen.append(due)
+        n_rows += due.facts.n_rows
+        del waiting[due]
+    return tuple(chosen), frozenset(name for some in waiting.values() for name in _cohorts_in(some))
+
+
+def _share_a_key(work: _Work, snapshot: Snapshot, file: StoredFile, other: StoredFile) -> bool:
+    """Return whether two recent files have a key in common."""
+    if file.facts.last < other.facts.first or other.facts.last < file.facts.first:
+        return False
+    second = work.open(other)
+    if second is None:
+        return False
+    tables = [one.read(range(one.n_groups), KEY_COLUMNS) for one in (snapshot, second)]
+    both = concat(tables)
+    # Each may have a key twice, which does not matter here.
+    return bool(sorted_unique(both).num_rows < sum(sorted_unique(table).num_rows for table in tables))
+
+
+def _cohorts_in(snapshot: Snapshot) -> set[str]:
+    """Return the cohorts that a recent file has rows of; its row groups are of one cohort each."""
+    ranges = [snapshot.id_range(group) for group in range(snapshot.n_groups)]
+    if None in ranges:
+        ids = snapshot.read(range(snapshot.n_groups), ["batch_id"]).column("batch_id")
+        return {cohort_name(day) for day in np.unique(cohort_days(ids)).tolist()}
+    return {cohort_name(day) for day in cohort_days([some[0] for some in ranges if some]).tolist()}
+
+
 def _shares(work: _Work) -> list[_Share]:
     """Divide the cohorts that have recent rows, so that each share fits into memory."""
-    recent = work.listing.recent
+    recent = work.recent
     if (
         not any(file.is_old for file in recent)
         and sum(file.facts.n_rows for file in recent) <= _ROWS_AT_A_TIME
@@ -305,7 +366,8 @@ def _move(work: _Work, name: str, recent: Any, sources: Sequence[StoredFile]) ->
     def tables() -> Iterator[Any]:
         return cohort.tables() if not n_thin else _thinned(cohort, work.thin_before_us)
 
-    if not n_thin and len(stored) < 2 and (recent is None or not _moves(work, cohort, snapshots)):
+    is_moved = recent is not None and name not in work.waiting and _moves(work, cohort, snapshots)
+    if not n_thin and len(stored) < 2 and not is_moved:
         return False
     n_rows = work.publish(tables, name, [*stored, *sources])
     work.replaced += stored

@@ -269,17 +269,10 @@ class SnapshotStore:
         """Move recent rows into the files of their cohorts.
 
         A cohort's recent rows move when they are at least a quarter of its file, when its last open batch
-        has ended, when a key is there already, or after 90 days; what stays is put together. Safe beside
-        readers, writers and other compactions, and when killed at any point: at most, files stay whose rows
-        are in another file too, which reading drops and the next compaction removes. Run it now and then,
-        such as once a day. A store of the first layout is converted.
-
-        Parameters
-        ----------
-        thin_before : date, str or aware datetime, optional
-            Also drop observations from before this instant that lie within a run of unchanged ones of a
-            batch: all but the first and the last of the run. No table changes that is asked for ``as_of``
-            this instant or later. What is dropped cannot be had back.
+        has ended, when a key is there already, or after 90 days. What stays is put together in few files,
+        which are seldom written again. Safe beside readers, writers and other compactions, and when killed
+        at any point: at most, files stay whose rows are in another file too, which reading drops and the next
+        compaction removes. Run it now and then, such as once a day. A store of the first layout is converted.
 
         Returns
         -------

@@ -4,10 +4,10 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from tests.report.helpers import WEEK, fleet_frame
 
 from safetykit_analytics import SnapshotStore, rates, weekly_report
 from safetykit_analytics.report.reading import CHART_WEEKS, TREND_WEEKS
+from tests.report.helpers import WEEK, fleet_frame
 
 
 class Watched:

@@ -140,6 +140,63 @@ def test_what_stays_is_put_together_with_a_row_group_for_each_cohort(store, tmp_
     assert store.verify() == []
 
 
+EARLY = START - 300 * DAY
+
+
+def poll_daily(store, days):
+    """Poll a batch of each of two cohorts, which never ends, once a day, and compact every evening."""
+    for day in days:
+        frame = observations(2, start=EARLY + (20 + day) * DAY, n_batches=2, step=dt.timedelta(minutes=1))
+        frame["batch_id"] = [batch_id(EARLY + number * DAY, number) for number in range(2)]
+        store.append(frame)
+        yield store.compact()
+
+
+@pytest.fixture
+def settled(store):
+    """A store of two cohorts with 80 rows each, all of whose batches have ended."""
+    store.append(fleet(2, hours=20, start=EARLY))
+    store.compact()
+    return store
+
+
+def test_rows_that_wait_are_written_again_only_when_half_as_many_have_come(settled, tmp_path):
+    reports = list(poll_daily(settled, range(18)))
+    assert all(report.cohorts == 0 for report in reports)
+    # 36 rows in all; written anew every day they would be 342.
+    assert sum(report.observations for report in reports) < 3.5 * 36
+    assert 2 <= len(files_of(tmp_path, "recent")) <= 4
+    assert recent_rows(settled, tmp_path) == 36
+    assert str(settled.compact()) == "nothing to compact"
+    assert len(settled.read()) == 2 * 80 + 36
+
+
+def test_waiting_rows_move_with_all_others_of_their_cohort(settled, tmp_path):
+    reports = list(poll_daily(settled, range(32)))
+    (moved,) = [day for day, report in enumerate(reports) if report.cohorts]
+    # A quarter of 80 rows is due on day 20; the file in which the first of them wait is due by day 30.
+    assert 19 <= moved < 31
+    assert reports[moved].cohorts == 2
+    assert recent_rows(settled, tmp_path) == 2 * (31 - moved)
+
+
+def test_rows_wait_no_longer_than_half_a_year(settled, tmp_path):
+    list(poll_daily(settled, range(10)))
+    one = observations(1, start=EARLY + 20 * DAY, n_batches=1)
+    for days, waits in ((150, True), (179, True), (181, False)):
+        settled.append(one.assign(observed_at=one["observed_at"] + dt.timedelta(days=days)))
+        settled.compact()
+        assert (recent_rows(settled, tmp_path) >= 20) == waits
+
+
+def test_a_key_that_waits_already_is_dropped(settled, tmp_path):
+    list(poll_daily(settled, range(10)))
+    assert len(files_of(tmp_path, "recent")) > 1
+    (report,) = poll_daily(settled, [2])
+    assert report.duplicates == 2
+    assert recent_rows(settled, tmp_path) == 20
+
+
 def test_no_recent_row_is_lost_when_another_cohort_alone_is_rewritten(store, tmp_path):
     frame = observations(40, n_batches=1, step=dt.timedelta(hours=1))
     old = fleet(1)
