@@ -20,7 +20,15 @@ from safetykit_analytics.flow.batches import (
     summary_sources,
     text_of,
 )
-from safetykit_analytics.flow.cohorts import Cohort, HasCohorts, Listing, last_observed, reduced, with_listing
+from safetykit_analytics.flow.cohorts import (
+    Cohort,
+    HasCohorts,
+    Listing,
+    cohort_day,
+    last_observed,
+    reduced,
+    with_listing,
+)
 from safetykit_analytics.flow.increments import increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, Rows
 from safetykit_analytics.flow.pending import Levels, levels_of, reduce_pending
@@ -65,6 +73,7 @@ __all__ = [
     "accumulate",
     "batch_summary",
     "batch_work",
+    "cohort_day",
     "contradictions",
     "increments_of",
     "known_policies",

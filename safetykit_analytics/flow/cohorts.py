@@ -251,13 +251,13 @@ def _by_task(own: Any, cuts: list[tuple[Cohort, ...]]) -> list[Any]:
     return [
         own
         if any(cohort.name is None for cohort in cut)
-        else own.filter(pa.array(np.isin(days, [_day(cohort.name) for cohort in cut])))
+        else own.filter(pa.array(np.isin(days, [cohort_day(cohort.name) for cohort in cut])))
         for cut in cuts
     ]
 
 
-def _day(name: str | None) -> int:
-    """Return the day of a cohort as `cohort_days` does."""
+def cohort_day(name: str | None) -> int:
+    """Return the day of a named cohort as `cohort_days` does."""
     return -1 if name == "undated" else (dt.date.fromisoformat(str(name)) - dt.date(1970, 1, 1)).days
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import pyarrow as pa
 
 from safetykit_analytics.arrays import NEVER
+from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.calendar import from_us, parse_freq, to_us, zone
 from safetykit_analytics.compare import BATCH_COLUMNS
-from safetykit_analytics.flow import reduced, select, summarize, summary_sources, with_listing
+from safetykit_analytics.flow import cohort_day, reduced, select, summarize, summary_sources, with_listing
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import LABELS
 from safetykit_analytics.rates import plan_rates, rates_table
@@ -21,8 +23,6 @@ from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import pandas as pd
 
     from safetykit_analytics.flow import Listing, Reduced, Rows, Selection
     from safetykit_analytics.rates import RatesPlan
@@ -110,11 +110,15 @@ def _read(listing: Listing, *, week: str | None, tz: str, as_of: int | None) -> 
         found = [(follow, some[place]) for follow, (some, _) in parts]
         results = [(follow, part) for follow, part in found if part is not None]
         tables.append(rates_table(one, results or read(listing.where(lambda _: False), one.reduce)))
+    batches = frame_from_table(pa.concat_tables([some for _, (_, some) in parts]))
+    matters = ~batches["is_terminal"] | (batches["last_observed_at"] >= pd.Timestamp(previous_start))
+    days = set(cohort_days(pa.array(batches["batch_id"][matters], pa.string())).tolist())
+    mine = listing.where(lambda cohort: cohort.name is None or cohort_day(cohort.name) in days)
     return Reading(
         monday=monday,
         as_of=at,
-        selection=select(listing, start=to_us(previous_start), end=to_us(end)),
-        batches=frame_from_table(pa.concat_tables([batches for _, (_, batches) in parts])),
+        selection=select(mine, start=to_us(previous_start), end=to_us(end)),
+        batches=batches,
         trend=tables[0],
         days=tables[1],
     )
