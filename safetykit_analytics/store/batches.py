@@ -19,7 +19,7 @@ from safetykit_analytics.store.cohort import Cohort, make_cohort
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import cohort_name
 from safetykit_analytics.store.recent import concat, read_recent
-from safetykit_analytics.store.selection import Selection
+from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:
     from safetykit_analytics.store.parquet import Snapshot
@@ -52,7 +52,7 @@ def latest_rows(cohort: Cohort) -> list[Any]:
     if recent is not None and len(cohort.stored) == 1:
         begins = _seen(recent, run_bounds(_batch_starts(recent))[0])
         parts = [_last_labelled(table) for table in replace(cohort, recent=None).tables()]
-        mine = Selection(sorted(begins))
+        mine = RowFilter(sorted(begins))
         ends = [_seen(mine.rows(part)) for part in parts]
         if all(at < begins[batch][0] for some in ends for batch, (at, _) in some.items()):
             # No key is in the file and among recent rows: what is left of both says all.
@@ -136,12 +136,12 @@ def _told(snapshot: Snapshot) -> dict[str, tuple[int, bool]]:
 
 def _open_of(listing: Listing, batch_ids: list[str]) -> list[str]:
     """Read some batches, and return those that are open."""
-    selection = Selection(batch_ids)
-    recent = read_recent(listing, OBSERVATION_SCHEMA.names, selection=selection)
+    row_filter = RowFilter(batch_ids)
+    recent = read_recent(listing, OBSERVATION_SCHEMA.names, row_filter=row_filter)
     return [
         batch
         for name in dict.fromkeys(_cohorts_of(batch_ids))
-        for table in make_cohort(name, listing, recent.get(name)).tables(_LAST_ROW, selection=selection)
+        for table in make_cohort(name, listing, recent.get(name)).tables(_LAST_ROW, row_filter=row_filter)
         for batch, (_, terminal) in last_seen(table).items()
         if not terminal
     ]

@@ -17,7 +17,7 @@ from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import add_facts
 from safetykit_analytics.store.parquet import ROWS_PER_GROUP, Snapshot, facts_of
 from safetykit_analytics.store.recent import concat, read_recent
-from safetykit_analytics.store.selection import ALL, Selection
+from safetykit_analytics.store.row_filter import ALL, RowFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -57,7 +57,7 @@ class Cohort:
         self,
         columns: Sequence[str] | None = None,
         *,
-        selection: Selection = ALL,
+        row_filter: RowFilter = ALL,
         skip_damaged: bool = False,
     ) -> Iterator[Any]:
         """Read the cohort in pieces that are cut between batches.
@@ -66,7 +66,7 @@ class Cohort:
         ----------
         columns : sequence of str, optional
             Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
-        selection : Selection
+        row_filter : RowFilter
             Of the rows in files; recent rows were selected when they were read.
         skip_damaged : bool
             Warn of damaged files and leave them out, instead of raising.
@@ -89,15 +89,15 @@ class Cohort:
         snapshots = [
             snapshot
             for file in self.stored
-            if selection.overlaps(file.facts.first, file.facts.last)
+            if row_filter.overlaps(file.facts.first, file.facts.last)
             and (snapshot := open_file(self.files, self.generation, file, skip_damaged=skip_damaged))
             is not None
         ]
         if len(snapshots) == 1 and (self.recent is None or snapshots[0].has_id_ranges):
-            yield from self._merged(snapshots[0], names, selection)
+            yield from self._merged(snapshots[0], names, row_filter)
             return
         tables = [
-            selection.read(snapshot, selection.groups(snapshot), OBSERVATION_SCHEMA.names)
+            row_filter.read(snapshot, row_filter.groups(snapshot), OBSERVATION_SCHEMA.names)
             for snapshot in snapshots
         ]
         tables += [] if self.recent is None else [self.recent]
@@ -105,32 +105,32 @@ class Cohort:
             for piece in _pieces(sorted_unique(concat(tables))):
                 yield piece.select(names)
 
-    def _merged(self, snapshot: Snapshot, names: list[str], selection: Selection) -> Iterator[Any]:
+    def _merged(self, snapshot: Snapshot, names: list[str], row_filter: RowFilter) -> Iterator[Any]:
         """Read a file group by group, each with the recent rows that sort into it."""
         ids, begins = _batches(self.recent)
         done = 0
-        groups = selection.groups(snapshot)
+        groups = row_filter.groups(snapshot)
         for group in groups:
             ends = snapshot.id_range(group)
             until = len(ids) if group == groups[-1] or ends is None else bisect_right(ids, ends[1])
             rows = self.recent.slice(begins[done], begins[until] - begins[done]) if until > done else None
             done = max(done, until)
-            yield _group(snapshot, group, names, rows, selection)
+            yield _group(snapshot, group, names, rows, row_filter)
         if done < len(ids):
             yield self.recent.slice(begins[done]).select(names)
 
 
-def _group(snapshot: Snapshot, group: int, names: list[str], recent: Any, selection: Selection) -> Any:
-    if recent is None and selection.is_all:
+def _group(snapshot: Snapshot, group: int, names: list[str], recent: Any, row_filter: RowFilter) -> Any:
+    if recent is None and row_filter.is_all:
         return snapshot.read([group], names)
     keyed = [*names, *(name for name in KEY_COLUMNS if name not in names)]
-    table = selection.read(snapshot, [group], keyed)
+    table = row_filter.read(snapshot, [group], keyed)
     if recent is not None:
         both = concat([table, recent.select(keyed)])
         table = sorted_unique(both)
         if table.num_rows < both.num_rows:
             # Which of two rows with one key stays is decided by all columns.
-            table = selection.read(snapshot, [group], OBSERVATION_SCHEMA.names)
+            table = row_filter.read(snapshot, [group], OBSERVATION_SCHEMA.names)
             table = sorted_unique(concat([table, recent]))
     return table.select(names)
 
@@ -148,16 +148,16 @@ def list_cohorts(
     listing: Listing,
     *,
     wanted: Callable[[Cohort], bool] | None = None,
-    selection: Selection = ALL,
+    row_filter: RowFilter = ALL,
     skip_damaged: bool = False,
 ) -> list[Cohort]:
     """Read the recent rows of a listing and give each cohort its own; see `SnapshotStore.cohorts`."""
     # All columns: of two rows with one key, any column may decide which stays.
-    recent = read_recent(listing, OBSERVATION_SCHEMA.names, selection=selection, skip_damaged=skip_damaged)
+    recent = read_recent(listing, OBSERVATION_SCHEMA.names, row_filter=row_filter, skip_damaged=skip_damaged)
     stored = {
         name
         for name, files in listing.cohorts.items()
-        if selection.is_all or any(selection.overlaps(file.facts.first, file.facts.last) for file in files)
+        if row_filter.is_all or any(row_filter.overlaps(file.facts.first, file.facts.last) for file in files)
     }
     cohorts = [make_cohort(name, listing, recent.pop(name, None)) for name in sorted({*stored, *recent})]
     chosen = [cohort for cohort in cohorts if wanted is None or wanted(cohort)]

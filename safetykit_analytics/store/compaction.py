@@ -36,7 +36,7 @@ from safetykit_analytics.store.names import (
 )
 from safetykit_analytics.store.parquet import SCHEMA_VERSION, Snapshot, decode, encode
 from safetykit_analytics.store.recent import concat, split
-from safetykit_analytics.store.selection import Selection
+from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -405,7 +405,7 @@ def _moves(work: _Work, cohort: Cohort, snapshots: list[Snapshot]) -> bool:
 
 def _repeats(snapshot: Snapshot, recent: Any) -> bool:
     """Look for a key that is in a file and among recent rows."""
-    same = Selection(sorted(pc.unique(recent.column("batch_id")).to_pylist()))
+    same = RowFilter(sorted(pc.unique(recent.column("batch_id")).to_pylist()))
     keys = recent.select(KEY_COLUMNS)
     there = same.read(snapshot, same.groups(snapshot), KEY_COLUMNS)
     return bool(sorted_unique(concat([there, keys])).num_rows < there.num_rows + keys.num_rows)

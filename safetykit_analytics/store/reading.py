@@ -21,7 +21,7 @@ from safetykit_analytics.store.batches import latest_rows, of_policy, with_batch
 from safetykit_analytics.store.cohort import list_cohorts
 from safetykit_analytics.store.names import cohort_order
 from safetykit_analytics.store.recent import concat
-from safetykit_analytics.store.selection import Selection
+from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,23 +36,23 @@ _LAST_US = to_us(dt.datetime(9999, 12, 31, tzinfo=dt.UTC)) + DAY_US
 
 
 def read_rows(
-    listing: Listing, selection: Selection, policy: str | None, names: Sequence[str], *, skip_damaged: bool
+    listing: Listing, row_filter: RowFilter, policy: str | None, names: Sequence[str], *, skip_damaged: bool
 ) -> list[Any]:
     """Read the selected rows, cohort by cohort; only of batches that ever have a policy, if one is named."""
-    if selection.batch_ids is not None:
-        listing = with_batches(listing, list(selection.batch_ids))
+    if row_filter.batch_ids is not None:
+        listing = with_batches(listing, list(row_filter.batch_ids))
     # What policies a batch has is told by all of its rows.
-    reading = selection if policy is None else Selection(selection.batch_ids)
+    reading = row_filter if policy is None else RowFilter(row_filter.batch_ids)
     needed = list(dict.fromkeys([*names, *KEY_COLUMNS, *(["policy_id"] if policy is not None else [])]))
 
     def in_time(cohort: Cohort) -> bool:
-        return selection.overlaps(cohort.first_observed, cohort.last_observed)
+        return row_filter.overlaps(cohort.first_observed, cohort.last_observed)
 
-    cohorts = list_cohorts(listing, wanted=in_time, selection=reading, skip_damaged=skip_damaged)
+    cohorts = list_cohorts(listing, wanted=in_time, row_filter=reading, skip_damaged=skip_damaged)
     tables = [
-        table if policy is None else selection.rows(of_policy(table, policy))
+        table if policy is None else row_filter.rows(of_policy(table, policy))
         for cohort in sorted(cohorts, key=lambda cohort: cohort_order(cohort.name))
-        for table in cohort.tables(needed, selection=reading, skip_damaged=skip_damaged)
+        for table in cohort.tables(needed, row_filter=reading, skip_damaged=skip_damaged)
     ]
     return [table for table in tables if table.num_rows]
 

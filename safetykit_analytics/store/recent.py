@@ -12,7 +12,7 @@ from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.keys import sorted_unique
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import cohort_name
-from safetykit_analytics.store.selection import ALL, Selection
+from safetykit_analytics.store.row_filter import ALL, RowFilter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ def read_recent(
     listing: Listing,
     columns: Sequence[str],
     *,
-    selection: Selection = ALL,
+    row_filter: RowFilter = ALL,
     skip_damaged: bool = False,
 ) -> dict[str, Any]:
     """Read the recent rows of a store.
@@ -35,7 +35,7 @@ def read_recent(
     listing : Listing
     columns : sequence of str
         With the key columns.
-    selection : Selection
+    row_filter : RowFilter
     skip_damaged : bool
 
     Returns
@@ -45,12 +45,12 @@ def read_recent(
     """
     tables: list[Any] = []
     for file in listing.recent:
-        if not selection.overlaps(file.facts.first, file.facts.last):
+        if not row_filter.overlaps(file.facts.first, file.facts.last):
             continue
         snapshot = open_file(listing.files, listing.generation, file, skip_damaged=skip_damaged)
         if snapshot is None:
             continue
-        table = selection.read(snapshot, selection.groups(snapshot), columns)
+        table = row_filter.read(snapshot, row_filter.groups(snapshot), columns)
         if table.num_rows:
             tables.append(table)
         if len(tables) == _TOGETHER:

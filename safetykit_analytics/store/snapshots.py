@@ -20,7 +20,7 @@ from safetykit_analytics.store.names import MARKER, RECENT
 from safetykit_analytics.store.parquet import encode
 from safetykit_analytics.store.reading import check_times, frame_of, known_policies, read_latest, read_rows
 from safetykit_analytics.store.recent import by_cohort
-from safetykit_analytics.store.selection import Selection
+from safetykit_analytics.store.row_filter import RowFilter
 from safetykit_analytics.store.summary import StoreInfo, summarize
 from safetykit_analytics.store.verification import Finding, findings
 
@@ -208,10 +208,10 @@ class SnapshotStore:
         if isinstance(batch_ids, str):
             raise TypeError(f"batch_ids is one string; pass a list: [{batch_ids!r}]")
         ids = None if batch_ids is None else sorted(set(_texts(batch_ids, name="batch_ids")))
-        selection = Selection(ids, start_us, end_us)
+        row_filter = RowFilter(ids, start_us, end_us)
         tables = read_whole(
             self._files,
-            lambda listing: read_rows(listing, selection, policy, names, skip_damaged=skip_damaged),
+            lambda listing: read_rows(listing, row_filter, policy, names, skip_damaged=skip_damaged),
         )
         if not tables and policy is not None and policy != NONE:
             known = read_whole(self._files, known_policies)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Selection:
+class RowFilter:
     """Rows of some batches from some time; all by default.
 
     Attributes
@@ -82,7 +82,7 @@ class Selection:
 
     def _has_time(self, snapshot: Snapshot, group: int) -> bool:
         times = snapshot.read([group], ["observed_at"])
-        return bool(Selection(None, self.start_us, self.end_us).rows(times).num_rows)
+        return bool(RowFilter(None, self.start_us, self.end_us).rows(times).num_rows)
 
 
-ALL = Selection()
+ALL = RowFilter()
