@@ -54,6 +54,8 @@ class MissingApiKey(SafetyKitAnalyticsError, ValueError):  # noqa: N818 -- a pub
 class InvalidEnvironment(SafetyKitAnalyticsError, OSError):  # noqa: N818
     """An environment variable names a missing file or an unusable proxy.
 
+    .. versionadded:: 0.2.0
+
     Attributes
     ----------
     variable : str

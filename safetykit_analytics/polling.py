@@ -25,6 +25,8 @@ _PIECE_S = 5.0
 class PollResult:
     """What one poll came to.
 
+    .. versionadded:: 0.2.0
+
     Attributes
     ----------
     asked, answered, failed : int
@@ -63,6 +65,8 @@ def poll(
     **fetch_options: Any,
 ) -> PollResult:
     """Ask for the status of batches and append it to a store.
+
+    .. versionadded:: 0.2.0
 
     Answers are appended every few seconds, so that a process that is killed loses seconds of work. When a UTC
     day has closed since the last poll, the store is compacted.

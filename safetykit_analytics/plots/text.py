@@ -170,6 +170,8 @@ def _charmap(path: str) -> frozenset[int]:
 def alt_text(figure: Figure | Axes) -> str:
     """Describe a picture in words, for the ``alt`` attribute of an image.
 
+    .. versionadded:: 0.2.0
+
     Parameters
     ----------
     figure : matplotlib Figure or Axes

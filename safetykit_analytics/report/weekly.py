@@ -160,6 +160,8 @@ class WeeklyReport:
     def to_email(self) -> EmailMessage:
         """Return an e-mail with the headlines, the key numbers and a few pictures.
 
+        .. versionadded:: 0.2.0
+
         Returns
         -------
         email.message.EmailMessage
@@ -173,6 +175,8 @@ class WeeklyReport:
 
     def to_slack(self) -> dict[str, Any]:
         """Return the headlines and the key numbers as a Slack message in Block Kit.
+
+        .. versionadded:: 0.2.0
 
         Returns
         -------
