@@ -123,8 +123,11 @@ class _DateLabels(_dates.ConciseDateFormatter):  # type: ignore[misc]
         low, high = sorted(self.axis.get_view_interval())
         shown = [place for place, value in enumerate(values) if low <= value <= high]
         if shown and (offset := super().get_offset()):
+            # It is that of the last tick, and stands under the first one shown, whose month may be another.
+            last, first = (_dates.num2date(values[place], tz=self._tz) for place in (-1, shown[0]))
+            form = next(form for form in self.offset_formats if last.strftime(form) == offset)
             # "2025" under "Sep", not "2025-Sep".
-            labels[shown[0]] += f"\n{offset.removesuffix('-' + labels[shown[0]])}"
+            labels[shown[0]] += f"\n{first.strftime(form).removesuffix('-' + labels[shown[0]])}"
         return labels
 
     def get_offset(self) -> str:

@@ -129,7 +129,7 @@ class Facts:
 
     @property
     def outside(self) -> pd.DataFrame:
-        """Rows of the control chart that are outside their limits in this week."""
+        """Rows of the control chart that are out of control in this week."""
         this_week = self.charted["bucket_start"] >= pd.Timestamp(self.start)
         return self.charted[self.charted["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
 

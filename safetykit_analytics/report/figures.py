@@ -156,7 +156,7 @@ def _comparisons(facts: Facts, *, width: float = _PAGE) -> Iterator[Drawn]:
 
 
 def _control(facts: Facts) -> Iterator[Drawn]:
-    """Draw charts of the policies with points outside their limits, or of the largest policy."""
+    """Draw charts of the policies with points out of control, or of the largest policy."""
     out = facts.outside
     policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
     chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
@@ -169,7 +169,7 @@ def _control(facts: Facts) -> Iterator[Drawn]:
         alt: Sentence = (
             "Control chart of the error rate of ",
             policy,
-            f", a point a day, two weeks: {fmt.plural(n_out, 'point')} outside the limits.",
+            f", a point a day, two weeks: {fmt.plural(n_out, 'point')} out of control.",
         )
         yield Drawn(figure, alt, (policy, ": a point a day, two weeks."))
 

@@ -315,7 +315,7 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
         f"{fmt.plural(versions, 'version')} had enough data for it; "
     )
     if out.empty:
-        return (Paragraph((words + "none was outside its limits in this week.",)),)
+        return (Paragraph((words + "no day of this week was out of control.",)),)
     tz = zone(facts.tz)
     worst = out.assign(
         excess=(out["error_rate"] - out["center"]).abs() / (out["upper_limit"] - out["center"])
@@ -325,14 +325,21 @@ def _control(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
             named(row.policy_id),
             " ",
             named(row.policy_version),
-            f": {fmt.percent(row.error_rate)} on {day(row.bucket_start, tz)}, with limits "
-            f"of {fmt.percent(row.lower_limit)} and {fmt.percent(row.upper_limit)}.",
+            f": {fmt.percent(row.error_rate)} on {day(row.bucket_start, tz)}, {_why_marked(row)}.",
         )
         for row in worst.head(5).itertuples()
     ]
-    count = fmt.plural(len(out), "day was", "days were")
-    shown = ":" if len(out) <= len(items) else f"; the {len(items)} furthest:"
-    return (Paragraph((f"{words}{count} outside the limits in this week{shown}",)), Bullets(tuple(items)))
+    count = fmt.plural(len(out), "day of this week was", "days of this week were")
+    shown = ":" if len(out) <= len(items) else f"; the {len(items)} furthest from the center:"
+    return (Paragraph((f"{words}{count} out of control{shown}",)), Bullets(tuple(items)))
+
+
+def _why_marked(row: Any) -> str:
+    """Write by which rule of the control chart a day is out of control."""
+    if row.lower_limit <= row.error_rate <= row.upper_limit:
+        side = "above" if row.error_rate > row.center else "below"
+        return f"at least the ninth day in a row {side} the center of {fmt.percent(row.center)}"
+    return f"with limits of {fmt.percent(row.lower_limit)} and {fmt.percent(row.upper_limit)}"
 
 
 def _provenance(facts: Facts) -> tuple[tuple[str, Sentence], ...]:

@@ -311,3 +311,10 @@ def test_under_the_name_of_a_month_stands_the_year_alone():
     ax = ska.plot_throughput(rates_table([("spam", "v7")], start="2026-11-01"))
     ax.figure.draw_without_rendering()
     assert ax.get_xticklabels()[0].get_text() == "Nov\n2026"
+
+
+def test_under_the_first_day_stands_its_own_month_and_not_that_of_the_last():
+    ax = ska.plot_throughput(rates_table([("spam", "v7")], start="2026-09-20", buckets=56, freq="D"))
+    ax.figure.draw_without_rendering()
+    shown = [label.get_text() for label in ax.get_xticklabels()]
+    assert [name for name in shown if "2026" in name] in (["Oct\n2026"], ["22\n2026-Sep"])

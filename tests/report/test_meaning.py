@@ -1,5 +1,6 @@
 """What stands where in a report: now and before, low and high, idle or not, told from single batches."""
 
+import dataclasses
 import datetime as dt
 
 import pytest
@@ -134,7 +135,7 @@ def test_policies_with_points_outside_their_limits_are_drawn_with_these_in_the_c
     assert plain(first).endswith(limits)
     assert plain(first).startswith(f"spam v1: {percent(worst['error_rate'])} on Fri 20 Nov 2026, with ")
     chart = page[page.index('id="control"') : page.index('id="backlog"')]
-    assert "outside the limits in this week" in chart
+    assert "days of this week were out of control:" in chart
     assert "%23d0021b" in chart.lower()
     assert "error rate of spam" in chart
     assert "error rate of quiet" not in chart
@@ -220,3 +221,16 @@ def test_a_week_that_is_not_over_says_so_in_every_message():
     mail = report.to_email()
     for kind in ("plain", "html"):
         assert warning in mail.get_body((kind,)).get_content()
+
+
+def test_a_day_within_the_limits_is_said_to_end_a_run(report):
+    control = report.facts.control.copy()
+    inside = control["error_rate"].between(control["lower_limit"], control["upper_limit"])
+    control["out_of_control"] = False
+    control.loc[control.index[inside][-1], "out_of_control"] = True
+    row = control.loc[control.index[inside][-1]]
+    facts = dataclasses.replace(report.facts, control=control)
+    (said,) = compose(facts, {}).sections[4].blocks[1].items
+    side = "above" if row["error_rate"] > row["center"] else "below"
+    text = f"at least the ninth day in a row {side} the center of {percent(row['center'])}."
+    assert plain(said).endswith(text)
