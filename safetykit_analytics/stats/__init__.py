@@ -16,7 +16,7 @@ from safetykit_analytics.stats.anytime import (
 )
 from safetykit_analytics.stats.buckets import FEW_CLUSTERS, POOL_BUCKETS, ClusterSums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
-from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits
+from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits, prediction_bound
 from safetykit_analytics.stats.difference import Differences, verdicts, week_over_week
 from safetykit_analytics.stats.mde import detectable, permutation_detectable
 from safetykit_analytics.stats.multiple import adjust
@@ -64,6 +64,7 @@ __all__ = [
     "permutation_interval",
     "permutation_p",
     "permutation_ratio",
+    "prediction_bound",
     "quantile_bracket",
     "quantile_interval",
     "rate_intervals",
