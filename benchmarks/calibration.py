@@ -38,6 +38,7 @@ from safetykit_analytics.stats import (
     cluster_rates,
     confidence_sequence,
     cut_strata,
+    detectable,
     evidence,
     find_outcomes,
     make_strata,
@@ -487,9 +488,29 @@ def seen_cell(rng: np.random.Generator, m: int, icc: float, kind: str, runs: int
     return float(np.mean(shares))
 
 
+def seen_any_cell(
+    rng: np.random.Generator, icc: float, kind: str, runs: int, *, m: int = 20, n_weeks: int = 6
+) -> float:
+    """Of differences that some weeks would have been seen with: the share that is seen at any look."""
+    shares = []
+    for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
+        layout = joined([week_layout(rng, m, m, kind) for _ in range(n_weeks)])
+        strata, found = tiled(layout, constant(rng, icc, 0.02)(layout, 1), any_look=True)
+        d = float(detectable(strata, found, alpha=np.full(1, ALPHA))[0])
+        if d < 0.9:
+            y = constant(rng, icc, 0.02, 0.02 + d)(layout, RUNS_PER_LAYOUT)
+            shares.append(float((any_look(layout, y)[0] < ALPHA).mean()))
+    return float(np.mean(shares))
+
+
 def seen(runs: int, seed: int) -> Iterator[Cell]:
-    """Detectable differences, at the level of Holm's correction over 20 candidates."""
+    """Detectable differences: of 20 candidates at one look, by Holm; and of one at any look."""
     rng = np.random.default_rng([seed, 8])
+    for n_weeks in (2, 6):
+        for icc in (0.005, 0.03):
+            for kind in ("equal", "log-normal"):
+                share = seen_any_cell(rng, icc, kind, runs // 2, n_weeks=n_weeks)
+                yield f"{n_weeks} weeks of 20 v 20, ICC {icc}, {kind}, any look: seen", share, 0.85, 0.70
     for m in (20, 50):
         for icc in (0.005, 0.03):
             for kind in ("equal", "log-normal"):

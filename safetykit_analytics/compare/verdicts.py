@@ -282,9 +282,9 @@ def _of(strata: Strata, pair: int) -> Strata:
         strata.weight[some],
         strata.stratum[batches] - begin,
         strata.is_candidate[batches],
+        strata.n[batches],
         strata.base[batches],
         strata.own[batches],
-        strata.shift[batches],
     )
 
 
