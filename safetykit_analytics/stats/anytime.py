@@ -64,38 +64,12 @@ class Evidence:
         return np.exp(-np.minimum(self.log_most, _MOST_LOG))
 
 
-def log_mean_exp(residual: ArrayLike, chosen: int, bets: ArrayLike) -> Floats:
-    """Logarithm of the mean of exp(λU), U the sum of k of m residuals, over all C(m, k) choices.
-
-    ``e_k(exp(λr₁), …, exp(λr_m)) / C(m, k)``, e_k the elementary symmetric polynomial, by the recursion
-    ``e_j(x₁…x_i) = e_j(x₁…x_(i-1)) + x_i · e_(j-1)(x₁…x_(i-1))``: O(m·k), no cancellation.
-
-    Parameters
-    ----------
-    residual : array of float, shape (m,)
-        With a sum of 0.
-    chosen : int
-        k.
-    bets : array of float, shape (b,)
-        λ; with ``|λr| ≤ 3`` and m ≤ 200 nothing overflows.
-
-    Returns
-    -------
-    float64 array, shape (b,)
-
-    Examples
-    --------
-    >>> log_mean_exp([-1.0, 0.0, 1.0], 1, [0.5]).round(4).tolist()
-    [0.0817]
-    """
-    r = np.asarray(residual, dtype=np.float64)
-    x = np.exp(r[:, None] * np.asarray(bets, dtype=np.float64))
-    m = len(r)
-    return _log_symmetric(x[:, :, None], np.array([chosen]), np.array([m]))[:, 0]
-
-
 def _log_symmetric(x: Floats, k: NDArray[np.int64], m: NDArray[np.int64]) -> Floats:
-    """Log of e_k(x) / C(m, k) for x of shape (m, bets, strata), 0 where a stratum has fewer batches."""
+    """Log of e_k(x) / C(m, k) for x of shape (m, bets, strata), 0 where a stratum has fewer batches.
+
+    e_k is the elementary symmetric polynomial, and the mean of exp(λU) over all choices of k of m batches
+    where x = exp(λr): ``e_j(x₁…x_i) = e_j(x₁…x_(i-1)) + x_i · e_(j-1)(x₁…x_(i-1))``, without cancellation.
+    """
     width, most, least = len(x), int(k.max()), int(k.min())
     e = np.zeros((most + 1, *x.shape[1:]))
     e[0] = 1.0
