@@ -38,6 +38,7 @@ from safetykit_analytics.stats import (
     cluster_rates,
     confidence_sequence,
     cut_strata,
+    detectable,
     evidence,
     find_outcomes,
     make_strata,
@@ -57,8 +58,7 @@ Ints = NDArray[np.int64]
 ALPHA = 0.05
 MONDAY = 4  # 1970-01-05, in days
 DAY_US = 86_400_000_000
-LAYOUTS = 40
-#: Runs of one layout, and permutations of each, where wrong verdicts are counted: as exact as with more.
+#: Runs of one layout, and permutations of each: a level is as exact as with more.
 RUNS_PER_LAYOUT, DRAWS = 5, 1_999
 
 
@@ -305,18 +305,12 @@ def looks(runs: int, seed: int) -> Iterator[Cell]:
     for base, own in ((20, 20), (50, 5), (10, 10)):
         for icc in (0.005, 0.03, 0.1):
             for kind in ("equal", "log-normal"):
-                wrong = []
-                for _ in range(LAYOUTS):
-                    parts = [week_layout(rng, base, own, kind) for _ in range(26)]
-                    layout = joined(parts)
-                    rate = np.full((max(1, runs // LAYOUTS), len(layout.n)), 0.02)
-                    wrong.append((any_look(layout, draw_errors(rng, layout.n, icc, rate))[0] < ALPHA).mean())
-                yield (
-                    f"26 looks, {base} v {own} a week, ICC {icc}, {kind}: ever wrong",
-                    float(np.mean(wrong)),
-                    0.06,
-                    None,
-                )
+                errors, wrong = constant(rng, icc, 0.02), []
+                for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
+                    layout = joined([week_layout(rng, base, own, kind) for _ in range(26)])
+                    wrong.append((any_look(layout, errors(layout, RUNS_PER_LAYOUT))[0] < ALPHA).mean())
+                what = f"26 looks, {base} v {own} a week, ICC {icc}, {kind}: ever wrong"
+                yield what, float(np.mean(wrong)), 0.06, None
 
 
 def joined(parts: list[Layout]) -> Layout:
@@ -342,12 +336,11 @@ def power(runs: int, seed: int) -> Iterator[Cell]:
     rng = np.random.default_rng([seed, 5])
     for m, other in ((4, 0.12), (5, 0.08), (10, 0.05), (30, 0.035), (50, 0.03)):
         for icc in (0.005, 0.03):
-            ours, theirs = [], []
-            for _ in range(LAYOUTS):
+            errors, ours, theirs = constant(rng, icc, 0.02, other), [], []
+            for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
                 layout = week_layout(rng, m, m, "log-normal", days=1)
-                rate = np.where(layout.is_candidate, other, 0.02)
-                y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
-                ours.append(float((one_look_p(layout, y) < ALPHA).mean()))
+                y = errors(layout, RUNS_PER_LAYOUT)
+                ours.append(float((one_look_p(layout, y, draws=DRAWS) < ALPHA).mean()))
                 theirs.append(cr2_power(layout, y))
             share = float(np.mean(ours)) / max(float(np.mean(theirs)), 1e-9)
             what = (
@@ -360,12 +353,10 @@ def power(runs: int, seed: int) -> Iterator[Cell]:
         )
         yield f"100 v 10, 2 to 5 %, ICC 0.1, {kind}, one look: found", sum(found), None, bar
     for icc, least in ((0.005, 0.90), (0.03, 0.28)):
-        found = []
-        for _ in range(LAYOUTS):
+        errors, found = constant(rng, icc, 0.02, 0.03), []
+        for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
             layout = joined([week_layout(rng, 20, 20, "log-normal") for _ in range(8)])
-            rate = np.where(layout.is_candidate, 0.03, 0.02)
-            y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
-            found.append(float((any_look(layout, y)[0] < ALPHA).mean()))
+            found.append(float((any_look(layout, errors(layout, RUNS_PER_LAYOUT))[0] < ALPHA).mean()))
         yield f"any, +1 pp on 2 %, 40 a week, 8 weeks, ICC {icc}: found", float(np.mean(found)), None, least
 
 
@@ -381,25 +372,18 @@ def coverage(runs: int, seed: int) -> Iterator[Cell]:
         (100, 10, 0.03, 0.85),
     ):
         for icc in (0.005, 0.03):
-            held = []
-            for _ in range(LAYOUTS):
+            errors, held = constant(rng, icc, 0.02, 0.02 + more), []
+            for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
                 layout = week_layout(rng, base, own, "log-normal")
-                rate = np.where(layout.is_candidate, 0.02 + more, 0.02)
-                y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
-                held.append(float((one_look_p(layout, y, difference=more) >= ALPHA).mean()))
-            yield (
-                f"{base} v {own}, +{100 * more:g} pp, ICC {icc}, one look: held",
-                float(np.mean(held)),
-                None,
-                least - 0.01,
-            )
+                p = one_look_p(layout, errors(layout, RUNS_PER_LAYOUT), difference=more, draws=DRAWS)
+                held.append(float((p >= ALPHA).mean()))
+            what = f"{base} v {own}, +{100 * more:g} pp, ICC {icc}, one look: held"
+            yield what, float(np.mean(held)), None, least
     for icc in (0.005, 0.03):
-        held = []
-        for _ in range(LAYOUTS):
+        errors, held = constant(rng, icc, 0.02, 0.03), []
+        for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
             layout = joined([week_layout(rng, 20, 20, "log-normal") for _ in range(8)])
-            rate = np.where(layout.is_candidate, 0.03, 0.02)
-            y = draw_errors(rng, layout.n, icc, np.broadcast_to(rate, (runs // LAYOUTS, len(rate))))
-            strata, d = tiled(layout, y, any_look=True)
+            strata, d = tiled(layout, errors(layout, RUNS_PER_LAYOUT), any_look=True)
             low, high = confidence_sequence(strata, d, alpha=np.full(len(d), ALPHA))
             held.append(float(((low <= 0.01) & (high >= 0.01)).mean()))
         yield f"sequence, 40 a week, +1 pp, all of 8 weeks, ICC {icc}: held", float(np.mean(held)), None, 0.95
@@ -504,9 +488,29 @@ def seen_cell(rng: np.random.Generator, m: int, icc: float, kind: str, runs: int
     return float(np.mean(shares))
 
 
+def seen_any_cell(
+    rng: np.random.Generator, icc: float, kind: str, runs: int, *, m: int = 20, n_weeks: int = 6
+) -> float:
+    """Of differences that some weeks would have been seen with: the share that is seen at any look."""
+    shares = []
+    for _ in range(max(1, runs // RUNS_PER_LAYOUT)):
+        layout = joined([week_layout(rng, m, m, kind) for _ in range(n_weeks)])
+        strata, found = tiled(layout, constant(rng, icc, 0.02)(layout, 1), any_look=True)
+        d = float(detectable(strata, found, alpha=np.full(1, ALPHA))[0])
+        if d < 0.9:
+            y = constant(rng, icc, 0.02, 0.02 + d)(layout, RUNS_PER_LAYOUT)
+            shares.append(float((any_look(layout, y)[0] < ALPHA).mean()))
+    return float(np.mean(shares))
+
+
 def seen(runs: int, seed: int) -> Iterator[Cell]:
-    """Detectable differences, at the level of Holm's correction over 20 candidates."""
+    """Detectable differences: of 20 candidates at one look, by Holm; and of one at any look."""
     rng = np.random.default_rng([seed, 8])
+    for n_weeks in (2, 6):
+        for icc in (0.005, 0.03):
+            for kind in ("equal", "log-normal"):
+                share = seen_any_cell(rng, icc, kind, runs // 2, n_weeks=n_weeks)
+                yield f"{n_weeks} weeks of 20 v 20, ICC {icc}, {kind}, any look: seen", share, 0.85, 0.70
     for m in (20, 50):
         for icc in (0.005, 0.03):
             for kind in ("equal", "log-normal"):
@@ -556,7 +560,14 @@ def summary(policy: Ints, version: Ints, span_us: tuple[Ints, Ints], n: Ints, y:
 
 
 def handover_cell(
-    rng: np.random.Generator, per_week: int, icc: float, spread: float, *, before: int, runs: int
+    rng: np.random.Generator,
+    per_week: int,
+    icc: float,
+    spread: float,
+    *,
+    before: int,
+    runs: int,
+    more: float = 0.0,
 ) -> tuple[float, float]:
     """Shares of policies, handed over amid weeks that spread, ever with "since" and with a plain verdict."""
     after = 5
@@ -565,6 +576,7 @@ def handover_cell(
         day = np.sort(rng.integers(0, 7 * (before + after), per_week * (before + after)))
         layout = Layout(day + MONDAY, day // 7 >= before, draw_sizes(rng, len(day), "log-normal"))
         rate = np.maximum(0.02 + spread * rng.standard_normal(before + after), 0.0005)[day // 7]
+        rate += more * layout.is_candidate
         policies.append((layout, draw_errors(rng, layout.n, icc, rate)))
     batches = summaries(policies)
     since, plain = set(), set()
@@ -584,14 +596,20 @@ def handover_cell(
 def handovers(runs: int, seed: int) -> Iterator[Cell]:
     """One version after the other, looked at in each of the five weeks that follow."""
     rng = np.random.default_rng([seed, 9])
-    for per_week, icc in ((10, 0.005), (10, 0.03), (10, 0.1), (30, 0.005), (30, 0.03), (30, 0.1)):
-        for spread, before, bar in ((0.0, 4, 0.065), (0.003, 4, 0.10), (0.003, 8, 0.10)):
-            since, plain = handover_cell(rng, per_week, icc, spread, before=before, runs=max(100, runs // 5))
+    some = max(100, runs // 5)
+    for per_week, icc in ((10, 0.005), (10, 0.03), (10, 0.1), (30, 0.005), (30, 0.03), (100, 0.005)):
+        for spread, before, bar in ((0.0, 4, 0.065), (0.003, 4, 0.10), (0.003, 6, 0.10), (0.003, 8, 0.10)):
+            since, plain = handover_cell(rng, per_week, icc, spread, before=before, runs=some)
             what = (
                 f"hand-over, {per_week} a week, ICC {icc}, {before} weeks that spread by {100 * spread:g} pp"
             )
             yield f"{what}: ever since", since, bar, None
             yield f"{what}: ever plain", plain, 0.0, None
+    for per_week, icc, least in ((10, 0.005, 0.5), (30, 0.005, 0.9), (30, 0.03, None)):
+        for before in (4, 8):
+            found, _ = handover_cell(rng, per_week, icc, 0.003, before=before, runs=some, more=0.02)
+            what = f"hand-over, {per_week} a week, ICC {icc}, {before} weeks that spread by 0.3 pp, +2 pp"
+            yield f"{what}: found", found, None, least
 
 
 def null_year(rng: np.random.Generator, icc: float, per_week: int) -> pd.DataFrame:

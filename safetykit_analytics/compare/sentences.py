@@ -34,8 +34,10 @@ def sentences(
     ----------
     table : DataFrame
         As `VersionComparison.table`.
-    moved, missing : float arrays, one value per row
-        The largest move between neighbouring weeks of one version, and how many more batches a verdict needs.
+    moved : float array, shape (rows, 2)
+        The largest move between neighbouring weeks of one version, and how far the next may go.
+    missing : float array, one value per row
+        How many more batches a verdict needs.
     confidence : float
         Of the intervals, before they are adjusted.
     correction : {"holm", "bh", "none"}
@@ -84,7 +86,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _about(
-    row: Any, base: Any, *, moved: float, missing: float, confidence: float, looks: str
+    row: Any, base: Any, *, moved: NDArray[np.float64], missing: float, confidence: float, looks: str
 ) -> Iterator[str]:
     name = visible_name(row.policy_version)
     if base is None:
@@ -127,13 +129,18 @@ def _about(
         )
 
 
-def _since(row: Any, name: str, against: str, *, moved: float, p: str, n_batches: str) -> Iterator[str]:
+def _since(
+    row: Any, name: str, against: str, *, moved: NDArray[np.float64], p: str, n_batches: str
+) -> Iterator[str]:
     """Yield what a hand-over shows: at most that something changed when the version did."""
+    largest, next_one = moved.tolist()
     before = (
-        "no two neighbouring weeks of one version are known to say how much they move anyway"
-        if np.isnan(moved)
-        else f"the policy's own weeks moved by up to {points(moved, signed=False)}"
+        "how much the policy's weeks move anyway is not known, without two neighbouring weeks of one version"
     )
+    if not np.isnan(largest):
+        before = f"the policy's own weeks moved by up to {points(largest, signed=False)}"
+        if next_one > largest:
+            before += f", and the next may by {points(next_one, signed=False)}"
     if row.verdict == "no difference found":
         yield (
             f"no difference found since {name}, which never ran beside {against}: "

@@ -28,6 +28,7 @@ from safetykit_analytics.stats import (
     permutation_interval,
     permutation_p,
     permutation_ratio,
+    prediction_bound,
     ratio_sequence,
 )
 
@@ -46,6 +47,8 @@ SIDE_BY_SIDE, BEFORE_AND_AFTER = 0.3, 0.05
 _PERIOD_US = 28 * 86_400_000_000
 # After four weeks the period of a candidate is over: later looks see nothing new.
 _LAST_WEEK = 5
+# The next week moves less than is allowed for in so many of policies that do not change.
+_NEXT_MOVE = 0.9
 # So few draws tell a large p-value; five standard errors away from the level they change no verdict.
 _FEW_DRAWS, _SURELY = 999, 5.0
 
@@ -58,7 +61,8 @@ class Found:
     design: list[str | None]
     verdict: list[str | None]
     note: list[str]
-    #: Largest move between neighbouring weeks of one version, NaN where none is known or it does not matter.
+    #: Shape (pairs, 2): the largest move between neighbouring weeks of one version, and how far the next may
+    #: go; NaN where none is known or it does not matter.
     moved: Floats
     #: How many more batches of the candidate a verdict needs; NaN where that is not what is missing.
     missing: Floats
@@ -129,11 +133,11 @@ def judge(
         columns["e_value"], p = np.where(unknown, np.nan, e_value), np.where(unknown, np.nan, p)
     else:
         p = np.array([math.nan if is_apart[i] else permutation_p(one) for i, one in enumerate(once) if one])
-    moved = np.full(n, np.nan)
+    moved = np.full((n, 2), np.nan)
     for i in np.flatnonzero(is_apart).tolist():
         rows = [places[int(pairs[name].iloc[i])] for name in ("base", "group")]
         p[i] = judge_period(ended, rows, today, looks=looks, alpha=alpha, draws=draws)
-        moved[i] = _largest_move(ended, rows)
+        moved[i] = own_moves(ended, rows)
     columns["p_anytime" if looks == "any" else "p_value"] = p
     adjusted = adjust(p, correction)
     columns["p_adjusted"] = adjusted
@@ -158,7 +162,7 @@ def judge(
             for i, pair in enumerate(found)
         ]
     )
-    verdict = _verdicts(columns, is_enough, is_apart, moved, alpha)
+    verdict = _verdicts(columns, is_enough, is_apart, moved[:, 1], alpha)
     note = ["difference_changed" if said is None else "" for said in verdict]
     since = np.full(n, -1, dtype=np.int64)
     if looks == "any":
@@ -185,7 +189,7 @@ def _verdicts(
     columns: dict[str, Floats],
     is_enough: NDArray[np.bool_],
     is_apart: NDArray[np.bool_],
-    moved: Floats,
+    allowed: Floats,
     alpha: float,
 ) -> list[str | None]:
     """Return each pair's verdict; None where an earlier look has ruled out the difference of today."""
@@ -196,7 +200,7 @@ def _verdicts(
             found.append("not enough batches")
         elif is_apart[i]:
             p, raw = columns["p_adjusted"][i], columns["difference_raw"][i]
-            found.append(_period_verdict(p, alpha, raw, moved[i]))
+            found.append(_period_verdict(p, alpha, raw, allowed[i]))
         elif math.isnan(low[i]):
             found.append(None)
         else:
@@ -278,9 +282,9 @@ def _of(strata: Strata, pair: int) -> Strata:
         strata.weight[some],
         strata.stratum[batches] - begin,
         strata.is_candidate[batches],
+        strata.n[batches],
         strata.base[batches],
         strata.own[batches],
-        strata.shift[batches],
     )
 
 
@@ -388,22 +392,27 @@ def judge_period(
     return min(1.0, p * factor)
 
 
-def _largest_move(ended: Ended, rows: list[Ints]) -> float:
-    """Find the largest move between neighbouring weeks of one version, of three batches or more."""
-    found = math.nan
+def own_moves(ended: Ended, rows: list[Ints]) -> tuple[float, float]:
+    """Return the largest move between neighbouring weeks of one version, and how far the next may go.
+
+    Weeks have three batches or more. The next move stays within the prediction interval of a normal one with
+    mean 0, at 90 %, or within the largest where that is more.
+    """
+    moves: list[float] = []
     for some in rows:
         week = (ended.day[some] + 3) // 7
         weeks, place = np.unique(week, return_inverse=True)
         count = np.bincount(place)
         y, n = (np.bincount(place, weights=values[some]) for values in (ended.errors, ended.processed))
-        rate = y / n
         both = (np.diff(weeks) == 1) & (count[1:] >= MIN_BATCHES) & (count[:-1] >= MIN_BATCHES)
-        if both.any():
-            found = float(np.fmax(found, np.abs(np.diff(rate))[both].max()))
-    return found
+        moves += np.diff(y / n)[both].tolist()
+    if not moves:
+        return math.nan, math.nan
+    largest = float(np.abs(moves).max())
+    return largest, max(largest, prediction_bound(moves, level=_NEXT_MOVE))
 
 
-def _period_verdict(p: float, alpha: float, raw: float, moved: float) -> str:
-    if not p < alpha or abs(raw) <= np.nan_to_num(moved):
+def _period_verdict(p: float, alpha: float, raw: float, allowed: float) -> str:
+    if not p < alpha or abs(raw) <= np.nan_to_num(allowed):
         return "no difference found"
     return "higher since" if raw > 0.0 else "lower since"

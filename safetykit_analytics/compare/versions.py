@@ -240,7 +240,7 @@ def compare_batches(
     kept[order[within]] = True
     table = _table(batches, group, heads, pairs, kept=kept, window=window, confidence=confidence)
     table = _with_verdicts(table, pairs, is_compared, found)
-    moved, missing = (np.full(len(table), np.nan) for _ in range(2))
+    moved, missing = np.full((len(table), 2), np.nan), np.full(len(table), np.nan)
     moved[is_compared], missing[is_compared] = found.moved, found.missing
     since = np.full(len(table), -1, dtype=np.int64)
     since[is_compared] = found.since

@@ -11,12 +11,11 @@ from safetykit_analytics.stats.anytime import (
     confidence_sequence,
     evidence,
     first_look,
-    log_mean_exp,
     ratio_sequence,
 )
 from safetykit_analytics.stats.buckets import FEW_CLUSTERS, POOL_BUCKETS, ClusterSums, rate_intervals
-from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval, survival_bounds
-from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits
+from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval
+from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits, prediction_bound
 from safetykit_analytics.stats.difference import Differences, verdicts, week_over_week
 from safetykit_analytics.stats.mde import detectable, permutation_detectable
 from safetykit_analytics.stats.multiple import adjust
@@ -28,9 +27,9 @@ from safetykit_analytics.stats.permutation import (
     permutation_p,
     permutation_ratio,
 )
-from safetykit_analytics.stats.rate import ClusterRates, check_level, cluster_rates, wilson
+from safetykit_analytics.stats.rate import ClusterRates, check_level, cluster_rates
 from safetykit_analytics.stats.reach import MIN_BATCHES, can_decide, missing_batches
-from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, make_strata, score_variance
+from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, make_strata
 
 __all__ = [
     "FEW_CLUSTERS",
@@ -57,20 +56,17 @@ __all__ = [
     "find_runs",
     "first_look",
     "laney_limits",
-    "log_mean_exp",
     "make_strata",
     "missing_batches",
     "permutation_detectable",
     "permutation_interval",
     "permutation_p",
     "permutation_ratio",
+    "prediction_bound",
     "quantile_bracket",
     "quantile_interval",
     "rate_intervals",
     "ratio_sequence",
-    "score_variance",
-    "survival_bounds",
     "verdicts",
     "week_over_week",
-    "wilson",
 ]

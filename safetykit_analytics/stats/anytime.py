@@ -64,38 +64,12 @@ class Evidence:
         return np.exp(-np.minimum(self.log_most, _MOST_LOG))
 
 
-def log_mean_exp(residual: ArrayLike, chosen: int, bets: ArrayLike) -> Floats:
-    """Logarithm of the mean of exp(λU), U the sum of k of m residuals, over all C(m, k) choices.
-
-    ``e_k(exp(λr₁), …, exp(λr_m)) / C(m, k)``, e_k the elementary symmetric polynomial, by the recursion
-    ``e_j(x₁…x_i) = e_j(x₁…x_(i-1)) + x_i · e_(j-1)(x₁…x_(i-1))``: O(m·k), no cancellation.
-
-    Parameters
-    ----------
-    residual : array of float, shape (m,)
-        With a sum of 0.
-    chosen : int
-        k.
-    bets : array of float, shape (b,)
-        λ; with ``|λr| ≤ 3`` and m ≤ 200 nothing overflows.
-
-    Returns
-    -------
-    float64 array, shape (b,)
-
-    Examples
-    --------
-    >>> log_mean_exp([-1.0, 0.0, 1.0], 1, [0.5]).round(4).tolist()
-    [0.0817]
-    """
-    r = np.asarray(residual, dtype=np.float64)
-    x = np.exp(r[:, None] * np.asarray(bets, dtype=np.float64))
-    m = len(r)
-    return _log_symmetric(x[:, :, None], np.array([chosen]), np.array([m]))[:, 0]
-
-
 def _log_symmetric(x: Floats, k: NDArray[np.int64], m: NDArray[np.int64]) -> Floats:
-    """Log of e_k(x) / C(m, k) for x of shape (m, bets, strata), 0 where a stratum has fewer batches."""
+    """Log of e_k(x) / C(m, k) for x of shape (m, bets, strata), 0 where a stratum has fewer batches.
+
+    e_k is the elementary symmetric polynomial, and the mean of exp(λU) over all choices of k of m batches
+    where x = exp(λr): ``e_j(x₁…x_i) = e_j(x₁…x_(i-1)) + x_i · e_(j-1)(x₁…x_(i-1))``, without cancellation.
+    """
     width, most, least = len(x), int(k.max()), int(k.min())
     e = np.zeros((most + 1, *x.shape[1:]))
     e[0] = 1.0
@@ -141,20 +115,24 @@ def _make_path(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats]
     """Return a function from τ of each pair to log e-values after each look, at residuals zero + τ·slope."""
     classes, row_pair = Classes(strata), strata.pair[strata.stratum]
     first = np.cumsum(strata.size) - strata.size
-    starts = np.searchsorted(strata.pair, strata.pair)
-    is_look = _is_look(strata)
     noise = NOISE * score_variance(strata, np.abs(strata.shift) + np.abs(slope))
 
     def path(value: Floats) -> Floats:
-        along = np.cumsum(log_factors(strata, classes, zero + value[row_pair] * slope, first, noise), axis=1)
-        along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
-        found: Floats = scipy.special.logsumexp(along[:, is_look], axis=0) - np.log(2 * len(BETS))
-        return found
+        return log_path(strata, log_factors(strata, classes, zero + value[row_pair] * slope, first, noise))
 
     return path
 
 
-def _is_look(strata: Strata) -> Flags:
+def log_path(strata: Strata, factors: Floats) -> Floats:
+    """Log e-values after each look, of log factors of some bets in each stratum."""
+    starts = np.searchsorted(strata.pair, strata.pair)
+    along = np.cumsum(factors, axis=1)
+    along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
+    found: Floats = scipy.special.logsumexp(along[:, is_look(strata)], axis=0) - np.log(2 * len(BETS))
+    return found
+
+
+def is_look(strata: Strata) -> Flags:
     """Whether a stratum is the last of its look."""
     return np.append((np.diff(strata.look) != 0) | (np.diff(strata.pair) != 0), [True])
 
@@ -171,7 +149,7 @@ def make_test(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats],
     if not len(strata.pair):
         return lambda value: Evidence(np.zeros(len(value)), np.zeros(len(value)))
     path_of = _make_path(strata, zero, slope)
-    look_pair = strata.pair[_is_look(strata)]
+    look_pair = strata.pair[is_look(strata)]
     begins = np.flatnonzero(np.diff(look_pair, prepend=-1))
     ends = np.append(begins[1:], len(look_pair)) - 1
 
@@ -267,8 +245,8 @@ def first_look(strata: Strata, *, alpha: ArrayLike) -> NDArray[np.int64]:
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
     found = np.full(len(limit), -1, dtype=np.int64)
     if len(strata.pair):
-        is_look = _is_look(strata)
-        pair, look = strata.pair[is_look], strata.look[is_look]
+        last = is_look(strata)
+        pair, look = strata.pair[last], strata.look[last]
         path = _make_path(strata, strata.base + strata.own, -strata.shift)(np.zeros(len(limit)))
         beyond = np.flatnonzero(path > limit[pair])
         # Of repeated places the last assignment stays: from the last look to the first.

@@ -12,7 +12,6 @@ from safetykit_analytics.stats.rate import check_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Literal
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 _ROUNDING = 1e-9
 
 
-def survival_bounds(
-    lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, at: ArrayLike
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Bound the Kaplan-Meier estimate of the share of batches that are not done at given durations.
+def quantile_bracket(
+    lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float
+) -> tuple[float, float]:
+    """Bracket a quantile of the time to completion.
 
     Each end is known only to lie in (lower, upper]. Whatever the true times are, their Kaplan-Meier estimate
     at t lies between
@@ -35,61 +34,18 @@ def survival_bounds(
 
     and batches that are cut off leave as early as they can in the one and as late as they can in the other.
     The estimate on all lower ends and that on all upper ends are not such bounds once batches are cut off.
+    The low end of the bracket is the first t where S_min(t) ≤ 1 - quantile, the high end that where S_max(t)
+    is: low < quantile ≤ high. The bracket is due to the polls alone; `quantile_interval` is about other
+    batches too.
 
     Parameters
     ----------
     lower, upper : arrays of float, shape (k,)
-        A batch ended (or was cut off) in (lower, upper]; equal where the time is known exactly. 0 ≤ lower.
+        A batch ended (or was cut off) in (lower, upper]; equal where the time is known exactly. 0 ≤ lower; k
+        may be 0.
     is_event : array of bool, shape (k,)
         True where the batch was completed, False where it was cut off: cancelled, or still running when last
         seen (then `lower` = `upper` = its age).
-    at : array of float, shape (j,)
-
-    Returns
-    -------
-    s_min, s_max : float64 arrays, shape (j,)
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, a duration is NaN or negative, or lower > upper.
-
-    References
-    ----------
-    .. [1] Kaplan, Meier (1958). JASA 53:457-481. https://doi.org/10.1080/01621459.1958.10501452
-    .. [2] Peto (1973). Experimental survival curves for interval-censored data. Appl Statist 22:86-91.
-       https://doi.org/10.2307/2346307
-
-    Examples
-    --------
-    Two batches were completed between polls, one is running since 9 hours:
-
-    >>> s_min, s_max = survival_bounds([1, 2, 9], [3, 4, 9], [True, True, False], [2, 3.5, 5])
-    >>> s_min.round(3).tolist(), s_max.round(3).tolist()
-    ([0.667, 0.333, 0.333], [1.0, 0.667, 0.333])
-    """
-    start, end, event = _durations(lower, upper, is_event)
-    times = np.asarray(at, dtype=np.float64)
-    s_max = _SMax(start, end, event)
-    return (
-        _s_min(start, end, event, times, is_after=False)[0],
-        np.array([s_max(t)[0] for t in times]),
-    )
-
-
-def quantile_bracket(
-    lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float
-) -> tuple[float, float]:
-    """Bracket a quantile of the time to completion.
-
-    The low end is the first t where S_min(t) ≤ 1 - quantile, the high end that where S_max(t) is (see
-    `survival_bounds`): low < quantile ≤ high. The bracket is due to the polls alone; it does not say how far
-    other batches would differ, see `quantile_interval`.
-
-    Parameters
-    ----------
-    lower, upper, is_event : arrays, shape (k,)
-        As in `survival_bounds`; k may be 0.
     quantile : float
         Between 0 and 1: 0.5 is the median.
 
@@ -101,7 +57,13 @@ def quantile_bracket(
     Raises
     ------
     ValueError
-        As `survival_bounds`; `quantile` is not between 0 and 1.
+        Shapes differ; a duration is NaN or negative, or lower > upper; `quantile` is not between 0 and 1.
+
+    References
+    ----------
+    .. [1] Kaplan, Meier (1958). JASA 53:457-481. https://doi.org/10.1080/01621459.1958.10501452
+    .. [2] Peto (1973). Experimental survival curves for interval-censored data. Appl Statist 22:86-91.
+       https://doi.org/10.2307/2346307
 
     Examples
     --------
@@ -112,7 +74,7 @@ def quantile_bracket(
     start, end, event = _durations(lower, upper, is_event)
     # S_min falls right after the lower ends, where an end becomes possible, and right after cut-offs.
     starts = np.unique(start)
-    share, _ = _s_min(start, end, event, starts, is_after=True)
+    share, _ = _s_min(start, end, event, starts)
     # S_max falls where an end becomes certain, and never rises: its first low value can be bisected.
     s_max = _SMax(start, end, event)
     return _first(starts[share <= level]), _bisected(np.unique(end[event]), lambda t: s_max(t)[0] <= level)
@@ -129,7 +91,7 @@ def quantile_interval(
     Parameters
     ----------
     lower, upper, is_event : arrays, shape (k,)
-        As in `survival_bounds`; k may be 0.
+        As in `quantile_bracket`.
     quantile : float
         Between 0 and 1.
     confidence : float
@@ -143,7 +105,7 @@ def quantile_interval(
     Raises
     ------
     ValueError
-        As `survival_bounds`; `quantile` or `confidence` is not between 0 and 1.
+        As `quantile_bracket`; `confidence` is not between 0 and 1.
 
     References
     ----------
@@ -161,7 +123,7 @@ def quantile_interval(
     level, z = _level(quantile), float(scipy.special.ndtri((1.0 + confidence) / 2.0))
     start, end, event = _durations(lower, upper, is_event)
     starts = np.unique(start)
-    share, variance = _s_min(start, end, event, starts, is_after=True)
+    share, variance = _s_min(start, end, event, starts)
     low = _first(starts[_log_log_limit(share, variance, z) <= level])
     s_max = _SMax(start, end, event)
     ends = np.unique(end[event])
@@ -189,8 +151,8 @@ def _durations(lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike) -> tuple
     return start, end, event
 
 
-def _s_min(start: Floats, end: Floats, event: Flags, at: Floats, *, is_after: bool) -> tuple[Floats, Floats]:
-    """S_min and Greenwood's sum at (or right after) durations; one pass over all of them.
+def _s_min(start: Floats, end: Floats, event: Flags, at: Floats) -> tuple[Floats, Floats]:
+    """S_min and Greenwood's sum right after durations; one pass over all of them.
 
     An end that is certain by t stays where it is whatever t: their factors are one cumulative product. Those
     that are only possible happen together at t.
@@ -198,16 +160,9 @@ def _s_min(start: Floats, end: Floats, event: Flags, at: Floats, *, is_after: bo
     ends, cuts = np.sort(end[event]), np.sort(start[~event])
     at_risk = len(start) - np.arange(len(ends)) - np.searchsorted(cuts, ends, "left")
     product, greenwood = _kaplan_meier(at_risk)
-
-    side: Literal["left", "right"] = "right" if is_after else "left"
     certain = np.searchsorted(ends, at, "right")
-    exact = np.sort(end[event & (start == end)])
-    possible = np.searchsorted(np.sort(start[event]), at, side) - certain
-    if (
-        not is_after
-    ):  # an end that is known exactly is certain at its own time, where no end is possible before
-        possible += np.searchsorted(exact, at, "right") - np.searchsorted(exact, at, "left")
-    left = len(start) - certain - np.searchsorted(cuts, at, side)
+    possible = np.searchsorted(np.sort(start[event]), at, "right") - certain
+    left = len(start) - certain - np.searchsorted(cuts, at, "right")
     stay = left - possible
     share = product[certain] * np.divide(stay, left, out=np.ones(len(at)), where=left > 0)
     added = np.full(len(at), np.inf)

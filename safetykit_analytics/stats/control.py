@@ -1,4 +1,4 @@
-"""Which buckets of a series of error rates stand out from how the series varies anyway. NumPy only."""
+"""Which buckets of a series of error rates stand out from how the series varies anyway. NumPy and scipy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -143,3 +144,35 @@ def find_runs(rate: ArrayLike, center: float) -> NDArray[np.bool_]:
         last = now
         found[i] = length >= RUN
     return found
+
+
+def prediction_bound(moves: ArrayLike, *, level: float) -> float:
+    """Return what the next move of a series stays below in absolute value, with a chance of `level`.
+
+    Moves are taken for independent normal values of mean 0: t · √(Σ moves² / k), t the quantile with k
+    degrees of freedom.
+
+    Parameters
+    ----------
+    moves : array of float, shape (k,)
+    level : float
+
+    Returns
+    -------
+    float
+        NaN without a move.
+
+    References
+    ----------
+    .. [1] Hahn (1969). Factors for calculating two-sided prediction intervals. JASA 64:878-888.
+       https://doi.org/10.1080/01621459.1969.10501020
+
+    Examples
+    --------
+    >>> [round(prediction_bound([0.3] * k, level=0.9), 2) for k in (1, 3, 7, 50)]
+    [1.89, 0.71, 0.57, 0.5]
+    """
+    known = np.asarray(moves, dtype=np.float64)
+    if not len(known):
+        return np.nan
+    return float(scipy.special.stdtrit(len(known), (1.0 + level) / 2.0) * np.sqrt(np.mean(known**2)))

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import scipy
 
-from safetykit_analytics.stats.anytime import BETS, NOISE, Classes, log_factors, shifted
+from safetykit_analytics.stats.anytime import BETS, NOISE, Classes, is_look, log_factors, log_path, shifted
 from safetykit_analytics.stats.permutation import SEED
 from safetykit_analytics.stats.rate import sums
-from safetykit_analytics.stats.strata import Strata, score_variance
+from safetykit_analytics.stats.strata import Strata, residuals, score_variance
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -25,7 +25,11 @@ POWER = 0.8
 # One look: how closely the difference is found, as a share of itself.
 _CLOSE = 1e-3
 # Any look: differences at which comparisons are drawn, in units of one look's, and how many at each.
-_STEPS, _STRATA_DRAWN, _LEAST_DRAWN, _MOST_DRAWN = (1.0, 1.4, 2.0, 3.0), 1_600, 4, 16
+_STEPS, _STRATA_DRAWN, _LEAST_DRAWN, _MOST_DRAWN = (1.0, 1.4, 2.0, 3.0), 1_600, 4, 8
+# To how many comparisons the strata of these are combined.
+_COMBINED = 40
+# A batch that is nearly all of its stratum varies by more than its residual shows, but not endlessly.
+_LEAST_LEFT = 0.05
 
 
 def permutation_detectable(strata: Strata, found: Outcomes, *, alpha: float) -> float:
@@ -74,11 +78,12 @@ def _variance_ratios(rates: tuple[float, float], difference: float, share: float
 
 
 def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Floats:
-    """Smallest true difference that the last look would find in 80 % of comparisons like this one.
+    """Smallest true difference that one of the looks would find in 80 % of comparisons like this one.
 
-    At some differences d a few comparisons are drawn: residuals without today's difference are permuted
-    within strata, those of each side are scaled to its rate at d (errors vary by p(1-p)), and d is added.
-    Each bet's product is taken for log-normal, with the mean and variance that these show.
+    A batch's errors vary by p(1-p)·n·(1 + (n-1)·ICC), with the ICC that the residuals without today's
+    difference have. Divided by the root of it, these are exchanged among all batches. Multiplied by the root
+    at their new places, for the rates with a difference d, and with d added, they are a comparison with that
+    difference. A few are drawn at some d, and the strata of these are combined to many.
 
     Parameters
     ----------
@@ -93,7 +98,7 @@ def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Fl
     """
     center = np.nan_to_num(np.asarray(difference, dtype=np.float64))
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
-    n_strata, pair = len(strata.size), strata.pair
+    n_strata, row_pair = len(strata.size), strata.pair[strata.stratum]
     if not n_strata:
         return np.full(len(center), np.nan)
     residual = shifted(strata, center)
@@ -103,28 +108,29 @@ def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Fl
     rates = [strata.total(strata.score_of(part)) / weight for part in (-strata.base, strata.own)]
     share = strata.total(strata.weight * strata.chosen / strata.size) / weight
     measured = np.maximum((1.0 - share) * _spread(rates[0]) + share * _spread(rates[1]), 1e-12)
-    row_pair = pair[strata.stratum]
-
+    typical, standard = _standardize(strata, residual, measured)
     draws = int(np.clip(_STRATA_DRAWN * len(center) // n_strata, _LEAST_DRAWN, _MOST_DRAWN))
+    look_pair = strata.pair[is_look(strata)]
+    begins = np.searchsorted(look_pair, np.arange(len(center)))
 
     def excess(d: Floats) -> Floats:
         rng = np.random.default_rng(SEED)
-        scale = np.sqrt(
-            np.where(strata.is_candidate, _spread(rates[0] + d)[row_pair], _spread(rates[0])[row_pair])
-            / measured[row_pair]
-        )
+        spread = np.where(strata.is_candidate, _spread(rates[0] + d)[row_pair], _spread(rates[0])[row_pair])
+        scale = typical * np.sqrt(spread / measured[row_pair])
         logs = []
         for _ in range(draws):
-            order = np.lexsort((rng.random(len(residual)), strata.stratum))
-            drawn = residual[order] * scale
-            drawn -= (sums(strata.stratum, drawn, n_strata) / strata.size)[strata.stratum]
+            order = np.lexsort((rng.random(len(residual)), row_pair))
+            drawn = residuals(strata.stratum, standard[order] * scale, strata.n, n_strata)
             drawn += d[row_pair] * strata.shift
             logs.append(log_factors(strata, classes, drawn, first, noise)[: len(BETS)])
-        mean, variance = np.mean(logs, axis=0), np.var(logs, axis=0, ddof=1)
-        along = np.stack([strata.total(values) for values in mean])
-        spread = np.sqrt(np.stack([strata.total(values) for values in variance]))
-        worst = along - scipy.special.ndtri(POWER) * spread
-        found: Floats = scipy.special.logsumexp(worst, axis=0) - np.log(2 * len(BETS)) - limit
+        every, places = np.array(logs), np.arange(n_strata)
+        most = [
+            np.maximum.reduceat(
+                log_path(strata, every[rng.integers(draws, size=n_strata), :, places].T), begins
+            )
+            for _ in range(_COMBINED)
+        ]
+        found: Floats = np.quantile(most, 1.0 - POWER, axis=0) - limit
         return found
 
     variance = strata.total(score_variance(strata, residual))
@@ -141,6 +147,20 @@ def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Fl
             break
         low, low_excess = point, np.minimum(now, 0.0)
     return found
+
+
+def _standardize(strata: Strata, residual: Floats, measured: Floats) -> tuple[Floats, Floats]:
+    """Return how much each batch's errors vary, and residuals in units of it, with mean 0 in each pair."""
+    n, pair, count = strata.n, strata.pair[strata.stratum], len(measured)
+    # What the rate of the stratum leaves of a batch's variance.
+    left = np.maximum(1.0 - n / sums(strata.stratum, n, len(strata.size))[strata.stratum], _LEAST_LEFT)
+    ratio = residual**2 / (measured[pair] * n * left)
+    above, possible = (sums(pair, values / np.sqrt(n), count) for values in (ratio - 1.0, n - 1.0))
+    icc = np.clip(above / np.maximum(possible, 1e-9), 0.0, 1.0)
+    typical = np.sqrt(n * (1.0 + (n - 1.0) * icc[pair]))
+    standard = residual / (typical * np.sqrt(left))
+    standard -= (sums(pair, standard, count) / np.maximum(np.bincount(pair, minlength=count), 1))[pair]
+    return typical, standard
 
 
 def _spread(rate: Any) -> Any:

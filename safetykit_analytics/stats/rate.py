@@ -268,54 +268,15 @@ def _cr2(
     return sums(index, residual**2 / others, n_groups) / size**2, df, leverage
 
 
-def wilson(
-    errors: ArrayLike, processed: ArrayLike, *, confidence: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Wilson's score interval of proportions: right only for independent decisions, or effective counts.
+def wilson_at(rate: Floats, n: Floats, quantile: Any) -> tuple[Floats, Floats]:
+    """Compute Wilson's score interval at given rates, numbers of independent decisions and normal quantiles.
 
-    ``(p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n)``
-
-    Parameters
-    ----------
-    errors, processed : arrays of float or int, of shapes that broadcast
-        0 ≤ errors ≤ processed; may be fractional.
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float64 arrays
-        Within [0, 1]; NaN where `processed` is 0.
-
-    Raises
-    ------
-    ValueError
-        Counts outside 0 ≤ errors ≤ processed, or `confidence` not between 0 and 1.
+    ``(p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n)``: exactly 0 at a rate of 0 and exactly 1 at 1; NaN
+    where the rate is.
 
     References
     ----------
     .. [1] Wilson (1927). JASA 22:209-212. https://doi.org/10.1080/01621459.1927.10502953
-    .. [2] Newcombe (1998). Two-sided confidence intervals for the single proportion. Stat Med 17:857-872.
-       https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<857::AID-SIM777>3.0.CO;2-E
-
-    Examples
-    --------
-    >>> low, high = wilson(81, 263)
-    >>> round(float(low), 4), round(float(high), 4)
-    (0.2553, 0.3662)
-    """
-    check_level(confidence)
-    y, n = np.broadcast_arrays(np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64))
-    if not ((y >= 0.0) & (y <= n)).all():
-        raise ValueError("expected 0 ≤ errors ≤ processed")
-    safe = np.where(n > 0.0, n, 1.0)
-    return wilson_at(np.where(n > 0.0, y / safe, np.nan), safe, scipy.special.ndtri((1.0 + confidence) / 2.0))
-
-
-def wilson_at(rate: Floats, n: Floats, quantile: Any) -> tuple[Floats, Floats]:
-    """Wilson's interval at given rates, numbers of independent decisions and quantiles.
-
-    Exactly 0 at a rate of 0 and exactly 1 at 1; NaN where the rate is.
     """
     square = quantile**2 / n
     centre = rate + square / 2.0

@@ -6,6 +6,7 @@ depend on neither versions nor errors, and on nothing that comes later. NumPy on
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -158,9 +159,11 @@ class Strata:
     stratum : int64, shape (k,)
         Of each batch, non-decreasing.
     is_candidate : bool, shape (k,)
-    base, own, shift : float64, shape (k,)
-        Residuals, which add up to 0 in each stratum: of the baseline's errors, y(1-z) - n·Y_b/N; of the
-        candidate's, yz - n·Y_c/N; and of the candidate's size, nz - n·N_c/N.
+    n : float64, shape (k,)
+        Decisions of each batch.
+    base, own : float64, shape (k,)
+        Residuals, which add up to 0 in each stratum: of the baseline's errors, y(1-z) - n·Y_b/N, and of the
+        candidate's, yz - n·Y_c/N.
     """
 
     pair: Ints
@@ -170,9 +173,14 @@ class Strata:
     weight: Floats
     stratum: Ints
     is_candidate: Flags
+    n: Floats
     base: Floats
     own: Floats
-    shift: Floats
+
+    @functools.cached_property
+    def shift(self) -> Floats:
+        """Residuals of the candidate's size, nz - n·N_c/N, shape (k,)."""
+        return residuals(self.stratum, self.n * self.is_candidate, self.n, len(self.size))
 
     @property
     def score(self) -> Floats:
@@ -235,13 +243,6 @@ def make_strata(
     errors, size, z = errors[keep], size[keep], z[keep]
     count = int(is_common.sum())
     n_all, n_own = sums(stratum, size, count), sums(stratum, size * z, count)
-    y_base, y_own = sums(stratum, errors * ~z, count), sums(stratum, errors * z, count)
-
-    def residual(values: Floats, total: Floats) -> Floats:
-        rest: Floats = values - (total / n_all)[stratum] * size
-        rest[np.abs(rest) < _NOISE * size] = 0.0
-        return rest
-
     return Strata(
         keys[0][first],
         keys[1][first],
@@ -250,10 +251,18 @@ def make_strata(
         n_own * (n_all - n_own) / n_all,
         stratum,
         z,
-        residual(errors * ~z, y_base),
-        residual(errors * z, y_own),
-        residual(size * z, n_own),
+        size,
+        residuals(stratum, errors * ~z, size, count),
+        residuals(stratum, errors * z, size, count),
     )
+
+
+def residuals(stratum: Ints, values: Floats, n: Floats, count: int) -> Floats:
+    """Return values less the share of their stratum's sum that the batch's decisions have."""
+    rate = sums(stratum, values, count) / sums(stratum, n, count)
+    rest: Floats = values - rate[stratum] * n
+    rest[np.abs(rest) < _NOISE * n] = 0.0
+    return rest
 
 
 def score_variance(strata: Strata, residual: Floats) -> Floats:

@@ -7,7 +7,7 @@ import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.compare.pairs import Ended
-from safetykit_analytics.compare.verdicts import judge_period
+from safetykit_analytics.compare.verdicts import judge_period, own_moves
 from safetykit_analytics.stats import LEAST_DRAWS, find_outcomes, make_strata, permutation_p
 from tests.compare.helpers import ended, observations, some_counts
 
@@ -41,6 +41,32 @@ def test_a_jump_that_the_weeks_of_one_version_made_too_is_no_difference():
     row = compare(rows).table.iloc[1]
     assert row["p_adjusted"] < 0.05
     assert row["verdict"] == "no difference found"
+
+
+def own_weeks(rates):
+    """Batches of one version, three of 10,000 a week at the given rates."""
+    week = np.repeat(np.arange(len(rates)), 3)
+    y, n = np.round(np.repeat(rates, 3) * 10_000).astype(int), np.full(len(week), 10_000)
+    day = 7 * week + 4
+    return Ended(week * 0, week * 0, day, day * 86_400_000_000 + np.arange(len(week)), y, n, day, 1)
+
+
+def test_a_few_known_moves_leave_room_for_a_larger_one_and_many_do_not():
+    few = own_weeks([0.02, 0.023, 0.02])
+    largest, allowed = own_moves(few, few.rows())
+    assert (largest, allowed) == pytest.approx((0.003, 0.003 * 2.919986))  # t of 2 degrees of freedom, 95 %
+    many = own_weeks([0.02, 0.02, 0.023, *[0.023] * 20])
+    assert own_moves(many, many.rows()) == pytest.approx((0.003, 0.003))
+
+
+def test_without_two_neighbouring_weeks_of_three_batches_no_move_is_known():
+    one = own_weeks([0.02])
+    assert np.isnan(own_moves(one, one.rows())).all()
+    rng = np.random.default_rng(1)
+    rows = weeks_of(rng, [0.02], m=30) + weeks_of(rng, [0.06], m=30, version="v8", first=1)
+    found = compare(rows)
+    assert found.table["verdict"][1] == "higher since"
+    assert "how much the policy's weeks move anyway is not known" in found.sentences[0]
 
 
 def some_period(seed, more):

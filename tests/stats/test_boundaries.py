@@ -12,7 +12,6 @@ from safetykit_analytics.stats import (
     quantile_bracket,
     verdicts,
     week_over_week,
-    wilson,
 )
 from safetykit_analytics.stats.rate import wilson_at
 from tests.stats.sides import compare_sides
@@ -198,7 +197,6 @@ def test_numbers_in_objects_count_as_numbers():
     y, n = objects(1, 5, 3), objects(10, 20, 30)
     for errors, processed in [(y, [10, 20, 30]), ([1, 5, 3], n)]:
         assert cluster_rates([0] * 3, errors, processed, n_groups=1).rate[0] == 0.15
-        assert wilson(errors, processed)[0] == pytest.approx(wilson([1, 5, 3], [10, 20, 30])[0])
         limits = laney_limits(np.tile(errors, 7), np.tile(processed, 7), [True] * 21)
         assert (limits.center, limits.note) == (0.1, "")
     for lower, upper in [(objects(1, 2), [3, 4]), ([1, 2], objects(3, 4))]:

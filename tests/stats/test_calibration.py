@@ -20,6 +20,7 @@ from benchmarks.calibration import (
     null_cell,
     null_year,
     ramp_layout,
+    seen_any_cell,
     seen_cell,
     shift_cell,
     summaries,
@@ -87,6 +88,12 @@ def test_equal_weeks_are_rarely_called_different_though_batches_span_both(weeks)
 def test_what_would_have_been_seen_is_seen_in_four_of_five_comparisons():
     # 100 runs of 20 layouts: ± 5 points.
     assert seen_cell(np.random.default_rng(4), 20, 0.005, "equal", 100) == pytest.approx(0.8, abs=0.1)
+
+
+def test_what_any_look_would_have_seen_is_seen_whatever_the_sizes_are():
+    rng = np.random.default_rng(8)
+    shares = [seen_any_cell(rng, 0.03, kind, 50, n_weeks=3) for kind in ("equal", "log-normal")]
+    assert shares == pytest.approx([0.8, 0.8], abs=0.2)
 
 
 def test_versions_that_never_ran_together_are_never_plainly_different_and_rarely_since():

@@ -1,4 +1,4 @@
-"""survival_bounds and quantile_bracket: whatever happened between polls, the truth is in them."""
+"""quantile_bracket and quantile_interval: whatever happened between polls, the truth is in them."""
 
 import warnings
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import CensoredData, ecdf
 
-from safetykit_analytics.stats import quantile_bracket, quantile_interval, survival_bounds
+from safetykit_analytics.stats import quantile_bracket, quantile_interval
 from safetykit_analytics.stats.completion import _s_min
 
 
@@ -29,13 +29,14 @@ def log_log_limits(curve, confidence):
         return curve.confidence_interval(confidence, method="log-log")
 
 
-def test_with_exact_times_both_bounds_are_the_published_kaplan_meier_estimate(reference_cases):
+def test_with_exact_times_the_estimate_is_the_published_one_of_kaplan_and_meier(reference_cases):
     case = reference_cases["freireich"]
     time, event = sixmp(case)
-    s_min, s_max = survival_bounds(time, time, event, case["expected"]["t"])
-    assert np.allclose(s_min, case["expected"]["S"], rtol=0, atol=case["tol"])
-    assert np.allclose(s_max, case["expected"]["S"], rtol=0, atol=case["tol"])
-    share, greenwood = _s_min(time, time, event, np.array(case["expected"]["t"], float), is_after=False)
+    times = np.array(case["expected"]["t"], float)
+    for t, share in zip(times, case["expected"]["S"], strict=True):
+        assert quantile_bracket(time, time, event, 1 - share - 1.1 * case["tol"]) == (t, t)
+        assert quantile_bracket(time, time, event, 1 - share + 1.1 * case["tol"])[0] > t
+    share, greenwood = _s_min(time, time, event, times)
     se = share * np.sqrt(greenwood)
     assert np.allclose(se, case["expected"]["greenwood_se"], rtol=0, atol=case["tol"])
     linear = share[0] + np.array([-1.96, 1.96]) * se[0]
@@ -87,19 +88,6 @@ def polled(draw):
     return (*(np.array(values, float) for values in (ends, lower, upper)), np.array(event))
 
 
-@given(polled())
-def test_the_estimate_on_the_true_times_is_within_the_bounds(data):
-    ends, lower, upper, event = data
-    times = np.arange(0, 30.5, 0.5)
-    truth, same = survival_bounds(ends, ends, event, times)
-    s_min, s_max = survival_bounds(lower, upper, event, times)
-    assert np.allclose(truth, same)
-    assert (s_min <= truth + 1e-9).all()
-    assert (truth <= s_max + 1e-9).all()
-    assert (np.diff(s_min) <= 1e-9).all()
-    assert (np.diff(s_max) <= 1e-9).all()
-
-
 @given(polled(), st.sampled_from([0.25, 0.5, 0.9]))
 def test_the_quantile_of_the_true_times_is_within_its_bracket(data, quantile):
     ends, lower, upper, event = data
@@ -112,16 +100,26 @@ def test_the_quantile_of_the_true_times_is_within_its_bracket(data, quantile):
     assert ci_high >= high
 
 
-@given(polled(), st.sampled_from([0.5, 0.9]))
-def test_the_bracket_is_where_the_bounds_first_fall_to_the_quantile(data, quantile):
-    _, lower, upper, event = data
-    low, high = quantile_bracket(lower, upper, event, quantile)
-    times = np.unique(np.concatenate([lower, upper, lower + 1e-6]))
-    s_min, s_max = survival_bounds(lower, upper, event, times)
-    first_low = times[s_min <= 1 - quantile + 1e-9][:1]
-    first_high = times[s_max <= 1 - quantile + 1e-9][:1]
-    assert low == pytest.approx(first_low[0] if len(first_low) else np.inf, abs=2e-6)
-    assert high == (first_high[0] if len(first_high) else np.inf)
+def latest(data, t):
+    """Every end that may lie by t, as late as it can: scipy's estimate just after t."""
+    lower, upper, event = data
+    time = np.where(event, np.where(lower <= t, np.minimum(upper, t + 1e-6), t + 1), lower)
+    return kaplan_meier(time, event)
+
+
+def earliest(data, t):
+    """Only the ends that must lie by t, as early as they can: scipy's estimate at t."""
+    lower, upper, event = data
+    return kaplan_meier(np.where(event, np.where(upper <= t, lower, t + 1), upper), event)
+
+
+@given(polled(), st.sampled_from([0.25, 0.5, 0.9]))
+def test_the_bracket_is_where_scipys_estimates_of_the_extremes_first_fall_to_the_quantile(data, quantile):
+    *_, event = data = data[1:]
+    level = 1 - quantile + 1e-9
+    low = [t for t in np.unique(data[0]) if latest(data, t).evaluate(t + 1e-6) <= level]
+    high = [t for t in np.unique(data[1][event]) if earliest(data, t).evaluate(t) <= level]
+    assert quantile_bracket(*data, quantile) == (min(low, default=np.inf), min(high, default=np.inf))
 
 
 def test_where_the_last_batch_has_ended_its_end_is_no_upper_limit():
@@ -131,14 +129,11 @@ def test_where_the_last_batch_has_ended_its_end_is_no_upper_limit():
 
 def lower_limit(data, quantile, confidence):
     """Find where scipy's lower limit first falls to the quantile when every possible end happens."""
-    lower, upper, event = data
-    for t in np.unique(lower):
-        just_after = t + 1e-6
-        time = np.where(event, np.where(lower <= t, np.minimum(upper, just_after), just_after + 1), upper)
-        curve = kaplan_meier(time, event)
-        if curve.evaluate(just_after) == 0:
+    for t in np.unique(data[0]):
+        curve = latest(data, t)
+        if curve.evaluate(t + 1e-6) == 0:
             return t
-        if log_log_limits(curve, confidence).low.evaluate(just_after) <= 1 - quantile + 1e-9:
+        if log_log_limits(curve, confidence).low.evaluate(t + 1e-6) <= 1 - quantile + 1e-9:
             return t
     return np.inf
 
@@ -171,9 +166,10 @@ def test_kaplan_meier_on_the_lower_ends_is_no_lower_bound_and_not_used():
     event = np.array([False, False, False, True])
     lower, upper, ends = np.array([2.0, 2, 2, 1]), np.array([2.0, 2, 2, 4]), np.array([2.0, 2, 2, 3])
     on_lower, on_truth = (kaplan_meier(time, event).evaluate(3) for time in (lower, ends))
-    assert on_truth < on_lower
-    s_min, s_max = survival_bounds(lower, upper, event, [3])
-    assert s_min[0] <= on_truth <= s_max[0]
+    assert on_lower > on_truth
+    # All were done after 3 h, of which the lower ends alone know nothing.
+    low, high = quantile_bracket(lower, upper, event, 0.9)
+    assert low <= 3 <= high
 
 
 @pytest.mark.parametrize(
@@ -202,6 +198,5 @@ def test_a_quantile_outside_0_to_1_is_refused(quantile):
 def test_what_ended_by_the_time_that_two_neighbouring_intervals_share_is_the_first_alone():
     # Half of the batches ended in (0, 1], the other half in (1, 2]: at 1 h just one half is done.
     lower, upper = np.array([0.0, 1, 0, 1]), np.array([1.0, 2, 1, 2])
-    s_min, s_max = survival_bounds(lower, upper, np.ones(4, bool), [1])
-    assert (s_min[0], s_max[0]) == pytest.approx((0.5, 0.5))
+    assert quantile_bracket(lower, upper, np.ones(4, bool), 0.5) == (0, 1)
     assert quantile_bracket(lower, upper, np.ones(4, bool), 0.9) == (1, 2)

@@ -17,9 +17,9 @@ from statsmodels.stats.proportion import (
     proportions_chisquare,
 )
 
-from safetykit_analytics.stats import cluster_rates, quantile_interval, wilson
+from safetykit_analytics.stats import cluster_rates, quantile_interval
 from safetykit_analytics.stats.difference import newcombe
-from tests.stats.sides import compare_sides
+from tests.stats.sides import compare_sides, wilson
 
 Z = norm.ppf(0.975)
 

