@@ -1,6 +1,7 @@
 """What every test may use."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from tests.effort import load_profile
 mpl.use("Agg")
 
 load_profile()
+
+# Tests start dozens of processes; if Python may not write bytecode, each compiles the library again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config: pytest.Config) -> None:
