@@ -130,8 +130,9 @@ def test_a_dask_cluster_of_two_processes_changes_no_bit(dealt: Cohorts) -> None:
         assert_same(results(dealt, None), results(dealt, executor))
 
 
-@pytest.mark.parametrize("cut", [(0,), (0, 1), tuple(range(40)), (3, 1, 2, 1, 0)])
-@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize(
+    ("cut", "together"), [((0,), True), ((0, 1), False), (tuple(range(40)), True), ((3, 1, 2, 1, 0), False)]
+)
 def test_every_cut_gives_what_the_observations_give_as_one_frame(
     fleet: pd.DataFrame, whole: list[pd.DataFrame], cut: Any, *, together: bool
 ) -> None:

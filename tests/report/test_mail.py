@@ -108,15 +108,7 @@ def test_lines_are_short_enough_for_every_mail_server(saved):
     assert b"\n" not in saved.replace(b"\r\n", b"")
 
 
-def test_the_same_report_gives_the_same_bytes(report):
-    assert report.to_email().as_bytes() == weekly_report_again(report).to_email().as_bytes()
-
-
-def weekly_report_again(report):
-    return type(report)(report.facts)
-
-
-def test_hostile_names_are_text_in_the_body(hostile):
-    html = body_of(hostile.to_email()).get_content()
+def test_hostile_names_are_text_in_the_body(parsed):
+    html = body_of(parsed).get_content()
     assert not any(name in html for name in NAMES if "<" in name)
     assert "\u202e" not in html
