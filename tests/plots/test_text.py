@@ -48,7 +48,7 @@ KNOWN_TROUBLE = [
 ]
 NASTY = st.one_of(st.text(min_size=1, max_size=80), st.sampled_from(KNOWN_TROUBLE))
 relaxed = settings(
-    max_examples=round(12 * EFFORT), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=round(20 * EFFORT), deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 

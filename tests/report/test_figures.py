@@ -20,7 +20,8 @@ def drawn(facts):
     ]
 
 
-@pytest.mark.parametrize("kind", [pytest.param("report", marks=pytest.mark.heavy), "hostile"])
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["report", "hostile"])
 def test_no_tick_ring_or_word_is_cut(kind, request):
     found = drawn(request.getfixturevalue(kind).facts)
     assert len(found) > 5

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from safetykit_analytics.report import messages, weekly_report
+from safetykit_analytics.report import figures, messages, weekly_report
 from tests.report.helpers import WEEK, nothing
 from tests.report.hostile import NAMES
 
@@ -82,6 +82,7 @@ def test_the_page_is_attached(parsed, one):
 
 def test_a_page_that_is_too_large_is_not_attached_and_the_mail_says_so(report, monkeypatch):
     monkeypatch.setattr(messages, "LARGEST_PAGE", 1000)
+    monkeypatch.setattr(figures, "draw_for_mail", lambda _: {})
     message = report.to_email()
     assert not list(message.iter_attachments())
     for kind in ("plain", "html"):

@@ -90,9 +90,9 @@ def test_a_store_gives_the_bytes_of_its_observations_and_its_name_but_never_its_
     store.append(small)
     from_frame, from_store = (weekly_report(one, week=WEEK, tz="Europe/Berlin") for one in (small, store))
     assert from_store.to_dict() == from_frame.to_dict()
-    page = from_store.to_html()
-    assert "secret-place" not in page + from_store.to_markdown() + json.dumps(from_store.to_dict())
-    assert "the store <bdi>weekly-snapshots</bdi>" in page
+    words = from_store.to_markdown()
+    assert "secret-place" not in words + json.dumps(from_store.to_dict())
+    assert "the store `weekly-snapshots`" in words
 
 
 def test_hostile_names_come_out_literally_in_json(hostile):
