@@ -1,14 +1,17 @@
 """What every test may use."""
 
 import json
+import os
 import pathlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.effort import load_profile
 
@@ -17,6 +20,9 @@ mpl.use("Agg")
 
 load_profile()
 
+# Tests start dozens of processes; if Python may not write bytecode, each compiles the library again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Let pandas 2 run on NumPy 2.5, which deprecates how pandas makes a Timedelta; pandas 3 does not."""
@@ -24,6 +30,18 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line(
             "filterwarnings", "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
         )
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
+    """Give each file to one process, so fixtures are made once; all of tests/report shares two reports."""
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "tests/report" if file.startswith("tests/report/") else file
+
+    return ByFile(config, log)
 
 
 HERE = pathlib.Path(__file__).parent

@@ -18,9 +18,11 @@ class Simulated:
         self.fleet = make_fleet(seed=7, batches=300, weeks=1)
         self.now = self.fleet.start + dt.timedelta(days=2)
         self.requests = 0
+        self.on_request = lambda: None
 
     def clock(self):
         self.requests += 1
+        self.on_request()
         return self.now
 
     def created(self):

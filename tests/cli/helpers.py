@@ -25,15 +25,6 @@ OTHERS = [
     "-Wignore:The 'generic' unit for NumPy timedelta:DeprecationWarning",
 ]
 COMMAND = [sys.executable, "-W", "error", *OTHERS, "-m", "safetykit_analytics"]
-# As a terminal's Ctrl-C finds it: a test run in the background passes on that SIGINT is ignored.
-INTERRUPTIBLE = [
-    sys.executable,
-    "-c",
-    (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from safetykit_analytics.cli import main; main()"
-    ),
-]
 WITHOUT = ("SAFETYKIT_API_KEY", "SAFETYKIT_BASE_URL", "SAFETYKIT_STORE", "NO_COLOR")
 
 
@@ -60,8 +51,9 @@ def as_process(*args, cwd=None, **env):
 
 
 def on_pipe(*args, stdin="", encoding="utf-8", **env):
-    """Run to the end in this process, with streams that are not a terminal; None is a closed stdin."""
-    given = None if stdin is None else io.TextIOWrapper(io.BytesIO(stdin.encode()))
+    """Run to the end in this process, with streams that are not a terminal; stdin=None is a closed one."""
+    content = stdin.encode() if isinstance(stdin, str) else stdin
+    given = None if content is None else io.TextIOWrapper(io.BytesIO(content), encoding="utf-8")
     out, err = (
         io.TextIOWrapper(io.BytesIO(), encoding=encoding, errors=how) for how in ("strict", "replace")
     )

@@ -165,18 +165,18 @@ def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(
 ):
     week = ["report", "--week", "2026-W12"]
     monkeypatch.setattr(ska, "weekly_report", functools.cache(ska.weekly_report), raising=False)
-    assert run([*week, "--output", "r.html", "--mode", "0644"]) == 0
-    assert capfdbinary.readouterr() == (b"", b"wrote r.html\n")
+    assert run([*week, "--output", "r.md", "--mode", "0644"]) == 0
+    assert capfdbinary.readouterr() == (b"", b"wrote r.md\n")
     week.append("--quiet")
-    assert stat.S_IMODE(os.stat("r.html").st_mode) == 0o644
-    with open("r.html", "rb") as file:
-        page = file.read()
-    assert run([*week, "--output", "-"]) == 0
-    assert capfdbinary.readouterr().out == page
-    assert run([*week, "--output", "memory://reports/r.html"]) == 0
+    assert stat.S_IMODE(os.stat("r.md").st_mode) == 0o644
+    with open("r.md", "rb") as file:
+        text = file.read()
+    assert run([*week, "--output", "memory://reports/r.md"]) == 0
     import fsspec
 
-    assert fsspec.filesystem("memory").cat("/reports/r.html") == page
+    assert fsspec.filesystem("memory").cat("/reports/r.md") == text
+    assert run([*week, "--output", "-"]) == 0
+    assert capfdbinary.readouterr().out.startswith(b"<!DOCTYPE html>")
     assert run([*week, "--csv", "tables"]) == 0
     assert "totals.csv" in os.listdir("tables")
     assert not [name for name in os.listdir() if name.startswith("report-")]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
@@ -16,7 +17,7 @@ from safetykit_analytics.cli import run
 from safetykit_analytics.simulator import Faults
 from safetykit_analytics.store.local import LocalFiles
 from tests.cli.conftest import KEY
-from tests.cli.helpers import COMMAND, INTERRUPTIBLE, environment, on_pipe
+from tests.cli.helpers import environment, on_pipe
 
 
 def poll(capsys, *args, code=0):
@@ -88,18 +89,10 @@ def test_a_file_that_is_no_text_is_named_with_its_first_wrong_byte_and_nothing_i
 
 
 @pytest.mark.parametrize("option", ["--ids", "--events"])
-def test_stdin_that_is_no_text_is_told_in_one_line(simulated, tmp_path, option):
-    shown = subprocess.run(
-        [*COMMAND, "poll", option, "-"],
-        cwd=tmp_path,
-        env=environment(**env(simulated)),
-        input=b"batch_1\nbatch_\xe9\n",
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert (shown.returncode, shown.stdout) == (2, b"")
-    assert b"standard input is not text: byte 14 is not UTF-8" in shown.stderr
+def test_stdin_that_is_no_text_is_told_in_one_line(simulated, option):
+    shown = on_pipe("poll", option, "-", stdin=b"batch_1\nbatch_\xe9\n", **env(simulated))
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "standard input is not text: byte 14 is not UTF-8" in shown.stderr
     assert simulated.requests == 0
 
 
@@ -228,14 +221,6 @@ def test_watch_asks_until_all_are_settled_and_gives_up_on_the_unknown(simulated,
         for i, batch_id in enumerate(simulated.created())
         if simulated.fleet.ending[i] == 2 and simulated.fleet.stop_ms[i] > 2**62
     ][-4:]
-    asked = []
-
-    def clock():
-        asked.append(simulated.now)
-        simulated.now += dt.timedelta(minutes=20)
-        return simulated.now
-
-    simulated.clock = clock
     moved = time.sleep
     monkeypatch.setattr(time, "sleep", lambda s: (moved(min(s, 0.01)), advance())[0])
 
@@ -283,24 +268,20 @@ STOPS = {signal.SIGINT: ("Ctrl-C", 130), signal.SIGTERM: ("SIGTERM", 143), signa
 
 
 @pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.name)
-@pytest.mark.parametrize("simulated", [Faults(latency_s=0.2)], indirect=True)
-def test_a_poll_that_is_stopped_keeps_what_arrived_and_says_by_what(simulated, tmp_path, stop):
-    process = subprocess.Popen(
-        [*INTERRUPTIBLE, "poll", "--concurrency", "2", *simulated.created()],
-        cwd=tmp_path,
-        env=environment(**env(simulated)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while simulated.requests < 8:
-        time.sleep(0.01)
-    process.send_signal(stop)
-    _, err = process.communicate(timeout=60)
+@pytest.mark.parametrize("simulated", [Faults(latency_s=0.05)], indirect=True)
+def test_a_poll_that_is_stopped_keeps_what_arrived_and_says_by_what(simulated, stop):
+    # As a shell in the foreground starts it, however the tests were started.
+    found = {number: signal.signal(number, signal.SIG_DFL) for number in STOPS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    simulated.on_request = lambda: simulated.requests == 8 and os.kill(os.getpid(), stop)
+    try:
+        shown = on_pipe("poll", "--concurrency", "2", *simulated.created(), **env(simulated))
+    finally:
+        for number, handler in found.items():
+            signal.signal(number, handler)
     name, code = STOPS[stop]
-    assert process.returncode == code
-    assert err == f"stopped by {name}\n"
-    kept = SnapshotStore(tmp_path / "snapshots").read()
+    assert (shown.returncode, shown.stderr) == (code, f"stopped by {name}\n")
+    kept = SnapshotStore("snapshots").read()
     assert 4 <= len(kept) < len(simulated.created())
 
 
@@ -340,7 +321,10 @@ def test_a_signal_that_is_ignored_stays_ignored_as_under_nohup(name):
 
 
 def test_sigterm_stops_a_background_job_whose_ctrl_c_is_ignored(simulated, tmp_path):
-    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);" + INTERRUPTIBLE[2].split(";", 2)[2]
+    code = (
+        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
+        "from safetykit_analytics.cli import main; main()"
+    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "poll", "--watch", "1h", *simulated.created()],
         cwd=tmp_path,
@@ -388,7 +372,7 @@ def test_fetching_and_the_command_need_no_name_that_only_posix_has(simulated):
 
 def test_one_dead_id_among_settled_ones_is_some_and_not_all(simulated, capsys):
     simulated.now += dt.timedelta(days=5)
-    settled = [one for one in simulated.created()[:20] if poll(capsys, one)["open"] >= 0][:3]
+    poll(capsys, *simulated.created()[:20])
     latest = SnapshotStore("snapshots").latest()
     settled = latest.loc[latest["is_terminal"], "batch_id"].tolist()[:3]
     assert poll(capsys, *settled, "batch_gone", code=3)["settled_skipped"] == len(settled) > 0
@@ -513,22 +497,15 @@ def test_ctrl_c_while_it_is_written_keeps_what_arrived_too(simulated, monkeypatc
     assert len(SnapshotStore("snapshots").read()) == 20
 
 
-def test_overlapping_polls_do_no_harm(simulated, tmp_path):
-    ids = simulated.created()
-    (tmp_path / "ids.txt").write_text("\n".join(ids))
-    processes = [
-        subprocess.Popen(
-            [*COMMAND, "poll", "--ids", "ids.txt", "--clock", "server", "--again"],
-            cwd=tmp_path,
-            env=environment(**env(simulated)),
-            stdout=subprocess.DEVNULL,
-        )
-        for _ in range(2)
-    ]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0]
-    stored = SnapshotStore(tmp_path / "snapshots").read()
-    assert stored["batch_id"].tolist() == sorted(ids)
-    assert not SnapshotStore(tmp_path / "snapshots").verify()
+def test_overlapping_polls_do_no_harm(simulated):
+    from safetykit_analytics import poll as poll_store
+
+    ids, store = simulated.created(), SnapshotStore("snapshots")
+    with ThreadPoolExecutor(2) as both:
+        made = both.map(lambda _: poll_store(store, ids, again=True, clock="server"), range(2))
+        assert [one.failed for one in made] == [0, 0]
+    assert store.read()["batch_id"].tolist() == sorted(ids)
+    assert not store.verify()
 
 
 def test_with_new_since_a_poll_prints_its_line_only_when_the_outcome_changes(simulated, capsys, monkeypatch):

@@ -269,7 +269,8 @@ def test_a_store_that_is_not_there_is_an_error_and_not_an_empty_one(command, sto
 @pytest.mark.parametrize("command", READING)
 def test_quiet_is_silent_on_success_but_for_what_was_asked_for(command, capsys):
     asked = {"rates", "backlog", "completion", "compare", "status", "metrics"}
-    assert run([command, "--quiet", *(["--as-of", "2025-08-01"] if command == "check" else [])]) == 0
+    options = {"check": ["--as-of", "2025-08-01"], "report": ["--output", "r.md"]}
+    assert run([command, "--quiet", *options.get(command, [])]) == 0
     out, err = capsys.readouterr()
     assert err == ""
     assert bool(out) is (command in asked)
@@ -291,7 +292,7 @@ def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
         ["compare", "--store", "empty"],
         ["compact", "--store", "empty"],
         ["verify", "--store", "empty"],
-        ["report", "--store", "empty", "--week", "2026-W47"],
+        ["report", "--store", "empty", "--week", "2026-W47", "--output", "r.md"],
     ],
 )
 def test_notes_are_for_people_and_quiet_leaves_them_out(capsys, arguments):
@@ -316,7 +317,7 @@ def test_notes_are_for_people_and_quiet_leaves_them_out(capsys, arguments):
         (["rates", "--plot", "nowhere/r.png"], 1, "error: nowhere/r.png: No such file or directory\n"),
         (["rates", "--parquet", "."], 1, "expected the name of a file, found a folder"),
         (["rates", "--store", "foo://bucket"], 2, "which fsspec does not know"),
-        (["report", "--output", "nowhere/r.html"], 1, "nowhere/r.html: No such file or directory\n"),
+        (["report", "--output", "nowhere/r.md"], 1, "nowhere/r.md: No such file or directory\n"),
         (["report", "--output", "r.pdf"], 2, "cannot save a report as 'r.pdf'"),
         (["poll", "--ids", "nowhere.txt"], 1, "error: nowhere.txt: No such file or directory\n"),
         (["rates", "surplus"], 2, "unexpected extra argument"),

@@ -66,7 +66,7 @@ def test_no_option_takes_the_key():
 
 def test_a_pipe_gets_text_and_nothing_moves(simulated, tmp_path):
     ids = simulated.created()
-    shown = on_pipe("poll", *ids, **env(simulated))
+    shown = on_pipe("poll", "--clock", "server", *ids, **env(simulated))
     assert shown.returncode == 0
     assert shown.stdout.count("\n") == 1
     assert shown.stderr == ""
@@ -79,7 +79,7 @@ def test_a_pipe_gets_text_and_nothing_moves(simulated, tmp_path):
 
 def test_a_terminal_gets_progress_and_bold_headings_unless_it_says_no_color(simulated, tmp_path):
     ids = simulated.created()
-    code, shown = on_terminal("poll", *ids, **env(simulated))
+    code, shown = on_terminal("poll", "--clock", "server", *ids, **env(simulated))
     assert code == 0
     assert "100%" in shown
     assert f"answered {len(ids)}" in shown
@@ -109,7 +109,7 @@ def test_what_stands_behind_two_dashes_is_an_id(simulated, capsys):
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(simulated, tmp_path):
-    assert on_pipe("poll", *simulated.created()[:20], **env(simulated)).returncode == 0
+    assert on_pipe("poll", "--clock", "server", *simulated.created()[:20], **env(simulated)).returncode == 0
     read, write = os.pipe()
     os.close(read)
     process = subprocess.Popen(
@@ -152,7 +152,7 @@ FULL = "error: cannot write to stdout: No space left on device\n"
 
 
 def test_a_full_stdout_is_an_error_in_one_line(simulated, tmp_path, capsys, monkeypatch):
-    assert on_pipe("poll", *simulated.created()[:20], **env(simulated)).returncode == 0
+    assert on_pipe("poll", "--clock", "server", *simulated.created()[:20], **env(simulated)).returncode == 0
     for command in ("rates", "rates --csv -", "metrics"):
         with open("/dev/full", "w") as full:
             monkeypatch.setattr(sys, "stdout", full)

@@ -47,6 +47,7 @@ def outputs(folder):
     return dict(zip(NOTEBOOKS, asyncio.run(run_all()), strict=True))
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_top_to_bottom_without_a_key_and_says_what_is_committed(path, outputs):
@@ -58,6 +59,7 @@ def test_a_notebook_runs_top_to_bottom_without_a_key_and_says_what_is_committed(
     assert printed == said(nbformat.read(path, as_version=4)), "run `python -m docs.make_notebooks`"
 
 
+@pytest.mark.heavy
 @pytest.mark.timeout(300)
 def test_what_one_notebook_writes_is_not_read_by_another(outputs, folder):
     # Three fleets in one store would be one report on all of them; and ./snapshots may be the reader's own.

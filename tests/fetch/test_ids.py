@@ -6,10 +6,11 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, example, given
 from hypothesis import strategies as st
 
 from safetykit_analytics import fetch_batches
+from tests.effort import examples
 from tests.fetch.helpers import KEY, Server, batch_id, status
 
 UNSENDABLE_TEXT = ["", ".", "..", "a\nb", "a\x00", "\x7f", "\x85", "\ud800", "a" * 257]
@@ -42,7 +43,7 @@ def test_the_longest_id_and_ids_from_numpy_and_pandas_are_sent(server):
 any_text = st.text(st.characters(), max_size=300) | st.text("./\\%?#:;@&=+ ~é\u202e", max_size=8)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(100, HealthCheck.function_scoped_fixture)
 @given(st.lists(any_text, max_size=12))
 @example(["a/b", "%2e%2e", "%2F", "a?b", "a#b", "a%00", "../x", "a b", "%", "+", "..."])
 def test_any_text_is_one_segment_or_refused(server, ids):

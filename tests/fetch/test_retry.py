@@ -203,7 +203,7 @@ def test_waiting_for_a_place_or_for_the_rate_costs_no_time_budget():
 OUTAGES = {"reset": reset, "503": status(503), "hang": hang}
 
 
-@pytest.mark.parametrize("count", [500, 10_000])
+@pytest.mark.parametrize("count", [500, 2500, pytest.param(10_000, marks=pytest.mark.heavy)])
 @pytest.mark.parametrize("outage", ["refused", *OUTAGES])
 def test_a_full_outage_ends_with_few_retries_and_everything_in_failures(no_waiting, outage, count):
     names = ids(count)
@@ -272,7 +272,7 @@ def test_a_generator_without_an_end_can_be_stopped_in_an_outage_too(no_waiting):
 
 
 def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
-    names = ids(2000)
+    names = ids(1000)
     draw = random.Random(5)
 
     async def flaky(request):
@@ -283,8 +283,9 @@ def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
     assert result.frame["batch_id"].tolist() == names
 
 
-def test_ten_thousand_ids_with_a_tenth_of_all_answers_bad_are_all_resolved_each_once(no_waiting):
-    names = ids(10_000)
+@pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.heavy)])
+def test_ids_with_a_tenth_of_all_answers_bad_are_all_resolved_each_once(no_waiting, count):
+    names = ids(count)
     draw = random.Random(7)
     good = Counter()
     faults = [status(429), status(429, retry_after="0"), status(500), reset, truncate]

@@ -143,7 +143,7 @@ async def close_after(request):
     request.close()
 
 
-@pytest.mark.parametrize(("count", "concurrency"), [(1500, 100), (100, 4), (100, 1)])
+@pytest.mark.parametrize(("count", "concurrency"), [(500, 100), (100, 4), (100, 1)])
 def test_a_server_that_closes_after_every_answer_without_saying_so_loses_no_id(count, concurrency):
     with Server(close_after) as server:
         result = fetch(ids(count), server, concurrency=concurrency)

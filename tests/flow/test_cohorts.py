@@ -255,12 +255,15 @@ class Compacted:
     listings: list[list[dict[str, Any]]]
     n_stale: int
     n_listed: int = 0
+    _made: dict[int, list[Any]] = field(default_factory=dict)
 
     def cohorts(self, columns: Any = None) -> list[Any]:
         del columns
-        rows = self.listings[min(self.n_listed, len(self.listings) - 1)]
+        number = min(self.n_listed, len(self.listings) - 1)
         self.n_listed += 1
-        cohorts = cohorts_of(frame_of(rows), tuple(range(7))).cohorts()
+        if number not in self._made:
+            self._made[number] = cohorts_of(frame_of(self.listings[number]), tuple(range(7))).cohorts()
+        cohorts = self._made[number]
         error = StoreChanged("a file is gone") if self.n_listed <= self.n_stale else None
         return [*cohorts[:-1], Reading(cohorts[-1], error=error)]
 

@@ -11,6 +11,7 @@ import safetykit_analytics as ska
 from safetykit_analytics.labels import natural_key
 from safetykit_analytics.plots.series import OTHER_STYLE, STYLES, assign
 from safetykit_analytics.plots.text import literal, put, wrap
+from tests.effort import EFFORT
 from tests.plots.helpers import comparison_table, completion_table, control_table, rates_table
 
 KNOWN_TROUBLE = [
@@ -46,7 +47,9 @@ KNOWN_TROUBLE = [
     *("9" * 5000, "v1.2", "&<b>"),
 ]
 NASTY = st.one_of(st.text(min_size=1, max_size=80), st.sampled_from(KNOWN_TROUBLE))
-relaxed = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = settings(
+    max_examples=round(20 * EFFORT), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 @pytest.mark.parametrize(

@@ -195,8 +195,8 @@ def _row(cell: dict[str, Fraction], start: int, end: int, as_of: int) -> dict[st
 def calendar(freq: str, tz: str, first: int, last: int) -> list[int]:
     """Edges of the buckets from the one that holds `first` to the one that holds `last`."""
     room = {"D": 3, "W": 9, "MS": 33}.get(freq, 2) * DAY
-    # Whole spans of four weeks, so that near calls share their walks.
-    period = 28 * DAY
+    # Whole weeks, which near calls share.
+    period = 7 * DAY
     edges = sorted(
         edge
         for number in range((first - room) // period, (last + room) // period + 1)
@@ -207,20 +207,30 @@ def calendar(freq: str, tz: str, first: int, last: int) -> list[int]:
     return [edge for edge in edges if lowest <= edge <= highest]
 
 
-@functools.lru_cache
+@functools.lru_cache(maxsize=4)
+def clock(tz: str, start: int, stop: int) -> list[tuple[int, dt.datetime]]:
+    """The local clock minute by minute."""
+    zone = ZoneInfo(tz)
+    return [
+        (minute, (EPOCH + dt.timedelta(microseconds=minute)).astimezone(zone))
+        for minute in range(start, stop, MINUTE)
+    ]
+
+
+@functools.cache
 def walk(freq: str, tz: str, start: int, stop: int) -> list[int]:
     """Edges in [start, stop) by looking at the local clock minute by minute."""
-    zone = ZoneInfo(tz)
     unit = freq.lstrip("0123456789")
     length = {"min": 1, "h": 60}.get(unit, 0) * int(freq.removesuffix(unit) or 1)
     edges = []
-    minute = start - 2 * DAY
-    newest = (EPOCH + dt.timedelta(microseconds=minute)).astimezone(zone).date()
+    minutes = clock(tz, start - 2 * DAY, stop)
+    newest = minutes[0][1].date()
     offset = None
-    while minute < stop:
-        local = (EPOCH + dt.timedelta(microseconds=minute)).astimezone(zone)
-        new_days = [newest + dt.timedelta(days=1 + n) for n in range((local.date() - newest).days)]
-        newest = max(newest, local.date())
+    for minute, local in minutes:
+        new_days = []
+        if local.date() > newest:
+            new_days = [newest + dt.timedelta(days=1 + n) for n in range((local.date() - newest).days)]
+            newest = local.date()
         if length:
             is_edge = local.utcoffset() != offset or (local.hour * 60 + local.minute) % length == 0
         else:
@@ -231,7 +241,6 @@ def walk(freq: str, tz: str, start: int, stop: int) -> list[int]:
         offset = local.utcoffset()
         if is_edge and minute >= start:
             edges.append(minute)
-        minute += MINUTE
     return edges
 
 

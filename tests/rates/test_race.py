@@ -131,10 +131,6 @@ def check(busy_store: Any, n_rounds: int) -> None:
             assert set(found.values()) == {whole}, name
 
 
-def test_every_table_has_each_append_whole_beside_writers_and_a_compactor(busy_store: Any) -> None:
-    check(busy_store, 2)
-
-
 @pytest.mark.heavy
 @pytest.mark.timeout(1800)
 def test_five_hundred_tables_beside_writers_and_a_compactor_have_each_append_whole(busy_store: Any) -> None:

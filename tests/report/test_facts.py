@@ -26,7 +26,7 @@ def of(table, policy=None):
     return rows.iloc[0]
 
 
-@pytest.mark.parametrize("tz", ["UTC", "Europe/Berlin", "America/Los_Angeles", "Asia/Kathmandu"])
+@pytest.mark.parametrize("tz", ["America/Los_Angeles", "Asia/Kathmandu"])
 def test_totals_of_a_complete_week_are_those_of_the_weekly_rates(fleet, tz):
     found = facts(fleet, tz=tz)
     start, end = week_bounds(monday_of(WEEK), tz)
@@ -50,8 +50,8 @@ def test_totals_of_a_complete_week_are_those_of_the_weekly_rates(fleet, tz):
             assert mine.iloc[0]["n_batches"] == row.n_batches
 
 
-def test_versions_of_both_weeks_add_up_to_both_totals(fleet):
-    found = facts(fleet, tz="Europe/Berlin")
+def test_versions_of_both_weeks_add_up_to_both_totals(report):
+    found = report.facts
     start = pd.Timestamp(found.start)
     for table, rows in (
         (found.totals, found.versions[found.versions["bucket_start"] >= start]),
@@ -107,7 +107,8 @@ def test_hours_are_elapsed_ones_also_when_the_clock_changes_in_the_week_before()
     assert found.previous_end == found.start
 
 
-def test_the_default_is_the_last_week_that_was_over_by_the_last_observation(fleet):
+def test_the_default_is_the_last_week_that_was_over_by_the_last_observation():
+    fleet = fleet_frame(batches=60, hours=6.0)
     assert ska.weekly_report(fleet).facts.week == WEEK
     assert ska.weekly_report(fleet, as_of=NEXT_MONDAY - HOUR).facts.week == "2026-W46"
     # In Los Angeles it is still Sunday when the fleet was last seen.
@@ -117,8 +118,8 @@ def test_the_default_is_the_last_week_that_was_over_by_the_last_observation(flee
     )
 
 
-def test_a_worse_version_is_found_and_named_first(fleet):
-    found = facts(fleet, tz="Europe/Berlin")
+def test_a_worse_version_is_found_and_named_first(report):
+    found = report.facts
     assert of(found.change, "hate-speech")["verdict"] == "higher"
     table = found.comparison.table
     table = table[table["policy_id"] == "hate-speech"].reset_index(drop=True)
@@ -146,8 +147,8 @@ def test_a_version_that_ran_beside_its_baseline_is_named_with_how_long_it_has_be
     assert earlier.comparison.found_on[1] is None or "new this week" in plain(headlines(earlier)[0])
 
 
-def test_the_mix_of_policies_and_their_rates_add_up_to_the_change_of_all(fleet):
-    change = of(facts(fleet).change)
+def test_the_mix_of_policies_and_their_rates_add_up_to_the_change_of_all(report):
+    change = of(report.facts.change)
     assert change["mix_effect"] + change["rate_effect"] == pytest.approx(change["difference"])
 
 

@@ -20,6 +20,7 @@ def drawn(facts):
     ]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["report", "hostile"])
 def test_no_tick_ring_or_word_is_cut(kind, request):
     found = drawn(request.getfixturevalue(kind).facts)

@@ -6,7 +6,7 @@ import datetime as dt
 import pytest
 
 from safetykit_analytics.formatting import hours, percent, points_between, points_interval
-from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report import figures, weekly_report
 from safetykit_analytics.report.document import Name, plain
 from safetykit_analytics.report.sections import compose
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
@@ -210,7 +210,9 @@ def test_an_outage_is_twelve_hours_without_work(hours_without, is_outage):
         assert found.end - found.start == hours_without * HOUR
 
 
-def test_a_week_that_is_not_over_says_so_in_every_message():
+def test_a_week_that_is_not_over_says_so_in_every_message(monkeypatch):
+    monkeypatch.setattr(figures, "draw_figures", lambda _: {})
+    monkeypatch.setattr(figures, "draw_for_mail", lambda _: {})
     report = weekly_report(weeks(2, 2), week=WEEK, as_of=MONDAY + 72 * HOUR)
     warning = "The week is not over: these are its first"
     texts = [block["text"]["text"] for block in report.to_slack()["blocks"] if "text" in block]

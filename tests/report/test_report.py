@@ -40,7 +40,7 @@ SECTIONS = [
 
 @pytest.fixture(scope="module")
 def small():
-    return fleet_frame(batches=300, policies=POLICIES[:1])
+    return fleet_frame(batches=100, hours=4.0, policies=POLICIES[:1])
 
 
 class Texts(html.parser.HTMLParser):
@@ -90,15 +90,15 @@ def test_a_store_gives_the_bytes_of_its_observations_and_its_name_but_never_its_
     store.append(small)
     from_frame, from_store = (weekly_report(one, week=WEEK, tz="Europe/Berlin") for one in (small, store))
     assert from_store.to_dict() == from_frame.to_dict()
-    page = from_store.to_html()
-    assert "secret-place" not in page + from_store.to_markdown() + json.dumps(from_store.to_dict())
-    assert "the store <bdi>weekly-snapshots</bdi>" in page
+    words = from_store.to_markdown()
+    assert "secret-place" not in words + json.dumps(from_store.to_dict())
+    assert "the store `weekly-snapshots`" in words
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_hostile_names_come_out_literally_in_json(hostile, name):
-    assert name in {row["policy_version"] for row in hostile.to_dict()["rollouts"]}
-    assert json.loads(json.dumps(hostile.to_dict())) == hostile.to_dict()
+def test_hostile_names_come_out_literally_in_json(hostile):
+    told = hostile.to_dict()
+    assert {row["policy_version"] for row in told["rollouts"]} >= set(NAMES)
+    assert json.loads(json.dumps(told)) == told
 
 
 def test_hostile_names_come_out_literally_in_csv_and_no_cell_is_a_formula(hostile, tmp_path):

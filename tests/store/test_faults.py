@@ -64,6 +64,10 @@ def act_well(folder, action):
 CASES = [("new", "append"), ("old", "append"), ("old", "compact")]
 
 
+# Every second call on ordinary days, the others with the heavy tests.
+EVERY_CALL = pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.heavy)])
+
+
 def number_of_calls(folder, template, situation, action):
     make(folder, template, situation)
     calls = act_well(folder, action).calls
@@ -71,14 +75,16 @@ def number_of_calls(folder, template, situation, action):
     return len(calls)
 
 
+@EVERY_CALL
 @pytest.mark.parametrize(("situation", "action"), CASES)
 @pytest.mark.parametrize("how", [errno.ENOSPC, errno.EIO])
 def test_a_call_that_fails_leaves_the_old_state_or_the_new_one_and_a_typed_error(
-    tmp_path, template, situation, action, how
+    tmp_path, template, situation, action, how, *, first
 ):
     folder = tmp_path / "parent" / "store"
     n_errors = 0
-    for n in range(1, number_of_calls(folder, template, situation, action) + 1):
+    calls_to_fail = range(first, number_of_calls(folder, template, situation, action) + 1, 2)
+    for n in calls_to_fail:
         before = make(folder, template, situation)
         after = before | (keys_of(SECOND) if action == "append" else set())
         error = None
@@ -95,15 +101,16 @@ def test_a_call_that_fails_leaves_the_old_state_or_the_new_one_and_a_typed_error
             assert str(folder) in str(error)
         if calls.calls[n - 1] != "unlink":
             assert list(folder.rglob(".tmp-*")) == [], calls.calls[:n]
-    assert n_errors > n / 2
+    assert n_errors > len(calls_to_fail) / 2
 
 
+@EVERY_CALL
 @pytest.mark.parametrize(("situation", "action"), CASES)
 def test_a_crash_at_any_call_leaves_the_old_state_or_the_new_one_and_repeating_completes_it(
-    tmp_path, template, situation, action
+    tmp_path, template, situation, action, first
 ):
     folder = tmp_path / "parent" / "store"
-    for n in range(1, number_of_calls(folder, template, situation, action) + 1):
+    for n in range(first, number_of_calls(folder, template, situation, action) + 1, 2):
         before = make(folder, template, situation)
         after = before | (keys_of(SECOND) if action == "append" else set())
         with instead_of_os(FaultyOs(n, Crash)), pytest.raises(Crash):
@@ -117,16 +124,18 @@ def test_a_crash_at_any_call_leaves_the_old_state_or_the_new_one_and_repeating_c
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads back what was synced through /proc")
+@EVERY_CALL
 @pytest.mark.parametrize("names_survive", [False, True])
 @pytest.mark.parametrize(("situation", "action"), CASES)
 def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(
-    tmp_path, template, situation, action, names_survive
+    tmp_path, template, situation, action, names_survive, *, first
 ):
     disk, later = tmp_path / "disk", tmp_path / "later"
     disk.mkdir()
     folder = disk / "deep" / "store"
     n_calls = number_of_calls(folder, template, situation, action)
-    for n in range(1, n_calls + 2):  # the last one is cut after all was acknowledged
+    # The last one is cut after all was acknowledged.
+    for n in (*range(first, n_calls + 1, 2), n_calls + 1):
         before = make(folder, template, situation)
         after = before | (keys_of(SECOND) if action == "append" else set())
         power = PowerCut(disk, fail_at=n, how=Crash)

@@ -42,7 +42,7 @@ def check_reads(folder, n):
 
 
 def test_a_few_kills_lose_nothing_that_was_acknowledged(tmp_path):
-    check_kills(tmp_path / "store", 10)
+    check_kills(tmp_path / "store", 6)
 
 
 @pytest.mark.heavy
@@ -52,17 +52,13 @@ def test_a_thousand_kills_lose_nothing_that_was_acknowledged(tmp_path):
 
 
 def test_eight_processes_append_at_once(tmp_path):
-    check_appends(tmp_path / "store", 4)
+    check_appends(tmp_path / "store", 2)
 
 
 @pytest.mark.heavy
 @pytest.mark.timeout(1800)
 def test_eight_processes_append_five_hundred_times_each(tmp_path):
     check_appends(tmp_path / "store", round(500 * SCALE))
-
-
-def test_readers_beside_writers_and_a_compactor_see_every_key_once(tmp_path):
-    check_reads(tmp_path / "store", 50)
 
 
 @pytest.mark.heavy
