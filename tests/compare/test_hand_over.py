@@ -1,5 +1,6 @@
 """Versions that ran one after the other: what is said, and what is never said."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,8 @@ from safetykit_analytics.compare.pairs import Ended
 from safetykit_analytics.compare.verdicts import judge_period, own_moves
 from safetykit_analytics.stats import LEAST_DRAWS, find_outcomes, make_strata, permutation_p
 from tests.compare.helpers import ended, observations, some_counts
+
+PER_BATCH = ("policy", "group", "day", "at_us", "errors", "processed", "started_us")
 
 
 def weeks_of(rng, rates, *, m=12, version="v7", first=0):
@@ -77,6 +80,11 @@ def test_a_few_known_moves_leave_room_for_a_larger_one_and_many_do_not():
 def test_without_two_neighbouring_weeks_of_three_batches_no_move_is_known():
     one = own_weeks([0.02])
     assert np.isnan(own_moves(one, one.rows())).all()
+    three = own_weeks([0.02, 0.5, 0.03])
+    for lost in ([3, 4], [3, 4, 5]):  # of the week between one batch is left, or none
+        parts = {name: np.delete(getattr(three, name), lost) for name in PER_BATCH}
+        apart = dataclasses.replace(three, **parts)
+        assert np.isnan(own_moves(apart, apart.rows())).all()
     rng = np.random.default_rng(1)
     rows = weeks_of(rng, [0.02], m=30) + weeks_of(rng, [0.06], m=30, version="v8", first=1)
     found = compare(rows)

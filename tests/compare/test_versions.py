@@ -1,5 +1,6 @@
 """compare_versions: what its table holds, and what it refuses."""
 
+import datetime as dt
 import re
 
 import numpy as np
@@ -123,6 +124,9 @@ def test_start_and_end_choose_batches_by_their_end_and_say_so_when_there_are_non
     assert second["n_batches"].tolist() == [12, 12]
     alone = compare([row for row in rows if row[2] >= 168]).table
     assert second["difference"][1] == pytest.approx(alone["difference"][1])
+    # A batch that ended at the start is in; one that ended at the end is not.
+    edge = compare(rows, start="2026-11-02T02:00Z", end="2026-11-02T04:00Z").table
+    assert edge["n_batches"].tolist() == [2, 2]
     nothing = compare(rows, start="2027-01-01")
     assert nothing.table["n_batches"].tolist() == [0, 0]
     assert nothing.table["verdict"][1] == "not enough batches"
@@ -149,6 +153,20 @@ def test_later_batches_change_no_earlier_look():
     later = compare(rows, as_of="2026-11-09").table.iloc[1]
     pd.testing.assert_series_equal(early, later, check_names=False)
     assert compare(rows).table["p_anytime"][1] <= early["p_anytime"]
+
+
+def test_the_day_on_which_a_verdict_was_reached_stays():
+    rng = np.random.default_rng(12)
+    rows = [
+        row
+        for week in range(2)
+        for version, rate in (("v7", 0.02), ("v8", 0.12))
+        for row in ended(version, some_counts(rng, 20, rate), first=100 * week, start=168 * week)
+    ]
+    first, both = compare([row for row in rows if row[1] < 168]), compare(rows)
+    assert first.table["verdict"][1] == both.table["verdict"][1] == "higher"
+    assert first.found_on == both.found_on == (None, dt.date(2026, 11, 2))
+    assert compare(rows, looks="once").found_on == (None, None)
 
 
 def test_a_baseline_without_a_name_is_who_did_most_in_the_four_weeks_before():
