@@ -125,8 +125,8 @@ def test_start_and_end_choose_batches_by_their_end_and_say_so_when_there_are_non
     alone = compare([row for row in rows if row[2] >= 168]).table
     assert second["difference"][1] == pytest.approx(alone["difference"][1])
     # A batch that ended at the start is in; one that ended at the end is not.
-    edge = compare(rows, start="2026-11-02T02:00Z", end="2026-11-02T04:00Z").table
-    assert edge["n_batches"].tolist() == [2, 2]
+    for edge, n_batches in (({"start": "2026-11-02T03:00Z"}, 23), ({"end": "2026-11-02T03:00Z"}, 1)):
+        assert compare(rows, **edge).table["n_batches"].tolist() == [n_batches] * 2
     nothing = compare(rows, start="2027-01-01")
     assert nothing.table["n_batches"].tolist() == [0, 0]
     assert nothing.table["verdict"][1] == "not enough batches"
