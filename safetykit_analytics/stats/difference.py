@@ -20,12 +20,10 @@ from safetykit_analytics.stats.rate import (
     sums,
     wilson_at,
 )
+from safetykit_analytics.stats.reach import MIN_BATCHES
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
-
-#: How many batches a verdict needs on both sides; the difference also needs `MIN_DF` degrees of freedom.
-MIN_BATCHES = 3
 
 # A variance below this share of what it could be is rounding noise.
 _ZERO_VARIANCE = 1e-12

@@ -1,5 +1,6 @@
 """Versions that ran one after the other: what is said, and what is never said."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -10,6 +11,8 @@ from safetykit_analytics.compare.pairs import Ended
 from safetykit_analytics.compare.verdicts import judge_period, own_moves
 from safetykit_analytics.stats import LEAST_DRAWS, find_outcomes, make_strata, permutation_p
 from tests.compare.helpers import ended, observations, some_counts
+
+PER_BATCH = ("policy", "group", "day", "at_us", "errors", "processed", "started_us")
 
 
 def weeks_of(rng, rates, *, m=12, version="v7", first=0):
@@ -43,6 +46,21 @@ def test_a_jump_that_the_weeks_of_one_version_made_too_is_no_difference():
     assert row["verdict"] == "no difference found"
 
 
+def test_a_few_common_days_amid_a_hand_over_are_a_plain_verdict_on_these_days():
+    rng = np.random.default_rng(3)
+    rows = weeks_of(rng, [0.02] * 2, m=20) + weeks_of(rng, [0.02], version="v8", first=3, m=20)
+    for version, rate in (("v7", 0.02), ("v8", 0.12)):
+        rows += ended(version, some_counts(rng, 10, rate), first=5000, start=340)
+    found = compare(rows, looks="once")
+    row = found.table.iloc[1]
+    assert (row["design"], row["verdict"]) == ("mixed", "higher")
+    assert row["difference"] > 0.05 > row["difference_raw"]
+    assert "higher error rate than v7, partly side by side" in found.sentences[0]
+    assert (
+        "Only the days on which both ran are compared; all batches together differ by" in found.sentences[0]
+    )
+
+
 def own_weeks(rates):
     """Batches of one version, three of 10,000 a week at the given rates."""
     week = np.repeat(np.arange(len(rates)), 3)
@@ -62,6 +80,11 @@ def test_a_few_known_moves_leave_room_for_a_larger_one_and_many_do_not():
 def test_without_two_neighbouring_weeks_of_three_batches_no_move_is_known():
     one = own_weeks([0.02])
     assert np.isnan(own_moves(one, one.rows())).all()
+    three = own_weeks([0.02, 0.5, 0.03])
+    for lost in ([3, 4], [3, 4, 5]):  # of the week between one batch is left, or none
+        parts = {name: np.delete(getattr(three, name), lost) for name in PER_BATCH}
+        apart = dataclasses.replace(three, **parts)
+        assert np.isnan(own_moves(apart, apart.rows())).all()
     rng = np.random.default_rng(1)
     rows = weeks_of(rng, [0.02], m=30) + weeks_of(rng, [0.06], m=30, version="v8", first=1)
     found = compare(rows)
@@ -102,3 +125,28 @@ def test_few_draws_decide_as_all_of_them_do(looks):
         if expected < 0.05:
             assert found == expected
     assert shortened >= 1
+
+
+def period_p(batches, today):
+    return judge_period(batches, batches.rows(), today, looks="any", alpha=0.05, draws=LEAST_DRAWS)
+
+
+def test_each_week_after_a_hand_over_uses_less_of_the_level_until_the_fifth():
+    batches, _ = some_period(1, 0.05)
+    first, *later = (period_p(batches, day) for day in (38, 39, 46, 53, 60, 67))
+    assert first < 0.04
+    assert [p / first for p in later] == pytest.approx([4.0, 9.0, 16.0, 25.0, 25.0])
+
+
+def test_a_hand_over_is_judged_by_four_weeks_on_both_sides():
+    batches, _ = some_period(4, 0.01)
+    early, late = (
+        Ended(*(np.full(5, at) for at in (0, group, day, day * 86_400_000_000, 90, 100, 0)), n_groups=2)
+        for group, day in ((0, 2), (1, 61))
+    )
+    names = ("policy", "group", "day", "at_us", "errors", "processed", "started_us")
+    more = Ended(
+        *(np.concatenate([getattr(part, name) for part in (early, batches, late)]) for name in names),
+        n_groups=2,
+    )
+    assert period_p(more, 38) == period_p(batches, 38) < 0.5

@@ -62,6 +62,8 @@ def test_the_last_sentence_says_how_many_comparisons_the_verdicts_are_adjusted_f
     rng = np.random.default_rng(10)
     rows = [row for i in range(4) for row in ended(f"v{i}", some_counts(rng, 12))]
     assert "adjusted for 3 comparisons (Holm)" in compare(rows, baseline="v0").sentences[-1]
+    assert "adjusted for 2 comparisons (Holm)" in compare(rows[:36], baseline="v0").sentences[-1]
+    assert "adjusted" not in compare(rows[:24], baseline="v0").sentences[-1]
     assert "These verdicts are for a single look." in compare(rows, baseline="v0", looks="once").sentences[-1]
 
 

@@ -1,5 +1,6 @@
 """compare_versions: what its table holds, and what it refuses."""
 
+import datetime as dt
 import re
 
 import numpy as np
@@ -123,6 +124,9 @@ def test_start_and_end_choose_batches_by_their_end_and_say_so_when_there_are_non
     assert second["n_batches"].tolist() == [12, 12]
     alone = compare([row for row in rows if row[2] >= 168]).table
     assert second["difference"][1] == pytest.approx(alone["difference"][1])
+    # A batch that ended at the start is in; one that ended at the end is not.
+    for edge, n_batches in (({"start": "2026-11-02T03:00Z"}, 23), ({"end": "2026-11-02T03:00Z"}, 1)):
+        assert compare(rows, **edge).table["n_batches"].tolist() == [n_batches] * 2
     nothing = compare(rows, start="2027-01-01")
     assert nothing.table["n_batches"].tolist() == [0, 0]
     assert nothing.table["verdict"][1] == "not enough batches"
@@ -149,6 +153,20 @@ def test_later_batches_change_no_earlier_look():
     later = compare(rows, as_of="2026-11-09").table.iloc[1]
     pd.testing.assert_series_equal(early, later, check_names=False)
     assert compare(rows).table["p_anytime"][1] <= early["p_anytime"]
+
+
+def test_the_day_on_which_a_verdict_was_reached_stays():
+    rng = np.random.default_rng(12)
+    rows = [
+        row
+        for week in range(2)
+        for version, rate in (("v7", 0.02), ("v8", 0.12))
+        for row in ended(version, some_counts(rng, 20, rate), first=100 * week, start=168 * week)
+    ]
+    first, both = compare([row for row in rows if row[1] < 168]), compare(rows)
+    assert first.table["verdict"][1] == both.table["verdict"][1] == "higher"
+    assert first.found_on == both.found_on == (None, dt.date(2026, 11, 2))
+    assert compare(rows, looks="once").found_on == (None, None)
 
 
 def test_a_baseline_without_a_name_is_who_did_most_in_the_four_weeks_before():
@@ -202,6 +220,19 @@ def test_several_candidates_are_holm_adjusted_unless_asked_otherwise():
     holm = np.minimum(np.maximum.accumulate(p[order] * [3, 2, 1]), 1)
     assert adjusted["holm"][order] == pytest.approx(holm)
     assert (adjusted["bh"] <= adjusted["holm"] + 1e-12).all()
+
+
+def test_what_would_be_seen_is_at_the_level_that_the_verdict_needs():
+    rng = np.random.default_rng(11)
+    rows = ended("v7", some_counts(rng, 20)) + ended("v8", some_counts(rng, 20))
+    rows += ended("v9", some_counts(rng, 20, rate=0.2))
+    alone, holm = (compare(rows, looks="once", correction=name).table for name in ("none", "holm"))
+    assert holm["verdict"].tolist()[1:] == ["no difference found", "higher"]
+    # Holm compares the last of two with the whole level, once the other is rejected.
+    assert holm["mde"][1] == alone["mde"][1]
+    rows = [row for row in rows if row[-1] != "v9"] + ended("v9", some_counts(rng, 20))
+    alone, holm = (compare(rows, looks="once", correction=name).table for name in ("none", "holm"))
+    assert holm["mde"][1] > alone["mde"][1]
 
 
 def test_the_verdict_and_the_interval_go_by_the_adjusted_p_value():
