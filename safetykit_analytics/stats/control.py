@@ -90,7 +90,7 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
     >>> errors = [5, 9, 7, 6, 8] * 4 + [40]
     >>> found = laney_limits(errors, [100] * 21, [True] * 20 + [False])
     >>> found.center, found.sigma_z, round(float(found.upper[-1]), 3)
-    (0.07, 1.0, 0.184)
+    (0.07, 1.0, 0.174)
     """
     y, n = np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64)
     base = np.asarray(is_base, dtype=bool)
