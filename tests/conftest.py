@@ -34,12 +34,15 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:
-    """Give each file to one process, so fixtures are made once; all of tests/report shares two reports."""
+    """Give each file to one process, which makes its fixtures once, and each heavy test to any."""
+    is_heavy = config.getoption("markexpr") == "heavy"
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "tests/report" if file.startswith("tests/report/") else file
+            # Two reports and a browser, and five notebooks, serve a whole folder.
+            folder = next((name for name in ("tests/docs", "tests/report") if file.startswith(name)), None)
+            return folder or (nodeid if is_heavy else file)
 
     return ByFile(config, log)
 
