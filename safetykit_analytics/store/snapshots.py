@@ -274,6 +274,13 @@ class SnapshotStore:
         at any point: at most, files stay whose rows are in another file too, which reading drops and the next
         compaction removes. Run it now and then, such as once a day. A store of the first layout is converted.
 
+        Parameters
+        ----------
+        thin_before : date, str or aware datetime, optional
+            Also drop observations from before this instant that lie within a run of unchanged ones of a
+            batch: all but the first and the last of the run. No table changes that is asked for ``as_of``
+            this instant or later. What is dropped cannot be had back.
+
         Returns
         -------
         Compaction
