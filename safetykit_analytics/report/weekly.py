@@ -47,8 +47,8 @@ def weekly_report(
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
-        Columns of `OBSERVATION_SCHEMA`. Of a store only the days are read whole that the week and the week
-        before depend on.
+        Columns of `OBSERVATION_SCHEMA`. Of a store each cohort up to the week's end is read, those that the
+        week and the week before depend on twice.
     week : str, optional
         Such as ``"2026-W47"``. Default: the last week that was over by `as_of`. A week that is not over is
         compared with the same hours of the week before; one without observations gives a report that says so.
