@@ -184,7 +184,7 @@ def _outcome(failures: pd.DataFrame) -> list[list[Any]]:
 
 
 class _Watch:
-    """Rounds of asking: what the file and the store name, without what is gone."""
+    """Rounds of `poll --watch`: the ids of the file and of the store, without those that were dropped."""
 
     def __init__(self, rounds: _Rounds, given: Callable[[], list[str]] | None) -> None:
         self._rounds = rounds

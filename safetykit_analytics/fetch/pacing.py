@@ -60,11 +60,11 @@ class RetryBudget:
         return self._failed_in_a_row >= self.allowance
 
     def id_taken(self) -> None:
-        """Count an id; tells a run over a generator how many there are."""
+        """Count an id that a worker has taken; a generator has no length."""
         self._n_taken += 1
 
     def answered(self) -> None:
-        """Pay back: the API answered about a batch, be it that there is no such batch."""
+        """Refill the retry budget: the API answered about a batch, even if there is no such batch."""
         self._owed = max(0.0, self._owed - _RETRIES_PER_ANSWER)
         self._failed_in_a_row = 0
 

@@ -223,7 +223,7 @@ def styles_of(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[
 
 
 def label_of(key: Key, names: Names, places: Sequence[int]) -> str:
-    """Return some names of a key as people read them."""
+    """Return some of the names in a key, with a dot between them, as a label."""
     columns = list(names.values())
     return " · ".join(columns[place][key[place]] for place in places)
 

@@ -150,7 +150,7 @@ def backlog(
 
 
 def _asked_for(edges: Ints, now: int) -> Ints:
-    """Return the instants up to which `_durations` asks for what was done, so none lies within a piece."""
+    """Return the instants up to which `_durations` needs the work, as edges of the pieces it is summed in."""
     days = np.minimum(edges[1:], now) - DAY_US * np.arange(_PACE_DAYS + 1)[:, None]
     # What was done at the instant `now` itself comes after it, as in any bucket.
     return np.unique(np.concatenate([edges, days.ravel(), np.full(min(len(edges), 1), now + 1)]))
