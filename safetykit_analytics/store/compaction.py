@@ -39,7 +39,7 @@ from safetykit_analytics.store.recent import concat, split
 from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from safetykit_analytics.store.files import Files
 
@@ -131,16 +131,21 @@ class _Work:
         try:
             snapshot = open_file(self.listing.files, self.listing.generation, file)
         except StoreChanged:
-            self.skipped.append((file.path, "another compaction is at work on it"))
+            self.skip(file, "another compaction is at work on it")
             return None
         except DamagedFile as error:
             self.damage = self.damage or error
             return None
         if snapshot is not None and snapshot.version > SCHEMA_VERSION:
             reason = f"a later release wrote it (schema {snapshot.version}); rewriting would lose columns"
-            self.skipped.append((file.path, reason))
+            self.skip(file, reason)
             return None
         return snapshot
+
+    def skip(self, file: StoredFile, reason: str) -> None:
+        """Note a file that is left alone, once."""
+        if (file.path, reason) not in self.skipped:
+            self.skipped.append((file.path, reason))
 
     def publish(self, tables: Callable[[], Iterable[Any]], kind: str, replaces: Iterable[StoredFile]) -> int:
         """Write a file, and be sure that it tells the same; return its rows."""
@@ -257,10 +262,13 @@ def _choose_recent(work: _Work) -> tuple[tuple[StoredFile, ...], frozenset[str]]
         else:
             waiting[file] = snapshot
 
+    replaced = _replaced(work, waiting.values())
+
     def is_due(file: StoredFile) -> bool:
         return (
             n_rows * _HALF >= file.facts.n_rows
             or file.facts.first < work.oldest_us - _WAIT_US
+            or file.token in replaced
             or any(_share_a_key(work, waiting[file], file, other) for other in chosen)
         )
 
@@ -270,6 +278,14 @@ def _choose_recent(work: _Work) -> tuple[tuple[StoredFile, ...], frozenset[str]]
         n_rows += due.facts.n_rows
         del waiting[due]
     return tuple(chosen), frozenset(name for some in waiting.values() for name in _cohorts_in(some))
+
+
+def _replaced(work: _Work, waiting: Collection[Snapshot]) -> set[str]:
+    """Return the tokens of files whose rows others hold: a crash, or somebody who reads, has kept them."""
+    names = {name for some in waiting for name in _cohorts_in(some)}
+    files = [file for name in names for file in work.listing.cohorts.get(name, ())]
+    stored = [snapshot for file in files if (snapshot := work.open(file)) is not None]
+    return {token for snapshot in (*waiting, *stored) for token in snapshot.replaces}
 
 
 def _share_a_key(work: _Work, snapshot: Snapshot, file: StoredFile, other: StoredFile) -> bool:
@@ -366,8 +382,8 @@ def _move(work: _Work, name: str, recent: Any, sources: Sequence[StoredFile]) ->
     def tables() -> Iterator[Any]:
         return cohort.tables() if not n_thin else _thinned(cohort, work.thin_before_us)
 
-    is_moved = recent is not None and name not in work.waiting and _moves(work, cohort, snapshots)
-    if not n_thin and len(stored) < 2 and not is_moved:
+    stays = recent is None or name in work.waiting
+    if not n_thin and len(stored) < 2 and (stays or not _moves(work, cohort, snapshots)):
         return False
     n_rows = work.publish(tables, name, [*stored, *sources])
     work.replaced += stored

@@ -197,6 +197,34 @@ def test_a_key_that_waits_already_is_dropped(settled, tmp_path):
     assert recent_rows(settled, tmp_path) == 20
 
 
+@pytest.mark.parametrize("moved", [0, 2])
+def test_waiting_files_that_a_crash_has_left_beside_what_replaced_them_go(settled, tmp_path, moved):
+    for day in range(40):
+        before = {path: path.read_bytes() for path in files_of(tmp_path, "recent")}
+        (report,) = poll_daily(settled, [day])
+        left = {path: data for path, data in before.items() if not path.exists()}
+        if left and day > 5 and report.cohorts == moved:
+            break
+    else:
+        pytest.fail("no compaction replaced a waiting file")
+    for path, data in left.items():
+        path.write_bytes(data)
+    settled.compact()
+    assert not any(path.exists() for path in left)
+    assert len(settled.read()) == sum(pq.read_metadata(path).num_rows for path in files_of(tmp_path))
+
+
+def test_a_cohort_that_a_crash_has_left_twice_is_merged_though_rows_wait(settled, tmp_path):
+    list(poll_daily(settled, range(6)))
+    path = files_of(tmp_path, "cohorts")[0]
+    path.with_name(path.name.replace(path.name.rpartition("_")[2].partition("-")[0], "0" * 32)).write_bytes(
+        path.read_bytes()
+    )
+    list(poll_daily(settled, [6]))
+    assert len(files_of(tmp_path, "cohorts")) == 2
+    assert len(settled.read()) == 2 * 80 + 14
+
+
 def test_no_recent_row_is_lost_when_another_cohort_alone_is_rewritten(store, tmp_path):
     frame = observations(40, n_batches=1, step=dt.timedelta(hours=1))
     old = fleet(1)
