@@ -1,4 +1,4 @@
-"""Findings for operators: `check` and what it returns."""
+"""What an operator asks: `check` with its report, and `status`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from safetykit_analytics import flow
-from safetykit_analytics.calendar import DAY_US, from_us, zone
+from safetykit_analytics.calendar import DAY_US, from_us, to_us, zone
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.health.judge import READ_DAYS, Facts, Finding, Limits, judge, moment
 from safetykit_analytics.labels import natural_key
-from safetykit_analytics.rates import check_executor, check_observations, parse_length
+from safetykit_analytics.rates import check_executor, check_observations, parse_length, stalled_batches
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -160,7 +160,10 @@ def examine(
     batches = flow.batch_summary(recent, as_of=now)
     last = now if recent.last_observed is None else recent.last_observed
     facts = Facts(pd.Timestamp(from_us(now)), pd.Timestamp(from_us(last)), recent, batches, zone(tz))
-    found = sorted(judge(facts, limits, observations), key=_order)
+    found = sorted(
+        judge(facts, limits, observations),
+        key=lambda one: (KINDS.index(one.kind), *map(natural_key, one[1:3]), str(one.batch_id)),
+    )
     unknown = limits.by_policy.keys() - set(batches["policy_id"])
     known = flow.known_policies(observations) if unknown else []
     # An empty store knows no policy, and so none that is unknown.
@@ -169,9 +172,25 @@ def examine(
     return CheckReport(from_us(now), _table(found), tuple(one.sentence for one in found)), error
 
 
-def _order(found: Finding) -> tuple[Any, ...]:
-    labels = (found.policy_id, found.policy_version)
-    return (KINDS.index(found.kind), *map(natural_key, labels), str(found.batch_id))
+def status(store: Any, *, stalled: str, silent: str, tz: str = "UTC", as_of: Any = None) -> dict[str, Any]:
+    """Count open batches of a store and those that need a look; read only these."""
+    idle, silence = parse_length(stalled, "stalled"), parse_length(silent, "silent")
+    now = moment(as_of, tz)
+    last = store.info().last_observed_at
+    is_past = last is not None and to_us(last) > now
+    seen = store if is_past else store.read(batch_ids=store.open_batch_ids())
+    running = flow.select(seen, start=now, end=now + 1, as_of=now)
+    if is_past:
+        last = None if running.last_observed is None else from_us(running.last_observed)
+    batches = flow.batch_summary(running, as_of=now).query("not is_terminal")
+    is_late = batches["last_observed_at"] < pd.Timestamp(last) - silence
+    return {
+        "last_observed_at": last,
+        "age_s": None if last is None else (from_us(now) - last).total_seconds(),
+        "open": len(batches),
+        "stalled": len(stalled_batches(running, idle=idle.to_pytimedelta(), as_of=from_us(now))),
+        "unanswered": int(is_late.sum()),
+    }
 
 
 def _table(found: list[Finding]) -> pd.DataFrame:

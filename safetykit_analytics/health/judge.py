@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
-READ_DAYS = 28
-_NEW_DAYS = 14
+READ_DAYS, _NEW_DAYS = 28, 14
 _DAY, _HOUR = pd.Timedelta(days=1), pd.Timedelta(hours=1)
 
 
@@ -120,29 +119,25 @@ def _worse_version(facts: Facts) -> Iterator[Finding]:
     if not policies:
         return
     chosen = facts.recent.of_batches(batches["batch_id"][batches["policy_id"].isin(policies)])
-    for row, baseline in _higher(chosen):
+    table = compare_versions(chosen).table
+    # Each baseline stands above its candidates.
+    table["baseline"] = table["policy_version"].where(table["role"] == "baseline").ffill()
+    for row in table[table["verdict"].eq("higher").fillna(value=False)].itertuples():
         version = (row.policy_id, row.policy_version)
         if version in new.index:
             sentence = (
                 f"{visible_name(row.policy_id)}: {visible_name(row.policy_version)} has more errors than "
-                f"{visible_name(baseline)}: {points(row.difference)} "
+                f"{visible_name(row.baseline)}: {points(row.difference)} "
                 f"({points_interval(row.difference_low, row.difference_high)})"
             )
             yield Finding("worse_version", *version, None, new[version], row.difference, np.nan, sentence)
 
 
-def _higher(observations: flow.Selection) -> Iterator[tuple[Any, Any]]:
-    table = compare_versions(observations, policy_id=None, baseline=None).table
-    baselines = table[table["role"] == "baseline"].set_index("policy_id")["policy_version"]
-    for row in table[table["verdict"].eq("higher").fillna(value=False)].itertuples():
-        yield row, baselines[row.policy_id]
-
-
 def _backlog_late(facts: Facts, limits: Limits) -> Iterator[Finding]:
     if limits.eta is None or facts.open.empty:
         return
-    start = (facts.last - _DAY).to_pydatetime()
-    table = backlog(facts.recent, freq="1D", by="policy_id", start=start, as_of=facts.last.to_pydatetime())
+    limit, last = limits.eta / _HOUR, facts.last.to_pydatetime()
+    table = backlog(facts.recent, freq="1D", by="policy_id", start=last - dt.timedelta(days=1), as_of=last)
     table = table.drop_duplicates("policy_id", keep="last")
     oldest = _begun(facts.open).groupby(facts.open["policy_id"]).min()
     for row in table[(table["n_open"] > 0) & (table["pending"] > 0)].itertuples():
@@ -154,9 +149,8 @@ def _backlog_late(facts: Facts, limits: Limits) -> Iterator[Finding]:
         pace = "none was finished in 7 days" if never else f"its fastest day of seven needs {hours(takes)}"
         sentence = (
             f"{visible_name(row.policy_id)}: {plural(row.pending, 'decision')} pending at "
-            f"{facts.shown(facts.last)}, and {pace}; the limit is {hours(limits.eta / _HOUR)}"
+            f"{facts.shown(facts.last)}, and {pace}; the limit is {hours(limit)}"
         )
-        limit = limits.eta / _HOUR
         yield Finding("backlog_late", row.policy_id, None, None, since, takes, limit, sentence)
 
 
@@ -173,8 +167,7 @@ def _stalled(facts: Facts, limits: Limits) -> Iterator[Finding]:
 
 def _unanswered(facts: Facts, limits: Limits) -> Iterator[Finding]:
     for row in facts.open[facts.open["last_observed_at"] < facts.last - limits.silent].itertuples():
-        value = (facts.last - row.last_observed_at) / _HOUR
-        since = row.last_observed_at
+        since, value = row.last_observed_at, (facts.last - row.last_observed_at) / _HOUR
         sentence = (
             f"{_named(row)}: open, but not observed since {facts.shown(since)}, although other batches were "
             f"for {hours(value)} more: does the API still know it?"

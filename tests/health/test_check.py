@@ -131,6 +131,15 @@ def test_a_new_version_with_more_errors_is_found_once(held):
     assert report.sentences[0].startswith("spam: v2 has more errors than v1: +")
 
 
+def test_a_version_is_named_beside_its_own_baseline():
+    rng = np.random.default_rng(2)
+    v1 = [ended(f"a{i}", int(rng.integers(15, 26)), 330 - 4 * i) for i in range(30)]
+    v2 = [ended(f"b{i}", int(rng.integers(15, 26)), 250 - 4 * i, version="v2") for i in range(62)]
+    v3 = [ended(f"c{i}", int(rng.integers(35, 46)), 100 - 2 * i, version="v3") for i in range(48)]
+    (sentence,) = check(frame(*v1, *v2, *v3)).sentences
+    assert sentence.startswith("spam: v3 has more errors than v2: +")
+
+
 def test_a_version_as_good_as_the_one_before_is_not_found():
     assert check(versions(20, first_day=12)).ok
 
