@@ -15,7 +15,7 @@ from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
 from safetykit_analytics.flow.increments import growth, increments_of, since
 from safetykit_analytics.flow.observations import BASE_COLUMNS, COUNTERS, Rows
-from safetykit_analytics.flow.reduce import groups_by
+from safetykit_analytics.flow.reduce import groups_by, of_policies
 from safetykit_analytics.flow.spread import Cells, joined, merged, spread, written_out
 from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import frame_from_table
@@ -35,7 +35,6 @@ def batch_summary(
     observations: Any,
     *,
     as_of: int | None = None,
-    begun_before: int | None = None,
     policies: Sequence[str] | None = None,
     own: Any = None,
     columns: Sequence[str] | None = None,
@@ -48,8 +47,6 @@ def batch_summary(
     observations : DataFrame or SnapshotStore
     as_of : int, optional
         Microseconds since 1970 UTC; later observations are ignored as if never made.
-    begun_before : int, optional
-        Only batches created, or observed, before this instant.
     policies : sequence of str, optional
         Only batches with one of these as their last policy; "(none)" for none.
     own : pyarrow.Table, optional
@@ -79,16 +76,11 @@ def batch_summary(
     names = tuple(name for name in own.column_names if name != "batch_id") if own is not None else ()
     chosen = tuple(_SUMMARY if columns is None else columns)
     read = summary_sources(chosen)
-    reducer = partial(
-        summarize,
-        columns=(*chosen, *names),
-        policies=None if policies is None else tuple(policies),
-        begun_before=begun_before,
-    )
+    policies = None if policies is None else tuple(policies)
+    reducer = partial(summarize, columns=(*chosen, *names), policies=policies)
 
     def run(listing: Listing) -> pd.DataFrame:
-        wanted = listing if begun_before is None else listing.where(lambda c: c.earliest < begun_before)
-        frame = _sorted(reduced(wanted, reducer, columns=read, labels=LABELS, own=own, executor=executor))
+        frame = _sorted(reduced(listing, reducer, columns=read, labels=LABELS, own=own, executor=executor))
         frame.attrs["as_of"] = listing.as_of
         return frame
 
@@ -186,12 +178,13 @@ def summarize(
     policies: Sequence[str] | None = None,
     begun_before: int | None = None,
 ) -> Any:
-    """Return the rows of `batch_summary` for the batches of one piece of a cohort, as an Arrow table."""
+    """Return the rows of `batch_summary` for the batches of one piece of a cohort, as an Arrow table.
+
+    Only those created, or observed, before `begun_before`, if it is given.
+    """
     wanted = np.ones(rows.n_batches, dtype=np.bool_)
     if policies is not None:
-        policy = rows.labels["policy_id"]
-        is_wanted = np.array([*(name in policies for name in policy.names), NONE in policies], dtype=np.bool_)
-        wanted &= is_wanted[policy.codes[rows.first[1:] - 1]]
+        wanted &= of_policies(rows, policies)[rows.first[1:] - 1]
     if begun_before is not None:
         wanted &= np.where(rows.begin == NEVER, rows.t[rows.first[:-1]], rows.begin) < begun_before
     some = _Some(rows, np.flatnonzero(wanted))

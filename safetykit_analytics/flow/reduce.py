@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.arrays import Floats, Ints, run_starts
+from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
 from safetykit_analytics.flow.increments import Active, active_spans, increments_of
 from safetykit_analytics.flow.spread import N_SUMS, add_ranges, covering, merged, spread
@@ -78,11 +78,16 @@ def groups_by(
     """Return each row's group, -1 for those of other policies, and the names of the groups."""
     codes, groups = groups_of([rows.labels[name] for name in by], len(rows.t))
     if policies is not None:
-        policy = rows.labels["policy_id"]
-        # The last element stands for none, whose code is -1.
-        chosen = np.array([*(name in policies for name in policy.names), NONE in policies], dtype=np.bool_)
-        codes = np.where(chosen[policy.codes], codes, -1)
+        codes = np.where(of_policies(rows, policies), codes, -1)
     return codes, groups
+
+
+def of_policies(rows: Rows, policies: Sequence[str]) -> Flags:
+    """Flag the rows whose policy is one of some; "(none)" for none."""
+    policy = rows.labels["policy_id"]
+    # The last element stands for none, whose code is -1.
+    chosen = np.array([*(name in policies for name in policy.names), NONE in policies], dtype=np.bool_)
+    return chosen[policy.codes]
 
 
 def reduce_work(

@@ -295,10 +295,9 @@ def _share_a_key(work: _Work, snapshot: Snapshot, file: StoredFile, other: Store
     second = work.open(other)
     if second is None:
         return False
-    tables = [one.read(range(one.n_groups), KEY_COLUMNS) for one in (snapshot, second)]
-    both = concat(tables)
     # Each may have a key twice, which does not matter here.
-    return bool(sorted_unique(both).num_rows < sum(sorted_unique(table).num_rows for table in tables))
+    keys = [sorted_unique(one.read(range(one.n_groups), KEY_COLUMNS)) for one in (snapshot, second)]
+    return _meet(*keys)
 
 
 def _cohorts_in(snapshot: Snapshot) -> set[str]:
@@ -422,6 +421,9 @@ def _moves(work: _Work, cohort: Cohort, snapshots: list[Snapshot]) -> bool:
 def _repeats(snapshot: Snapshot, recent: Any) -> bool:
     """Look for a key that is in a file and among recent rows."""
     same = RowFilter(sorted(pc.unique(recent.column("batch_id")).to_pylist()))
-    keys = recent.select(KEY_COLUMNS)
-    there = same.read(snapshot, same.groups(snapshot), KEY_COLUMNS)
-    return bool(sorted_unique(concat([there, keys])).num_rows < there.num_rows + keys.num_rows)
+    return _meet(same.read(snapshot, same.groups(snapshot), KEY_COLUMNS), recent.select(KEY_COLUMNS))
+
+
+def _meet(keys: Any, others: Any) -> bool:
+    """Return whether two tables, each without a key twice, have a key in common."""
+    return bool(sorted_unique(concat([keys, others])).num_rows < keys.num_rows + others.num_rows)
