@@ -47,7 +47,7 @@ from safetykit_analytics.stats import (
     verdicts,
     week_over_week,
 )
-from safetykit_analytics.stats.permutation import LEAST_DRAWS, assignments
+from safetykit_analytics.stats.permutation import LEAST_DRAWS, draw_subsets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -116,11 +116,12 @@ def one_look_p(layout: Layout, y: Ints, *, difference: float = 0.0, draws: int =
         z = layout.is_candidate[some]
         if z.all() or not z.any():
             continue
-        order = np.argsort(~z, kind="stable")  # `assignments` begins with the candidate's
         n = layout.n[some].astype(np.float64)
         residual = shifted[:, some] - shifted[:, some].sum(axis=1, keepdims=True) * n / n.sum()
         found += residual[:, z].sum(axis=1)
-        drawn += assignments(rng, len(some), int(z.sum()), draws) @ residual[:, order].T
+        is_drawn = np.zeros((draws, len(some)))
+        is_drawn[np.arange(draws), draw_subsets(rng, len(some), int(z.sum()), draws)] = 1.0
+        drawn += is_drawn @ residual.T
     tie = 1e-9 * np.maximum(np.abs(found), 1e-6)
     return (1 + (np.abs(drawn) >= np.abs(found) - tie).sum(axis=0)) / (1 + draws)
 

@@ -26,6 +26,8 @@ LEAST_DRAWS = 9_999
 #: With so many batches on both sides of the common strata the sums are as normal as they get.
 _MANY = 500
 SEED = 20_260_101
+# Marks of drawn batches that are held at a time.
+_BLOCK = 2**24
 # Outcomes as far out as the one that was found, but for rounding.
 _TIE = 1e-9
 
@@ -101,17 +103,33 @@ def find_outcomes(strata: Strata, *, draws: int = LEAST_DRAWS) -> Outcomes:
         sums = np.zeros((draws, 3))
         rng = np.random.default_rng(SEED)
         for (m, k), end in zip(sides, ends.tolist(), strict=True):
-            sums += assignments(rng, m, k, draws) @ columns[end - m : end]
+            part, fewer = columns[end - m : end], min(k, m - k)
+            drawn = sum(part[pick] for pick in draw_subsets(rng, m, fewer, draws))
+            sums += drawn if fewer == k else part.sum(axis=0) - drawn
     weight = float(strata.weight.sum())
     base, own, shift = sums.T
     return Outcomes(base, own, shift, -float(found[0]), float(found[1]), weight, is_exact)
 
 
-def assignments(rng: np.random.Generator, m: int, k: int, draws: int) -> Floats:
-    """Draw which k of m batches are the candidate's: rows of 0 and 1, shape (draws, m)."""
-    rows = np.zeros((draws, m))
-    rows[:, :k] = 1.0
-    return rng.permuted(rows, axis=1, out=rows)
+def draw_subsets(rng: np.random.Generator, m: int, k: int, draws: int) -> NDArray[np.int64]:
+    """Draw k of m batches without replacement, `draws` times: places, shape (k, draws).
+
+    References
+    ----------
+    .. [1] Bentley, Floyd (1987). A sample of brilliance. Commun ACM 30:754-757.
+       https://doi.org/10.1145/30401.315746
+    """
+    picks = np.empty((k, draws), dtype=np.int64)
+    step = max(1, _BLOCK // m)
+    for begin in range(0, draws, step):
+        block = picks[:, begin : begin + step]
+        row = m * np.arange(block.shape[1])
+        is_taken = np.zeros(row.size * m, dtype=np.bool_)
+        for last, pick in enumerate(block, start=m - k):
+            pick[:] = rng.integers(last, size=row.size, endpoint=True)
+            pick[is_taken[row + pick]] = last
+            is_taken[row + pick] = True
+    return picks
 
 
 @functools.lru_cache(maxsize=64)

@@ -3,13 +3,14 @@
 import itertools
 import json
 import math
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import permutation_test
+from scipy.stats import chisquare, permutation_test
 
 from safetykit_analytics.stats import (
     can_decide,
@@ -21,6 +22,7 @@ from safetykit_analytics.stats import (
     find_outcomes,
     make_strata,
     missing_batches,
+    permutation,
     permutation_interval,
     permutation_p,
     permutation_ratio,
@@ -123,6 +125,33 @@ def test_drawn_permutations_agree_with_scipy_on_one_stratum():
     )
     share = (np.abs(theirs.null_distribution) >= abs(theirs.statistic) - 1e-9).mean()
     assert permutation_p(outcomes) == pytest.approx(share, abs=0.01)
+
+
+@pytest.mark.parametrize("block", [2**24, 70])
+def test_every_subset_is_drawn_equally_often(monkeypatch, block):
+    monkeypatch.setattr(permutation, "_BLOCK", block)
+    picks = permutation.draw_subsets(np.random.default_rng(1), 7, 3, 35_000)
+    subsets, counts = np.unique(np.sort(picks, axis=0), axis=1, return_counts=True)
+    assert subsets.shape == (3, 35)
+    assert (np.diff(subsets, axis=0) > 0).all()
+    assert chisquare(counts).pvalue > 0.001
+
+
+def test_a_few_batches_are_drawn_from_many_without_room_for_all_of_each_draw():
+    z = np.arange(20_000) < 100
+    nothing = np.zeros(len(z), dtype=int)
+    strata = make_strata((nothing, nothing, nothing), np.arange(len(z)) % 7, nothing + 100, z)
+    tracemalloc.start()
+    try:
+        outcomes = find_outcomes(strata)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100e6, "9,999 draws of 20,000 batches would take 1,600 MB"
+    mirrored = find_outcomes(
+        make_strata((nothing, nothing, nothing), np.arange(len(z)) % 7, nothing + 100, ~z)
+    )
+    assert permutation_p(outcomes) == pytest.approx(permutation_p(mirrored), abs=0.02)
 
 
 def test_with_many_batches_normal_sums_stand_in_for_permutations():
