@@ -174,9 +174,14 @@ class _SMax:
     """S_max and Greenwood's sum at one duration, after sorting once: which ends are certain depends on it."""
 
     def __init__(self, start: Floats, end: Floats, event: Flags) -> None:
-        order = np.argsort(start[event])
-        starts, self._ends = start[event][order], end[event][order]
-        self._at_risk = len(start) - np.searchsorted(np.sort(end[~event]), starts, "left")
+        starts, ends = start[event], end[event]
+        # Right after `lower`, who was cut off there has left; at an exact end nobody has.
+        is_after = starts < ends
+        order = np.lexsort((is_after, starts))
+        cuts = np.sort(end[~event])
+        left = (np.searchsorted(cuts, starts, side) for side in ("right", "left"))
+        self._at_risk = (len(start) - np.where(is_after, *left))[order]
+        self._ends = ends[order]
 
     def __call__(self, t: float) -> tuple[float, float]:
         at_risk = self._at_risk[self._ends <= t]

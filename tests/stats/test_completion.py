@@ -157,6 +157,12 @@ def test_where_most_batches_are_running_the_quantile_is_not_reached():
     assert quantile_interval(*data, 0.5)[1] == np.inf
 
 
+def test_who_was_cut_off_at_a_lower_end_has_left_before_what_ended_after_it():
+    assert quantile_bracket([0, 0], [0, 5], [False, True], 0.9) == (0.0, 5.0)
+    # At an exact end the other was still there.
+    assert quantile_bracket([5, 5], [5, 5], [False, True], 0.9) == (np.inf, np.inf)
+
+
 def test_a_bracket_of_nothing_is_not_reached():
     assert quantile_bracket([], [], [], 0.5) == quantile_interval([], [], [], 0.5) == (np.inf, np.inf)
 
