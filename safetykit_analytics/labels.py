@@ -157,15 +157,20 @@ def fill(codes: Ints, batch: Ints) -> Ints:
     integer array, shape (n,)
     """
     valid = codes >= 0
-    if valid.all():
+    owner = batch[~valid]
+    if not len(owner):
         return codes
-    lacks = np.zeros(int(batch[-1]) + 1, dtype=np.bool_)
-    lacks[batch[~valid]] = True
-    rows = np.flatnonzero(lacks[batch])
+    size = np.bincount(batch)
+    lacking = np.bincount(owner, minlength=len(size))
+    # A batch without any label has none to fill in.
+    is_mixed = (lacking > 0) & (lacking < size)
+    if not is_mixed.any():
+        return codes
+    rows = np.flatnonzero(is_mixed[batch])
     begin, end = run_bounds(run_starts(batch[rows]))
     source = last_valid(valid[rows], np.repeat(begin, end - begin))
     leading = source < 0
     source[leading] = next_valid(valid[rows], np.repeat(end, end - begin))[leading]
     filled = codes.copy()
-    filled[rows] = np.where(source >= 0, codes[rows][source], -1)
+    filled[rows] = codes[rows][source]
     return filled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,17 +112,19 @@ def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), ow
         ``batch_id`` and further columns of text: labels that a batch keeps.
     """
     tables = [_until(table, as_of) for table in tables] or [OBSERVATION_SCHEMA.empty_table()]
-    is_start = np.concatenate([_batch_starts(table) for table in tables])
+    starts = [_batch_starts(table) for table in tables]
+    is_start = np.concatenate(starts)
     start = np.flatnonzero(is_start)
     batch: Any = np.cumsum(is_start, dtype=np.int32) - 1
 
-    def column(name: str, read: Any = None) -> Any:
-        return np.concatenate([(read or _values)(table.column(name)) for table in tables])
+    def column(name: str, read: Any = _values) -> list[Any]:
+        return [read(table.column(name)) for table in tables]
 
     counters = [column(name) for name in COUNTERS]
-    counts = np.empty((len(COUNTERS), len(batch)), dtype=narrowest(counters))
-    for row, values in enumerate(counters):
-        counts[row] = values
+    counts = np.empty((len(COUNTERS), len(batch)), dtype=narrowest([*chain(*counters)]))
+    for row, values in zip(counts, counters, strict=True):
+        np.concatenate(values, out=row, casting="same_kind")
+    created = [values[first] for values, first in zip(column("created_at", instants), starts, strict=True)]
     found = {}
     for name in labels:
         label = unify([_label(table.column(name)) for table in tables])
@@ -136,10 +139,10 @@ def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), ow
     return Rows(
         batch=batch,
         first=np.append(start, len(batch)),
-        t=column("observed_at", instants),
+        t=np.concatenate(column("observed_at", instants)),
         counts=counts,
-        terminal=column("is_terminal"),
-        created=column("created_at", instants)[start],
+        terminal=np.concatenate(column("is_terminal")),
+        created=np.concatenate(created),
         labels=found,
         table=table,
     )
