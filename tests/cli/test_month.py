@@ -47,15 +47,15 @@ class Cron:
             day, hour = divmod(self.hours, 24)
             self.mails.append((f"day {day} {hour:02}:00", command[0], code, text))
 
-    def poll(self, *, disk_is_full):
+    def poll(self, *, is_down, disk_is_full):
         with open("ids.txt", "w", encoding="ascii") as file:
             file.writelines(f"{one}\n" for one in self.fleet.batch_ids[: self.fleet.created_by(self.now)])
         limits = resource.getrlimit(resource.RLIMIT_FSIZE)
         if disk_is_full:
             resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))
         try:
-            # Answers of the simulator are stamped by its own clock.
-            stamped = ["--clock", "server", "--timeout-s", "1"]
+            # Answers of the simulator are stamped by its own clock. Only who waits in vain waits briefly.
+            stamped = ["--clock", "server", "--timeout-s", "1" if is_down else "600"]
             self.run("poll", "--ids", "ids.txt", *stamped, "--new-since", "polled.json")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -103,7 +103,7 @@ def play(cron, troubles, days):
             cron.monkeypatch.setenv("SAFETYKIT_BASE_URL", "http://127.0.0.1:9" if "down" in now else url)
             cron.monkeypatch.setenv("SAFETYKIT_API_KEY", "revoked" if "revoked" in now else KEY)
             if "stopped" not in now:
-                cron.poll(disk_is_full="full" in now)
+                cron.poll(is_down="down" in now, disk_is_full="full" in now)
             if "errors" in now:
                 cron.probe(errors=80 if "doubled" in now else 40)
             cron.check()
