@@ -20,8 +20,9 @@ mpl.use("Agg")
 
 load_profile()
 
-# Tests start dozens of processes; if Python may not write bytecode, each compiles the library again.
+# Without bytecode, each worker rewrites every test again, and each command compiles the library.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:

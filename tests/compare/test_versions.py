@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
@@ -14,6 +14,7 @@ import safetykit_analytics as ska
 from safetykit_analytics.errors import InvalidFrame, UnknownName
 from safetykit_analytics.stats import cluster_rates
 from tests.compare.helpers import ended, observations, some_counts
+from tests.effort import examples
 
 COLUMNS = [
     *("policy_id", "policy_version", "role", "n_batches", "processed", "error"),
@@ -419,7 +420,7 @@ def test_the_median_is_that_of_completion_time_with_running_batches():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@examples(30)
 def test_the_order_of_rows_other_columns_and_the_index_do_not_matter(seed):
     rng = np.random.default_rng(seed)
     data = observations(ended("v7", some_counts(rng, 5)) + ended("v8", some_counts(rng, 7)))
