@@ -41,9 +41,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            # Two reports and a browser, and five notebooks, serve a whole folder.
-            folder = next((name for name in ("tests/docs", "tests/report") if file.startswith(name)), None)
-            return folder or (nodeid if is_heavy else file)
+            # Two reports and a browser, five notebooks, and a server of objects serve several files.
+            shared = {
+                "tests/docs/": 1,
+                "tests/report/": 2,
+                "tests/cli/test_recipes": 3,
+                "tests/store/test_objects": 3,
+            }
+            scope = next((str(number) for start, number in shared.items() if file.startswith(start)), None)
+            return scope or (nodeid if is_heavy else file)
 
     return ByFile(config, log)
 
