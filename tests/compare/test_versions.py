@@ -170,6 +170,45 @@ def test_the_day_on_which_a_verdict_was_reached_stays():
     assert compare(rows, looks="once").found_on == (None, None)
 
 
+def test_the_day_on_which_a_verdict_was_reached_goes_by_the_adjusted_level():
+    rng = np.random.default_rng(3)
+    rows = [
+        row
+        for day in range(12)
+        for version, rate in (("v7", 0.02), ("v8", 0.04), ("v9", 0.02))
+        for row in ended(version, some_counts(rng, 6, rate), first=100 * day, start=24 * day)
+    ]
+    found = compare(rows)
+    assert found.table["verdict"].tolist()[1:] == ["higher", "no difference found"]
+    # Of two candidates, the one found needs half the level.
+    firsts = {0.05: None, 0.025: None}
+    for day in range(3, 15):
+        p = compare(rows, as_of=f"2026-11-{day:02}", candidate="v8").table["p_anytime"][1]
+        for level, first in firsts.items():
+            if first is None and p <= level:
+                firsts[level] = dt.date(2026, 11, day - 1)
+    assert firsts[0.05] < firsts[0.025] == found.found_on[1]
+    assert compare(rows, correction="none").found_on[1] == firsts[0.05]
+
+
+@pytest.mark.parametrize(
+    ("common", "alone", "design"),
+    [(2, 3, "side by side"), (1, 3, "mixed"), (1, 15, "mixed"), (1, 24, "before and after")],
+)
+def test_versions_ran_side_by_side_from_three_tenths_of_the_weight_and_apart_below_a_twentieth(
+    common, alone, design
+):
+    # Shares of 0.4, 0.25, 0.06 and 0.04: ten equal batches a day, on some days of one version alone.
+    days = {"v7": range(alone + common), "v8": range(alone, 2 * alone + common)}
+    rows = [
+        row
+        for version, some in days.items()
+        for day in some
+        for row in ended(version, [(2 + i % 3, 100) for i in range(10)], first=100 * day, start=24 * day)
+    ]
+    assert compare(rows).table["design"][1] == design
+
+
 def test_a_baseline_without_a_name_is_who_did_most_in_the_four_weeks_before():
     rows = (
         ended("v3", MANY * 2)
