@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from safetykit_analytics.cli.terminal import say
-
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from safetykit_analytics.cli.terminal import Loudness
 
-def read_key(path: Path, *, quiet: bool) -> str:
+
+def read_key(path: Path, loudness: Loudness) -> str:
     """Read the key, and warn if others can read it too. No message quotes it."""
     key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
     if not key:
         raise typer.BadParameter(f"{path} is empty; expected the API key")
     others = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
-    if others and os.name == "posix" and not quiet:
-        say(f"warning: others can read the key in {path}; run: chmod 600 {path}")
+    if others and os.name == "posix":
+        loudness.note(f"warning: others can read the key in {path}; run: chmod 600 {path}")
     return key

@@ -148,15 +148,18 @@ def test_a_wrong_argument_is_one_line(store, arguments, code, said, capsys):
 
 def test_a_key_file_that_others_can_read_is_warned_of(tmp_path, capsys):
     from safetykit_analytics.cli.key_file import read_key
+    from safetykit_analytics.cli.terminal import Loudness
+
+    loudness = Loudness(quiet=False, verbose=False)
 
     key = tmp_path / "key"
     key.write_text("secret-key\n")
     key.chmod(0o644)
-    assert read_key(key, quiet=False) == "secret-key"
+    assert read_key(key, loudness) == "secret-key"
     err = capsys.readouterr().err
     assert err == f"warning: others can read the key in {key}; run: chmod 600 {key}\n"
     key.chmod(0o600)
-    assert read_key(key, quiet=False) == "secret-key"
+    assert read_key(key, loudness) == "secret-key"
     assert capsys.readouterr().err == ""
 
 

@@ -203,7 +203,7 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
 
     monkeypatch.setattr(
         "safetykit_analytics.cli.maintain.open_store",
-        lambda path, quiet: warnings.warn("odd\nthings", stacklevel=1),
+        lambda path, loudness: warnings.warn("odd\nthings", stacklevel=1),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("always")
