@@ -179,7 +179,6 @@ def run(args: Sequence[str]) -> int:
 
 @functools.cache
 def _command_tree() -> Any:
-    """Return what typer makes of the commands."""
     return typer.main.get_command(app)
 
 

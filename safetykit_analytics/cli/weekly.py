@@ -77,7 +77,6 @@ def _permissions(mode: str, output: str | None) -> int:
 
 
 def _content(made: WeeklyReport, name: str) -> bytes:
-    """Return the bytes that `save` writes into a file of this name."""
     import tempfile  # noqa: PLC0415 -- rarely needed, and --help must be quick
 
     with tempfile.TemporaryDirectory() as folder:

@@ -168,7 +168,6 @@ def _probability(p: float, alpha: float) -> str:
 
 
 def _lacking(row: Any, base: Any, missing: float) -> str:
-    """Return what a verdict lacks."""
     for side in (row, base):
         codes = side.note.split(";")
         if "no_terminal_batches" in codes:

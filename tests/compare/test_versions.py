@@ -302,6 +302,18 @@ def test_batches_that_run_changed_label_or_did_nothing_are_left_out_and_counted(
     pd.testing.assert_frame_equal(table[unchanged], plain[unchanged])
 
 
+def test_batches_of_the_baseline_begun_before_the_candidate_are_counted_and_no_evidence():
+    rng = np.random.default_rng(5)
+    rows = ended("v7", some_counts(rng, 10)) + ended("v8", some_counts(rng, 10))
+    plain = compare(rows).table
+    slow = [(f"slow{i}", 5 + i, -100, "SUCCESS", 500, 500, 0, 0, "P", "v7") for i in range(4)]
+    table = compare(rows + slow).table
+    assert table["n_batches"].tolist() == [14, 10]
+    assert table["difference_raw"][1] < plain["difference_raw"][1] - 0.1
+    evidence = ["difference", "difference_low", "difference_high", "e_value", "p_anytime"]
+    pd.testing.assert_frame_equal(table[evidence], plain[evidence])
+
+
 def test_terminal_batches_with_pending_decisions_count():
     rows = ended("v7", MANY) + [(f"b{i}", 2, 0, "ERROR", 90, 10, 0, 540, "P", "v8") for i in range(4)]
     assert compare(rows).table["n_batches"].tolist() == [6, 4]
