@@ -266,13 +266,13 @@ def test_what_would_be_seen_is_at_the_level_that_the_verdict_needs():
     rng = np.random.default_rng(11)
     rows = ended("v7", some_counts(rng, 20)) + ended("v8", some_counts(rng, 20))
     rows += ended("v9", some_counts(rng, 20, rate=0.2))
-    alone, holm = (compare(rows, looks="once", correction=name).table for name in ("none", "holm"))
+    alone, holm, bh = (compare(rows, looks="once", correction=name).table for name in ("none", "holm", "bh"))
     assert holm["verdict"].tolist()[1:] == ["no difference found", "higher"]
-    # Holm compares the last of two with the whole level, once the other is rejected.
-    assert holm["mde"][1] == alone["mde"][1]
+    # Both compare the last of two with the whole level, once the other is rejected.
+    assert holm["mde"][1] == bh["mde"][1] == alone["mde"][1]
     rows = [row for row in rows if row[-1] != "v9"] + ended("v9", some_counts(rng, 20))
-    alone, holm = (compare(rows, looks="once", correction=name).table for name in ("none", "holm"))
-    assert holm["mde"][1] > alone["mde"][1]
+    alone, holm, bh = (compare(rows, looks="once", correction=name).table for name in ("none", "holm", "bh"))
+    assert holm["mde"][1] == bh["mde"][1] > alone["mde"][1]
 
 
 def test_the_verdict_and_the_interval_go_by_the_adjusted_p_value():
