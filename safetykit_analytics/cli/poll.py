@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import stat
 import sys
 import time
 from collections import Counter
@@ -17,7 +19,6 @@ import typer
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli.ids import read_ids, read_lines
-from safetykit_analytics.cli.key_file import read_key
 from safetykit_analytics.cli.new_since import read_state, write_state
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import Loudness, say
@@ -114,7 +115,7 @@ def poll(
         "max_rate": max_rate,
         "timeout_s": timeout_s,
         "clock": "server" if clock == "server" else None,
-        "api_key": None if api_key_file is None else read_key(api_key_file, loudness),
+        "api_key": None if api_key_file is None else _read_key(api_key_file, loudness),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
     rounds = _Rounds(snapshots, shown_store, call, loudness, as_json=json_output, new_since=new_since)
@@ -251,6 +252,17 @@ def _given(batch_ids: list[str], ids: str | None, column: str | None) -> Callabl
         once = [*batch_ids, *read_ids("-", column)]
         return lambda: once
     return lambda: [*batch_ids, *read_ids(ids, column)]
+
+
+def _read_key(path: Path, loudness: Loudness) -> str:
+    """Read the key, and warn if others can read it too. No message quotes it."""
+    key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if not key:
+        raise typer.BadParameter(f"{path} is empty; expected the API key")
+    others = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    if others and os.name == "posix":
+        loudness.note(f"warning: others can read the key in {path}; run: chmod 600 {path}")
+    return key
 
 
 def _exit_code(done: PollResult) -> int:
