@@ -314,6 +314,17 @@ def test_batches_of_the_baseline_begun_before_the_candidate_are_counted_and_no_e
     pd.testing.assert_frame_equal(table[evidence], plain[evidence])
 
 
+def test_of_many_batches_that_end_at_once_names_do_not_decide_which_are_compared():
+    # A day over 100 is cut; by name, each part would hold one version.
+    rows = [
+        (f"{version}-{i}", 5, 0, "SUCCESS", 90 - i % 3, 10 + i % 3, 0, 0, "P", version)
+        for version in ("v7", "v8")
+        for i in range(100)
+    ]
+    row = compare(rows).table.iloc[1]
+    assert (row["design"], row["verdict"]) == ("side by side", "no difference found")
+
+
 def test_terminal_batches_with_pending_decisions_count():
     rows = ended("v7", MANY) + [(f"b{i}", 2, 0, "ERROR", 90, 10, 0, 540, "P", "v8") for i in range(4)]
     assert compare(rows).table["n_batches"].tolist() == [6, 4]
