@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -8,15 +9,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import matplotlib as mpl
-import pandas as pd
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.effort import load_profile
-
-# No test may need a screen, whatever the machine offers.
-mpl.use("Agg")
 
 load_profile()
 
@@ -26,8 +22,13 @@ sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pandas 2 run on NumPy 2.5, which deprecates how pandas makes a Timedelta; pandas 3 does not."""
-    if int(pd.__version__.split(".")[0]) < 3:
+    """Draw without a screen. Let pandas 2 run on NumPy 2.5, which deprecates how it makes a Timedelta."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
+        # Not in the process that only hands out tests: its workers wait for it.
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+    if int(importlib.metadata.version("pandas").split(".")[0]) < 3:
         config.addinivalue_line(
             "filterwarnings", "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
         )
