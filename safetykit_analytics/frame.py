@@ -120,7 +120,6 @@ def _from_stream(frame: Any) -> Any:
 
 
 def _column(values: pd.Series[Any], field: Any) -> Any:
-    """Check and convert one column."""
     if pa.types.is_timestamp(field.type):
         array = _instants(values, field)
     elif pa.types.is_string(field.type):

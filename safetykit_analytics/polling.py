@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.fetch import FetchResult, checked_ids, fetch_in_pieces
+from safetykit_analytics.fetch import checked_ids, fetch_in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -113,7 +113,7 @@ def poll(
     3
     """
     wanted, settled = _wanted(store, batch_ids, again=again)
-    day_before = last_observed_day(store) if wanted else None
+    last = store.info().last_observed_at if wanted else None
     rows_appended = 0
 
     def keep(frame: pd.DataFrame) -> None:
@@ -121,7 +121,9 @@ def poll(
         rows_appended += store.append(frame)
 
     result = fetch_in_pieces(wanted, keep, every_s=_PIECE_S, **fetch_options)
-    compact_if_a_day_has_closed(store, day_before, result)
+    is_later = last is not None and len(result.frame) > 0
+    if is_later and result.frame["observed_at"].max().floor("D") > pd.Timestamp(last).floor("D"):
+        store.compact()
     return PollResult(
         asked=len(result.frame) + len(result.failures),
         answered=len(result.frame),
@@ -142,29 +144,8 @@ def _wanted(
     given = list(checked_ids(batch_ids))
     if again:
         return given, 0
-    settled = settled_ids(store, given)
-    return [one for one in given if not (isinstance(one, str) and one in settled)], len(settled)
-
-
-def settled_ids(store: SnapshotStore, batch_ids: Sequence[Any]) -> set[str]:
-    """Return those of some ids whose batches the store has seen end."""
     still_open = set(store.open_batch_ids())
-    others = [one for one in batch_ids if isinstance(one, str) and one not in still_open]
+    others = [one for one in given if isinstance(one, str) and one not in still_open]
     # Only the cohorts of these ids are read, and of them only the keys.
-    return set(store.read(batch_ids=others, columns=["batch_id"])["batch_id"]) if others else set()
-
-
-def last_observed_day(store: SnapshotStore) -> pd.Timestamp | None:
-    """Return the UTC day of the store's last observation, from file names; None for an empty store."""
-    last = store.info().last_observed_at
-    return None if last is None else pd.Timestamp(last).floor("D")
-
-
-def compact_if_a_day_has_closed(
-    store: SnapshotStore, day_before: pd.Timestamp | None, result: FetchResult
-) -> None:
-    """Compact a store if what was appended to it is of a later UTC day than what was there before."""
-    if day_before is None or result.frame.empty:
-        return
-    if result.frame["observed_at"].max().floor("D") > day_before:
-        store.compact()
+    settled = set(store.read(batch_ids=others, columns=["batch_id"])["batch_id"]) if others else set()
+    return [one for one in given if not (isinstance(one, str) and one in settled)], len(settled)

@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import importlib.metadata
 import json
 import os
 import pathlib
@@ -8,25 +9,26 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import matplotlib as mpl
-import pandas as pd
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.effort import load_profile
 
-# No test may need a screen, whatever the machine offers.
-mpl.use("Agg")
-
 load_profile()
 
-# Tests start dozens of processes; if Python may not write bytecode, each compiles the library again.
+# Without bytecode, each worker rewrites every test again, and each command compiles the library.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let pandas 2 run on NumPy 2.5, which deprecates how pandas makes a Timedelta; pandas 3 does not."""
-    if int(pd.__version__.split(".")[0]) < 3:
+    """Draw without a screen. Let pandas 2 run on NumPy 2.5, which deprecates how it makes a Timedelta."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", default=None):
+        # Not in the process that only hands out tests: its workers wait for it.
+        import matplotlib as mpl
+
+        mpl.use("Agg")
+    if int(importlib.metadata.version("pandas").split(".")[0]) < 3:
         config.addinivalue_line(
             "filterwarnings", "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
         )
@@ -40,9 +42,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            # Two reports and a browser, and five notebooks, serve a whole folder.
-            folder = next((name for name in ("tests/docs", "tests/report") if file.startswith(name)), None)
-            return folder or (nodeid if is_heavy else file)
+            # Two reports and a browser, five notebooks, and a server of objects serve several files.
+            shared = {
+                "tests/docs/": 1,
+                "tests/report/": 2,
+                "tests/cli/test_recipes": 3,
+                "tests/store/test_objects": 3,
+            }
+            scope = next((str(number) for start, number in shared.items() if file.startswith(start)), None)
+            return scope or (nodeid if is_heavy else file)
 
     return ByFile(config, log)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 import traceback
 import warnings
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -154,7 +155,7 @@ def run(args: Sequence[str]) -> int:
     quiet = "--quiet" in args or "-q" in args
     with _warnings_in_one_line(quiet=quiet), stoppable() as stop:
         try:
-            code = typer.main.get_command(app).main(args, prog_name=NAME, standalone_mode=False)
+            code = _command_tree().main(args, prog_name=NAME, standalone_mode=False)
             sys.stdout.flush()
         except (KeyboardInterrupt, typer.Abort):
             code = _CTRL_C
@@ -174,6 +175,11 @@ def run(args: Sequence[str]) -> int:
         say(f"stopped by {stop.name}")
         return stop.exit_code
     return int(code or 0)
+
+
+@functools.cache
+def _command_tree() -> Any:
+    return typer.main.get_command(app)
 
 
 def _end_of_pipe() -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import Outputs, Plot, save_plot, show_table, write_table
 from safetykit_analytics.cli.store import Store, open_store
@@ -55,10 +56,8 @@ def compare(
     plot: Plot = None,
 ) -> None:
     """Show whether a version's error rate differs from another's, and how sure that is."""
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
-
     loudness: Loudness = ctx.obj
-    source = open_store(store, quiet=loudness.quiet)
+    source = open_store(store, loudness)
     until = options.instant(as_of, tz)
     comparison = ska.compare_versions(
         source,

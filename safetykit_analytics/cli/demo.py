@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+import safetykit_analytics as ska
 from safetykit_analytics.cli.terminal import bold, table_lines
 from safetykit_analytics.formatting import number, percent, percent_interval, visible_name
 
@@ -88,7 +89,6 @@ def run_demo(
     FileExistsError
         The folder exists already: a demo never adds files to another folder.
     """
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
     from safetykit_analytics.simulator import make_fleet, serve  # noqa: PLC0415 -- needs the extra [demo]
 
     began = time.monotonic()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 import typer
 
 from safetykit_analytics.atomic_files import atomic_write
-from safetykit_analytics.cli.terminal import say, table_lines
+from safetykit_analytics.cli.terminal import table_lines
 from safetykit_analytics.formatting import csv_cell
 from safetykit_analytics.json_tables import records
 from safetykit_analytics.spreadsheet import workbook
@@ -63,8 +63,8 @@ def write_table(table: pd.DataFrame, outputs: Outputs, loudness: Loudness) -> bo
         raise typer.BadParameter("only one of --csv, --json, --parquet and --xlsx can go to stdout")
     for kind, path in given.items():
         write_bytes(_WRITERS[kind](table), path)
-        if not loudness.quiet and not is_stdout(path):
-            say(f"wrote {path} ({len(table):,} rows)")
+        if not is_stdout(path):
+            loudness.note(f"wrote {path} ({len(table):,} rows)")
     return bool(given)
 
 
@@ -73,8 +73,8 @@ def show_table(rows: list[dict[str, str]], *, right: tuple[str, ...], loudness: 
     hidden = len(rows) - _ON_A_TERMINAL if sys.stdout.isatty() else 0
     for line in table_lines(rows[max(hidden, 0) :], right=right):
         typer.echo(line)
-    if hidden > 0 and not loudness.quiet:
-        say(f"note: the last {_ON_A_TERMINAL} of {len(rows):,} rows; --csv FILE writes all of them")
+    if hidden > 0:
+        loudness.note(f"note: the last {_ON_A_TERMINAL} of {len(rows):,} rows; --csv FILE writes all of them")
 
 
 def is_stdout(path: Path) -> bool:
@@ -101,8 +101,7 @@ def save_plot(figure: Any, path: Path, loudness: Loudness) -> None:
         )
     with atomic_write(path) as temporary:
         figure.savefig(temporary, dpi=150)
-    if not loudness.quiet:
-        say(f"wrote {path}")
+    loudness.note(f"wrote {path}")
 
 
 def _csv(table: pd.DataFrame) -> bytes:

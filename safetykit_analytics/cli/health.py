@@ -41,7 +41,7 @@ def status(
     from safetykit_analytics.calendar import zone  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj
-    source = open_store(store, quiet=loudness.quiet)
+    source = open_store(store, loudness)
     found = health.status(source, **_DEFAULTS, tz=tz, as_of=options.instant(as_of, tz))
     compacted = source.last_compaction_at()
     size = source.info().bytes
@@ -106,7 +106,7 @@ def check(
     loudness: Loudness = ctx.obj
     given = {"max_error_rate": max_error_rate, "stalled": stalled, "silent": silent, "eta": eta}
     parsed = _limits(limits, given)
-    source = open_store(store, quiet=loudness.quiet)
+    source = open_store(store, loudness)
     report, unknown = health.examine(source, parsed, tz=tz, as_of=options.instant(as_of, tz))
     found = records(report.findings)
     told, trouble, replaceable = ({}, "", False) if new_since is None else read_told(new_since)
@@ -161,7 +161,7 @@ def metrics(
     from safetykit_analytics import health  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
-    source = open_store(store, quiet=loudness.quiet)
+    source = open_store(store, loudness)
     until = options.instant(as_of, tz)
     if output is None or is_stdout(output):
         typer.echo(health.open_metrics(source, tz=tz, as_of=until), nl=False)
@@ -171,8 +171,7 @@ def metrics(
         temporary.write_text(text, encoding="utf-8")
         # The collector runs as another user.
         temporary.chmod(0o644)
-    if not loudness.quiet:
-        say(f"wrote {output}")
+    loudness.note(f"wrote {output}")
 
 
 def _limits(path: Path | None, given: dict[str, Any]) -> Any:

@@ -29,7 +29,7 @@ def compact(
 ) -> None:
     """Move recent observations into one file per day of creation. Safe while others append and read."""
     loudness: Loudness = ctx.obj
-    source = open_store(store, quiet=loudness.quiet)
+    source = open_store(store, loudness)
     done = source.compact(thin_before=options.instant(thin_before, "UTC"))
     if not loudness.quiet:
         typer.echo(str(done))
@@ -38,7 +38,7 @@ def compact(
 def verify(ctx: typer.Context, store: Store = "snapshots") -> None:
     """Read every byte of the store, and list damaged files; exit code 1 if there are any."""
     loudness: Loudness = ctx.obj
-    found = open_store(store, quiet=loudness.quiet).verify()
+    found = open_store(store, loudness).verify()
     damaged = [finding for finding in found if finding.is_damage]
     for path, reason in found if not loudness.quiet else damaged:
         typer.echo(f"{visible(path)}: {visible(reason)}")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import stat
 import sys
 import time
 from collections import Counter
@@ -15,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+import safetykit_analytics as ska
 from safetykit_analytics.cli.ids import read_ids, read_lines
-from safetykit_analytics.cli.key_file import read_key
 from safetykit_analytics.cli.new_since import read_state, write_state
 from safetykit_analytics.cli.store import Store
 from safetykit_analytics.cli.terminal import Loudness, say
@@ -89,8 +91,6 @@ def poll(
     timeout_s: Annotated[float, typer.Option(help="Seconds for one id, retries included.")] = 60.0,
 ) -> None:
     """Ask for the status of batches and append it to the store. Settled batches are not asked again."""
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
-
     loudness: Loudness = ctx.obj
     every_s = None if watch is None else _seconds(watch)
     if ids == "-" and events == "-":
@@ -115,7 +115,7 @@ def poll(
         "max_rate": max_rate,
         "timeout_s": timeout_s,
         "clock": "server" if clock == "server" else None,
-        "api_key": None if api_key_file is None else read_key(api_key_file, quiet=loudness.quiet),
+        "api_key": None if api_key_file is None else _read_key(api_key_file, loudness),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
     rounds = _Rounds(snapshots, shown_store, call, loudness, as_json=json_output, new_since=new_since)
@@ -143,8 +143,6 @@ class _Rounds:
 
     def poll(self, batch_ids: list[str] | None, *, again: bool, at: str = "") -> tuple[PollResult, bool]:
         """Poll, and print how it went unless it went as the last time; return whether it was printed."""
-        import safetykit_analytics as ska  # noqa: PLC0415
-
         try:
             done = ska.poll(self.snapshots, batch_ids, again=again, **self.call)
         except SafetyKitAnalyticsError as error:
@@ -228,10 +226,9 @@ class _Watch:
             self._ids, self._n_without_ids = found, 0
         else:
             self._n_without_ids += 1
-            if not self._rounds.loudness.quiet:
-                say(
-                    f"{_now()} note: no ids in the file of --ids; is it being written? Going on with the last"
-                )
+            self._rounds.loudness.note(
+                f"{_now()} note: no ids in the file of --ids; is it being written? Going on with the last"
+            )
         return self._ids
 
     def _drop_refused(self, failures: pd.DataFrame) -> None:
@@ -244,8 +241,7 @@ class _Watch:
         for one, row in found.items():
             if row.kind == "invalid_id" or self._rounds_refused[one] >= _ROUNDS_THAT_TELL:
                 self._dropped[one] = str(row.message)
-                if not self._rounds.loudness.quiet:
-                    say(f"{_now()} dropped: {visible(one)}: {visible(row.message)}")
+                self._rounds.loudness.note(f"{_now()} dropped: {visible(one)}: {visible(row.message)}")
 
 
 def _given(batch_ids: list[str], ids: str | None, column: str | None) -> Callable[[], list[str]]:
@@ -258,6 +254,17 @@ def _given(batch_ids: list[str], ids: str | None, column: str | None) -> Callabl
     return lambda: [*batch_ids, *read_ids(ids, column)]
 
 
+def _read_key(path: Path, loudness: Loudness) -> str:
+    """Read the key, and warn if others can read it too. No message quotes it."""
+    key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
+    if not key:
+        raise typer.BadParameter(f"{path} is empty; expected the API key")
+    others = path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    if others and os.name == "posix":
+        loudness.note(f"warning: others can read the key in {path}; run: chmod 600 {path}")
+    return key
+
+
 def _exit_code(done: PollResult) -> int:
     """Return 3 where some ids failed, 4 where all did and it is not for good."""
     if done.answered:
@@ -267,8 +274,6 @@ def _exit_code(done: PollResult) -> int:
 
 
 def _append_events(snapshots: SnapshotStore, source: str) -> dict[str, Any]:
-    import safetykit_analytics as ska  # noqa: PLC0415
-
     lines = [line for line in read_lines(source) if line.strip()]
     frame = ska.observations_from_events(lines)
     return {

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from safetykit_analytics.cli.terminal import say
-
 if TYPE_CHECKING:
     from safetykit_analytics.cli.terminal import Loudness
 
@@ -58,8 +56,9 @@ def simulate(
             write_ids.write_text(_lines(fleet.batch_ids[:written]), encoding="ascii")
         typer.echo(f"export SAFETYKIT_BASE_URL={url}")
         typer.echo(f"export SAFETYKIT_API_KEY={_API_KEY}")
-        if not loudness.quiet:
-            say(f"the fleet's time is {clock():%Y-%m-%d %H:%M} UTC; stamp by it with: poll --clock server")
+        loudness.note(
+            f"the fleet's time is {clock():%Y-%m-%d %H:%M} UTC; stamp by it with: poll --clock server"
+        )
         while True:
             time.sleep(0.2)
             created = fleet.created_by(clock())

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import safetykit_analytics as ska
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.errors import NotAStore
 from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
     from safetykit_analytics import SnapshotStore
+    from safetykit_analytics.cli.terminal import Loudness
 
 Store = Annotated[
     str,
@@ -19,7 +21,7 @@ Store = Annotated[
 ]
 
 
-def open_store(path: str, *, quiet: bool) -> SnapshotStore:
+def open_store(path: str, loudness: Loudness) -> SnapshotStore:
     """Open a store to read it.
 
     Raises
@@ -27,14 +29,12 @@ def open_store(path: str, *, quiet: bool) -> SnapshotStore:
     NotAStore
         There is no such folder, or nothing under such a URL: a mistyped path is not an empty store.
     """
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
-
     store = ska.SnapshotStore(path)
     if not store.exists():
         raise NotAStore(
             f"there is no store at {place_name(path)}; name one with --store, or begin one with: "
             "safetykit-analytics poll --ids FILE"
         )
-    if not quiet and not store.info().files:
+    if not loudness.quiet and not store.info().files:
         say(f"note: there are no observations in {place_name(path)}")
     return store

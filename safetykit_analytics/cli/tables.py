@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import Outputs, Plot, save_plot, show_table, write_table
 from safetykit_analytics.cli.store import open_store
@@ -44,10 +45,8 @@ def rates(
     plot: Plot = None,
 ) -> None:
     """Show throughput and error rate per calendar bucket, policy and version."""
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
-
     loudness: Loudness = ctx.obj
-    store = open_store(scope.store, quiet=loudness.quiet)
+    store = open_store(scope.store, loudness)
     names, keywords = options.group_names(by), scope.keywords()
     keywords |= window.keywords(store, tz=scope.tz, as_of=keywords["as_of"])
     table = ska.rates(store, freq=freq, by=names, confidence=confidence, **keywords)
@@ -83,10 +82,8 @@ def backlog(
     plot: Plot = None,
 ) -> None:
     """Show pending decisions and open batches over time, and how long they will take."""
-    import safetykit_analytics as ska  # noqa: PLC0415
-
     loudness: Loudness = ctx.obj
-    store = open_store(scope.store, quiet=loudness.quiet)
+    store = open_store(scope.store, loudness)
     names, keywords = options.group_names(by), scope.keywords()
     keywords |= window.keywords(store, tz=scope.tz, as_of=keywords["as_of"])
     table = ska.backlog(store, freq=freq, by=names, **keywords)
@@ -116,11 +113,9 @@ def completion(
     outputs: Outputs,
 ) -> None:
     """Show how long batches take from creation to completion: the median and the 90th percentile."""
-    import safetykit_analytics as ska  # noqa: PLC0415
-
     loudness: Loudness = ctx.obj
     names = options.group_names(by)
-    store = open_store(scope.store, quiet=loudness.quiet)
+    store = open_store(scope.store, loudness)
     table = ska.completion_time(store, by=names, confidence=confidence, **scope.keywords())
     kinds = {"median": "median", "90 %": "p90"}
     if confidence is not None:
@@ -147,10 +142,8 @@ def stalled(
     outputs: Outputs,
 ) -> None:
     """List open batches with decisions pending whose counts certainly stood still."""
-    import safetykit_analytics as ska  # noqa: PLC0415
-
     loudness: Loudness = ctx.obj
-    store = open_store(scope.store, quiet=loudness.quiet)
+    store = open_store(scope.store, loudness)
     table = ska.stalled_batches(store, idle=idle, **scope.keywords())
 
     def cells(row: Any) -> _Cells:
@@ -168,10 +161,8 @@ def stalled(
 
 def quality(ctx: typer.Context, *, scope: options.Scope, outputs: Outputs) -> None:
     """List oddities in the data, which are neither repaired nor dropped."""
-    import safetykit_analytics as ska  # noqa: PLC0415
-
     loudness: Loudness = ctx.obj
-    table = ska.data_quality(open_store(scope.store, quiet=loudness.quiet), **scope.keywords())
+    table = ska.data_quality(open_store(scope.store, loudness), **scope.keywords())
 
     def cells(row: Any) -> _Cells:
         return {
@@ -223,8 +214,6 @@ def _figure(plot: Callable[..., Any], table: pd.DataFrame) -> Any:
     """Draw a table in one panel for each of several policies."""
     from matplotlib.figure import Figure  # noqa: PLC0415 -- a second, and only who draws needs it
 
-    import safetykit_analytics as ska  # noqa: PLC0415
-
     if _has_policies(table):
         return ska.plot_grid(plot, table, by="policy_id")
     figure = Figure(figsize=(10, 5), layout="constrained")
@@ -235,8 +224,6 @@ def _figure(plot: Callable[..., Any], table: pd.DataFrame) -> Any:
 def _rates_figure(table: pd.DataFrame) -> Any:
     """Draw the error rates of several policies side by side; of one, its throughput above."""
     from matplotlib.figure import Figure  # noqa: PLC0415
-
-    import safetykit_analytics as ska  # noqa: PLC0415
 
     if _has_policies(table):
         return _figure(ska.plot_error_rate, table)

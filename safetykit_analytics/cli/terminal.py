@@ -22,6 +22,11 @@ class Loudness(NamedTuple):
     quiet: bool
     verbose: bool
 
+    def note(self, line: str) -> None:
+        """Print a line on stderr, unless that is to be quiet."""
+        if not self.quiet:
+            say(line)
+
 
 def say(line: str) -> None:
     """Print a line on stderr, if that is neither closed nor full: stdout is for results."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import write_bytes
 from safetykit_analytics.cli.store import Store, open_store
-from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
@@ -45,17 +45,12 @@ def report(
     ] = None,
 ) -> None:
     """Write the weekly report."""
-    import safetykit_analytics as ska  # noqa: PLC0415 -- a command that is not run costs nothing
-
     loudness: Loudness = ctx.obj
     permissions = None if mode is None else _permissions(mode, output)
-    made = ska.weekly_report(
-        open_store(store, quiet=loudness.quiet), week=week, tz=tz, as_of=options.instant(as_of, tz)
-    )
+    made = ska.weekly_report(open_store(store, loudness), week=week, tz=tz, as_of=options.instant(as_of, tz))
     if csv is not None:
         made.to_csv(csv)
-        if not loudness.quiet:
-            say(f"wrote {csv}")
+        loudness.note(f"wrote {csv}")
         if output is None:
             return
     place = output or f"report-{made.to_dict()['week']}.html"
@@ -70,8 +65,7 @@ def report(
         made.save(place)
         if permissions is not None:
             Path(place).chmod(permissions)
-    if not loudness.quiet:
-        say(f"wrote {place_name(place)}")
+    loudness.note(f"wrote {place_name(place)}")
 
 
 def _permissions(mode: str, output: str | None) -> int:
@@ -83,7 +77,6 @@ def _permissions(mode: str, output: str | None) -> int:
 
 
 def _content(made: WeeklyReport, name: str) -> bytes:
-    """Return the bytes that `save` writes into a file of this name."""
     import tempfile  # noqa: PLC0415 -- rarely needed, and --help must be quick
 
     with tempfile.TemporaryDirectory() as folder:

@@ -58,7 +58,7 @@ def sentences(
         if row.role == "baseline":
             base = row
             continue
-        if base is not None and not _is_same(base.policy_id, row.policy_id):
+        if base is not None and base.policy_id != row.policy_id:
             base = None
         about = f"policy {visible_name(row.policy_id)}: " if policies > 1 else ""
         words = _about(row, base, moved=moved[i], missing=missing[i], confidence=confidence, looks=looks)
@@ -79,10 +79,6 @@ def sentences(
         '"associated with", not "caused by".'
     )
     return tuple(found)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return bool(pd.isna(one) and pd.isna(other)) or bool(pd.notna(one) and pd.notna(other) and one == other)
 
 
 def _about(
@@ -168,7 +164,6 @@ def _probability(p: float, alpha: float) -> str:
 
 
 def _lacking(row: Any, base: Any, missing: float) -> str:
-    """Return what a verdict lacks."""
     for side in (row, base):
         codes = side.note.split(";")
         if "no_terminal_batches" in codes:

@@ -173,7 +173,6 @@ def judge(
 
 
 def _last_days(span: Ints, day: Ints) -> Ints:
-    """Return the last day of each run of days."""
     found = np.zeros(int(span[-1]) + 1 if len(span) else 1, dtype=np.int64)
     np.maximum.at(found, span, day)
     return found
@@ -270,7 +269,6 @@ def _describe(
 
 
 def _of(strata: Strata, pair: int) -> Strata:
-    """Return the strata of one pair."""
     begin, end = np.searchsorted(strata.pair, [pair, pair + 1])
     first, last = np.searchsorted(strata.stratum, [begin, end])
     some, batches = slice(begin, end), slice(first, last)
@@ -339,7 +337,6 @@ def _detectable(
     level: Floats,
     is_known: NDArray[np.bool_],
 ) -> Floats:
-    """Compute the smallest detectable differences of the pairs that have one."""
     found = np.full(len(difference), np.nan)
     for i in np.flatnonzero(is_known & ~np.isnan(difference)).tolist():
         one = once[i]

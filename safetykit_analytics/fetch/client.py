@@ -135,23 +135,13 @@ def fetch_in_pieces(
 
     Parameters
     ----------
-    batch_ids : iterable of str
     keep : callable
         Called with the observations that have arrived since the last time: every `every_s` seconds, on
         another thread, and at the end, whatever ends the run, before anything is raised or warned of.
+        What it raises ends the run.
     every_s : float
-    api_key : str or SecretStr, optional
-    **options
-        As for `fetch_batches`.
-
-    Returns
-    -------
-    FetchResult
-
-    Raises
-    ------
-    Exception
-        What `fetch_batches` and `keep` raise.
+    batch_ids, api_key, **options
+        As for `fetch_batches`, and so are the result and the errors.
     """
     key = checked_key(api_key)
     del api_key
@@ -224,11 +214,8 @@ def get_batch(
     Parameters
     ----------
     batch_id : str
-    api_key : str or SecretStr, optional
-        As for `fetch_batches`, and so are the others.
-    base_url : str, optional
-    timeout_s : float
-    transport : httpx.AsyncBaseTransport, optional
+    api_key, base_url, timeout_s, transport : optional
+        As for `fetch_batches`.
 
     Returns
     -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import socket
@@ -15,7 +16,6 @@ from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from safetykit_analytics.simulator.app import Faults, simulator_app
 
 if TYPE_CHECKING:
-    import asyncio
     import datetime as dt
     from collections.abc import Callable, Iterator
 
@@ -92,16 +92,31 @@ def serve(
             date_header=False,
             server_header=False,
             proxy_headers=False,
-            timeout_graceful_shutdown=1,
         )
     )
-    thread = threading.Thread(target=server.run, args=([listening],), name="safetykit-simulator", daemon=True)
+    stop = asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def run() -> None:
+        serving = asyncio.create_task(server.serve(sockets=[listening]))
+        await stop.wait()
+        # Not uvicorn's own way to stop, which sleeps for a while.
+        serving.cancel()
+        for connection in list(transports.values()):
+            connection.abort()
+        await asyncio.wait([serving])
+
+    def run_in_thread() -> None:
+        with asyncio.Runner(loop_factory=lambda: loop) as runner:
+            runner.run(run())
+
+    thread = threading.Thread(target=run_in_thread, name="safetykit-simulator", daemon=True)
     thread.start()
     try:
         address, bound = listening.getsockname()[:2]
         yield f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
     finally:
-        server.should_exit = True
+        loop.call_soon_threadsafe(stop.set)
         thread.join()
         listening.close()
 

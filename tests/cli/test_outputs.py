@@ -146,18 +146,17 @@ def test_a_wrong_argument_is_one_line(store, arguments, code, said, capsys):
     assert err.count("\n") == 1
 
 
-def test_a_key_file_that_others_can_read_is_warned_of(tmp_path, capsys):
-    from safetykit_analytics.cli.key_file import read_key
-
+def test_a_key_file_that_others_can_read_is_warned_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("empty")
     key = tmp_path / "key"
     key.write_text("secret-key\n")
-    key.chmod(0o644)
-    assert read_key(key, quiet=False) == "secret-key"
-    err = capsys.readouterr().err
-    assert err == f"warning: others can read the key in {key}; run: chmod 600 {key}\n"
-    key.chmod(0o600)
-    assert read_key(key, quiet=False) == "secret-key"
-    assert capsys.readouterr().err == ""
+    poll = ["poll", "--store", "empty", "--api-key-file", "key"]
+    warning = "warning: others can read the key in key; run: chmod 600 key\n"
+    for mode, options, said in ((0o644, [], warning), (0o644, ["--quiet"], ""), (0o600, [], "")):
+        key.chmod(mode)
+        assert run([*poll, *options]) == 0
+        assert capsys.readouterr().err == said
 
 
 def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(

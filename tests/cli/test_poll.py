@@ -320,22 +320,18 @@ def test_a_signal_that_is_ignored_stays_ignored_as_under_nohup(name):
         signal.signal(number, before)
 
 
-def test_sigterm_stops_a_background_job_whose_ctrl_c_is_ignored(simulated, tmp_path):
-    code = (
-        "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN);"
-        "from safetykit_analytics.cli import main; main()"
+def test_sigterm_stops_a_background_job_whose_ctrl_c_is_ignored(simulated, monkeypatch):
+    found = {signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN)}
+    found[signal.SIGTERM] = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    monkeypatch.setattr(
+        "safetykit_analytics.cli.poll.time.sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM)
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "poll", "--watch", "1h", *simulated.created()],
-        cwd=tmp_path,
-        env=environment(**env(simulated)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    )
-    process.stdout.readline()
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 143
+    try:
+        shown = on_pipe("poll", "--watch", "1h", *simulated.created()[-5:], **env(simulated))
+    finally:
+        for number, handler in found.items():
+            signal.signal(number, handler)
+    assert (shown.returncode, shown.stderr) == (143, "stopped by SIGTERM\n")
 
 
 WITHOUT_POSIX = """

@@ -11,10 +11,8 @@ import shutil
 import subprocess
 import sys
 
-import boto3
 import httpx
 import pytest
-import s3fs
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli import run
@@ -151,6 +149,9 @@ def test_a_log_is_rotated_while_it_is_written_to(tmp_path):
 def test_the_policy_for_s3_is_enough_to_poll_for_days_and_readers_need_no_more_than_to_read(
     simulated, s3_bucket, s3_endpoint, monkeypatch, capsys
 ):
+    import boto3
+    import s3fs
+
     bucket = s3_bucket.removeprefix("s3://")
     policy = json.loads(block("json", "s3:ListBucket").replace("our-bucket", bucket))
     # The server does not know conditions on prefixes.

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pandas as pd
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from tests.compare.helpers import observations
+from tests.effort import examples
 
 VERSIONS = ["v7", "v8", "v10", None]
 VERDICTS = {"higher", "lower", "higher since", "lower since", "no difference found", "not enough batches"}
@@ -45,7 +46,7 @@ def fleets(draw):
     st.sampled_from([0.8, 0.95]),
     st.sampled_from(["any", "once"]),
 )
-@settings(max_examples=25, deadline=None)
+@examples(100)
 def test_a_comparison_of_any_fleet_is_whole(data, correction, confidence, looks):
     found = ska.compare_versions(data, correction=correction, confidence=confidence, looks=looks)
     table = found.table
@@ -79,7 +80,7 @@ def test_a_comparison_of_any_fleet_is_whole(data, correction, confidence, looks)
 
 
 @given(fleets())
-@settings(max_examples=20, deadline=None)
+@examples(70)
 def test_counts_of_any_fleet_are_those_of_the_batches_that_count(data):
     table = ska.compare_versions(data).table.drop_duplicates(["policy_id", "policy_version"])
     data = data.sort_values("observed_at")
@@ -97,7 +98,7 @@ def test_counts_of_any_fleet_are_those_of_the_batches_that_count(data):
 
 
 @given(fleets())
-@settings(max_examples=20, deadline=None)
+@examples(70)
 def test_completion_times_of_any_fleet_are_brackets(data):
     table = ska.completion_time(data, confidence=0.9)
     assert (table["n_running"] <= table["n_batches"]).all()
@@ -115,10 +116,10 @@ def test_a_policy_of_very_many_versions_is_compared_and_said_in_full():
     rng = np.random.default_rng(1)
     rows = [
         (f"b{v}-{i}", 2.0, 0.0, "SUCCESS", 100, int(rng.integers(0, 9)), 0, 0, "P", f"v{v}")
-        for v in range(200)
+        for v in range(60)
         for i in range(4)
     ]
     found = ska.compare_versions(observations(rows), policy_id="P", baseline="v0")
-    assert len(found.sentences) == 200
-    assert found.table["policy_version"].tolist() == [f"v{v}" for v in range(200)]
+    assert len(found.sentences) == 60
+    assert found.table["policy_version"].tolist() == [f"v{v}" for v in range(60)]
     assert isinstance(found.table, pd.DataFrame)

@@ -37,6 +37,15 @@ def test_a_jump_at_a_hand_over_is_since_and_never_higher():
         assert math.isnan(row["difference_low"])
 
 
+@pytest.mark.parametrize(("m", "verdict"), [(2, "not enough batches"), (3, "higher since")])
+def test_a_hand_over_needs_three_batches_on_each_side(m, verdict):
+    rows = weeks_of(np.random.default_rng(1), [0.02] * 4, m=30)
+    rows += ended("v8", [(300, 1000)] * m, first=4000, start=4 * 168)
+    row = compare(rows).table.iloc[1]
+    assert row["p_adjusted"] < 0.05
+    assert (row["design"], row["verdict"]) == ("before and after", verdict)
+
+
 def test_a_jump_that_the_weeks_of_one_version_made_too_is_no_difference():
     rng = np.random.default_rng(2)
     rows = weeks_of(rng, [0.02, 0.02, 0.07, 0.02], m=30)

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import permutation_test
 
@@ -14,6 +14,7 @@ import safetykit_analytics as ska
 from safetykit_analytics.errors import InvalidFrame, UnknownName
 from safetykit_analytics.stats import cluster_rates
 from tests.compare.helpers import ended, observations, some_counts
+from tests.effort import examples
 
 COLUMNS = [
     *("policy_id", "policy_version", "role", "n_batches", "processed", "error"),
@@ -169,6 +170,45 @@ def test_the_day_on_which_a_verdict_was_reached_stays():
     assert compare(rows, looks="once").found_on == (None, None)
 
 
+def test_the_day_on_which_a_verdict_was_reached_goes_by_the_adjusted_level():
+    rng = np.random.default_rng(3)
+    rows = [
+        row
+        for day in range(12)
+        for version, rate in (("v7", 0.02), ("v8", 0.04), ("v9", 0.02))
+        for row in ended(version, some_counts(rng, 6, rate), first=100 * day, start=24 * day)
+    ]
+    found = compare(rows)
+    assert found.table["verdict"].tolist()[1:] == ["higher", "no difference found"]
+    # Of two candidates, the one found needs half the level.
+    firsts = {0.05: None, 0.025: None}
+    for day in range(3, 15):
+        p = compare(rows, as_of=f"2026-11-{day:02}", candidate="v8").table["p_anytime"][1]
+        for level, first in firsts.items():
+            if first is None and p <= level:
+                firsts[level] = dt.date(2026, 11, day - 1)
+    assert firsts[0.05] < firsts[0.025] == found.found_on[1]
+    assert compare(rows, correction="none").found_on[1] == firsts[0.05]
+
+
+@pytest.mark.parametrize(
+    ("common", "alone", "design"),
+    [(2, 3, "side by side"), (1, 3, "mixed"), (1, 15, "mixed"), (1, 24, "before and after")],
+)
+def test_versions_ran_side_by_side_from_three_tenths_of_the_weight_and_apart_below_a_twentieth(
+    common, alone, design
+):
+    # Shares of 0.4, 0.25, 0.06 and 0.04: ten equal batches a day, on some days of one version alone.
+    days = {"v7": range(alone + common), "v8": range(alone, 2 * alone + common)}
+    rows = [
+        row
+        for version, some in days.items()
+        for day in some
+        for row in ended(version, [(2 + i % 3, 100) for i in range(10)], first=100 * day, start=24 * day)
+    ]
+    assert compare(rows).table["design"][1] == design
+
+
 def test_a_baseline_without_a_name_is_who_did_most_in_the_four_weeks_before():
     rows = (
         ended("v3", MANY * 2)
@@ -226,13 +266,13 @@ def test_what_would_be_seen_is_at_the_level_that_the_verdict_needs():
     rng = np.random.default_rng(11)
     rows = ended("v7", some_counts(rng, 20)) + ended("v8", some_counts(rng, 20))
     rows += ended("v9", some_counts(rng, 20, rate=0.2))
-    alone, holm = (compare(rows, looks="once", correction=name).table for name in ("none", "holm"))
+    alone, holm, bh = (compare(rows, looks="once", correction=name).table for name in ("none", "holm", "bh"))
     assert holm["verdict"].tolist()[1:] == ["no difference found", "higher"]
-    # Holm compares the last of two with the whole level, once the other is rejected.
-    assert holm["mde"][1] == alone["mde"][1]
+    # Both compare the last of two with the whole level, once the other is rejected.
+    assert holm["mde"][1] == bh["mde"][1] == alone["mde"][1]
     rows = [row for row in rows if row[-1] != "v9"] + ended("v9", some_counts(rng, 20))
-    alone, holm = (compare(rows, looks="once", correction=name).table for name in ("none", "holm"))
-    assert holm["mde"][1] > alone["mde"][1]
+    alone, holm, bh = (compare(rows, looks="once", correction=name).table for name in ("none", "holm", "bh"))
+    assert holm["mde"][1] == bh["mde"][1] > alone["mde"][1]
 
 
 def test_the_verdict_and_the_interval_go_by_the_adjusted_p_value():
@@ -260,6 +300,29 @@ def test_batches_that_run_changed_label_or_did_nothing_are_left_out_and_counted(
     assert codes(table.iloc[1]) == {"batches_excluded:2", "open:1"}
     unchanged = [name for name in COLUMNS if not name.startswith("median") and name != "note"]
     pd.testing.assert_frame_equal(table[unchanged], plain[unchanged])
+
+
+def test_batches_of_the_baseline_begun_before_the_candidate_are_counted_and_no_evidence():
+    rng = np.random.default_rng(5)
+    rows = ended("v7", some_counts(rng, 10)) + ended("v8", some_counts(rng, 10))
+    plain = compare(rows).table
+    slow = [(f"slow{i}", 5 + i, -100, "SUCCESS", 500, 500, 0, 0, "P", "v7") for i in range(4)]
+    table = compare(rows + slow).table
+    assert table["n_batches"].tolist() == [14, 10]
+    assert table["difference_raw"][1] < plain["difference_raw"][1] - 0.1
+    evidence = ["difference", "difference_low", "difference_high", "e_value", "p_anytime"]
+    pd.testing.assert_frame_equal(table[evidence], plain[evidence])
+
+
+def test_of_many_batches_that_end_at_once_names_do_not_decide_which_are_compared():
+    # A day over 100 is cut; by name, each part would hold one version.
+    rows = [
+        (f"{version}-{i}", 5, 0, "SUCCESS", 90 - i % 3, 10 + i % 3, 0, 0, "P", version)
+        for version in ("v7", "v8")
+        for i in range(100)
+    ]
+    row = compare(rows).table.iloc[1]
+    assert (row["design"], row["verdict"]) == ("side by side", "no difference found")
 
 
 def test_terminal_batches_with_pending_decisions_count():
@@ -419,7 +482,7 @@ def test_the_median_is_that_of_completion_time_with_running_batches():
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@examples(30)
 def test_the_order_of_rows_other_columns_and_the_index_do_not_matter(seed):
     rng = np.random.default_rng(seed)
     data = observations(ended("v7", some_counts(rng, 5)) + ended("v8", some_counts(rng, 7)))

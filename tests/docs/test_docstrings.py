@@ -7,8 +7,6 @@ import inspect
 import pkgutil
 import re
 
-import numpydoc.docscrape_sphinx
-import numpydoc.validate
 import pytest
 
 import safetykit_analytics as ska
@@ -68,12 +66,21 @@ def _has_twin(name: str) -> bool:
     )
 
 
+def _sections(value: object):
+    # Sphinx is loaded where it is used: every worker collects these tests, and one runs them.
+    from numpydoc.docscrape_sphinx import get_doc_object
+
+    return get_doc_object(value)
+
+
 def _complaints(name: str, value: object) -> list[str]:
-    doc = numpydoc.docscrape_sphinx.get_doc_object(value)
+    from numpydoc.validate import validate
+
+    doc = _sections(value)
     # What a result holds is under Attributes: nobody but this package makes one.
     made_by_us = name in ERRORS or dataclasses.is_dataclass(value) or hasattr(value, "model_fields")
     not_asked = {"PR01", "PR02", "PR03"} if made_by_us else {"PR01", "RT01"} if _has_twin(name) else set()
-    found = numpydoc.validate.validate(doc)["errors"]
+    found = validate(doc)["errors"]
     return [f"{code}: {text}" for code, text in found if code in CHECKS - not_asked]
 
 
@@ -93,23 +100,21 @@ def test_every_field_of_a_result_is_described(name):
     fields = {field.name for field in dataclasses.fields(value)} if dataclasses.is_dataclass(value) else set()
     fields |= set(getattr(value, "model_fields", ()))
     described = {
-        one.strip()
-        for attribute in numpydoc.docscrape_sphinx.get_doc_object(value)["Attributes"]
-        for one in attribute.name.split(",")
+        one.strip() for attribute in _sections(value)["Attributes"] for one in attribute.name.split(",")
     }
     assert {field for field in fields if not field.startswith("_")} <= described
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
 def test_every_public_function_and_class_has_an_example(name):
-    sections = numpydoc.docscrape_sphinx.get_doc_object(getattr(ska, name))
+    sections = _sections(getattr(ska, name))
     assert any(">>>" in line for line in sections["Examples"])
     assert not any("+SKIP" in line for line in sections["Examples"])
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_every_public_function_says_what_it_raises(name):
-    assert _has_twin(name) or numpydoc.docscrape_sphinx.get_doc_object(getattr(ska, name))["Raises"]
+    assert _has_twin(name) or _sections(getattr(ska, name))["Raises"]
 
 
 @pytest.mark.parametrize("name", PUBLIC)

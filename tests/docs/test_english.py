@@ -1,6 +1,7 @@
 """Errors, docstrings and pages are plain English: the patterns that CONTRIBUTING lists do not occur."""
 
 import ast
+import functools
 import pathlib
 import re
 
@@ -25,10 +26,15 @@ PATTERNS = {
 QUESTION = re.compile(r"[^.?!]*\?")
 
 
+@functools.cache
+def nodes_of(path):
+    """Every node of a module's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text("utf-8"))))
+
+
 def texts_of(path):
     """Every string literal of a module: docstrings, errors, help; with its line."""
-    tree = ast.parse(path.read_text("utf-8"))
-    for node in ast.walk(tree):
+    for node in nodes_of(path):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.lineno, node.value
 
@@ -81,6 +87,6 @@ def test_the_pages_are_in_plain_english(path):
 @pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_docstrings_begin_with_a_plain_verb(path):
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, kinds) and (text := ast.get_docstring(node)):
             assert text.split(maxsplit=1)[0] not in FIRST_WORDS, f"{path.name}:{node.lineno}"

@@ -247,36 +247,36 @@ def test_a_file_that_holds_no_certificates_is_named(monkeypatch, tmp_path):
 
 
 HANGING_NAMES = """
-import os, signal, socket, sys, time
+import os, signal, socket, time
 import safetykit_analytics as ska
 real = socket.getaddrinfo
 def hang(host, *args, **options):
     if "slow" in str(host):
-        if sys.argv[1] == "ctrl-c":
+        if "interrupted" in str(host):
             os.kill(os.getpid(), signal.SIGINT)
         time.sleep(3600)
     return real(host, *args, **options)
 socket.getaddrinfo = hang
 signal.signal(signal.SIGINT, signal.default_int_handler)
-try:
-    result = ska.fetch_batches(["a"], base_url="https://slow.example.com", api_key="k", timeout_s=1)
-    print(result.failures["kind"].tolist())
-except KeyboardInterrupt:
-    print("interrupted")
+for name in ("slow", "slow.interrupted"):
+    try:
+        result = ska.fetch_batches(["a"], base_url=f"https://{name}.example.com", api_key="k", timeout_s=1)
+        print(result.failures["kind"].tolist())
+    except KeyboardInterrupt:
+        print("interrupted")
 """
 
 
-@pytest.mark.parametrize(("how", "said"), [("timeout", "['transport']"), ("ctrl-c", "interrupted")])
-def test_a_name_that_is_looked_up_for_long_holds_up_neither_the_deadline_nor_ctrl_c(how, said):
+def test_a_name_that_is_looked_up_for_long_holds_up_neither_the_deadline_nor_ctrl_c():
     done = subprocess.run(
-        [sys.executable, "-c", HANGING_NAMES, how],
+        [sys.executable, "-c", HANGING_NAMES],
         env=os.environ | {"PYTHONPATH": os.getcwd()},
         capture_output=True,
         text=True,
         timeout=100,
         check=False,
     )
-    assert done.stdout == f"{said}\n", done.stderr
+    assert done.stdout == "['transport']\ninterrupted\n", done.stderr
 
 
 UNCLOSED = """

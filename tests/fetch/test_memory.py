@@ -5,6 +5,8 @@ import gzip
 import subprocess
 import sys
 
+import pytest
+
 from tests.fetch.helpers import KEY, Server, answer_well, response
 
 SCRIPT = """
@@ -70,6 +72,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.heavy
 def test_hostile_bodies_cost_at_most_32_mb_alone_and_250_mb_a_hundred_at_once():
     assert len(zeros(3)) < 400
 

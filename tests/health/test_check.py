@@ -35,23 +35,23 @@ def held(request, tmp_path):
     return hold
 
 
-def test_nothing_is_found_where_all_is_well(held):
-    report = check(held(frame(MOVING, ended("a", 10, 4))), max_error_rate=0.05, eta="2d")
+def test_nothing_is_found_where_all_is_well():
+    report = check(frame(MOVING, ended("a", 10, 4)), max_error_rate=0.05, eta="2d")
     assert report.ok
     assert report.sentences == ()
     assert str(report) == "nothing found as of 2026-03-20 12:00 UTC"
     assert report.findings.dtypes.astype(str).to_dict()["since"] == "datetime64[us, UTC]"
 
 
-def test_nothing_is_found_in_no_observations(held, tmp_path):
+def test_nothing_is_found_in_no_observations(tmp_path):
     assert check(MOVING.iloc[:0], max_error_rate={"spam": 0.1}, eta="1h").ok
     assert check(ska.SnapshotStore(tmp_path / "nothing"), max_error_rate={"spam": 0.1}, eta="1h").ok
 
 
 @pytest.mark.parametrize(("hours", "found"), [(5.99, False), (6.0, True)])
-def test_stalled_is_judged_between_observations(held, hours, found):
+def test_stalled_is_judged_between_observations(hours, found):
     stuck = batch("stuck", (10, 100, 0), (hours + 0.5, 300, 0), (0.5, 300, 0))
-    report = check(held(frame(MOVING, stuck)))
+    report = check(frame(MOVING, stuck))
     assert kinds(report) == (["stalled"] if found else [])
     if found:
         row = report.findings.iloc[0]
@@ -74,13 +74,13 @@ def test_a_store_that_nobody_polls_is_silent_and_its_batches_are_not_stalled(hel
 
 
 @pytest.mark.parametrize(("hours", "found"), [(1.99, []), (2.0, ["silent"])])
-def test_silence_begins_at_its_limit(held, hours, found):
+def test_silence_begins_at_its_limit(hours, found):
     open_batch = batch("open", (hours + 1, 100, 0), (hours, 200, 0))
-    assert kinds(check(held(open_batch))) == found
+    assert kinds(check(open_batch)) == found
 
 
-def test_a_store_without_open_batches_may_be_silent(held):
-    assert check(held(ended("a", 10, 40))).ok
+def test_a_store_without_open_batches_may_be_silent():
+    assert check(ended("a", 10, 40)).ok
 
 
 def test_unanswered_is_measured_from_the_last_observation_of_all(held):
@@ -90,11 +90,11 @@ def test_unanswered_is_measured_from_the_last_observation_of_all(held):
     assert check(held(frame(MOVING, lost))).ok
 
 
-def test_the_error_rate_of_a_policy_is_judged_by_its_lower_bound(held):
+def test_the_error_rate_of_a_policy_is_judged_by_its_lower_bound():
     errors = [70, 72, 68, 71, 69, 70]
     bad = [ended(f"b{i}", y, 2 + i, policy="hate") for i, y in enumerate(errors)]
     good = [ended(f"g{i}", 10 + i, 2 + i) for i in range(6)]
-    observations = held(frame(MOVING, *bad, *good))
+    observations = frame(MOVING, *bad, *good)
     report = check(observations, max_error_rate=0.05)
     assert kinds(report) == ["error_rate"]
     row = report.findings.iloc[0]
@@ -104,10 +104,10 @@ def test_the_error_rate_of_a_policy_is_judged_by_its_lower_bound(held):
     assert kinds(check(observations, max_error_rate={"hate": 0.06, "spam": 0.005})) == ["error_rate"] * 2
 
 
-def test_batches_that_ended_more_than_a_day_ago_and_single_ones_are_not_judged(held):
+def test_batches_that_ended_more_than_a_day_ago_and_single_ones_are_not_judged():
     old = [ended(f"b{i}", 500 + i, 24 + i) for i in range(6)]
-    assert check(held(frame(*old)), max_error_rate=0.05).ok
-    assert check(held(ended("alone", 500, 1)), max_error_rate=0.05).ok
+    assert check(frame(*old), max_error_rate=0.05).ok
+    assert check(ended("alone", 500, 1), max_error_rate=0.05).ok
 
 
 def versions(errors_of_the_new, *, first_day, n=60):
@@ -148,10 +148,10 @@ def test_a_version_older_than_the_window_is_left_to_the_report():
     assert check(versions(40, first_day=16)).ok
 
 
-def test_a_backlog_is_late_when_its_fastest_day_is_too_slow(held):
+def test_a_backlog_is_late_when_its_fastest_day_is_too_slow():
     # 100 an hour for three days, and 4,000 pending: 40 hours.
     slow = batch("slow", *[(72 - hour, 100 * hour, 0) for hour in range(0, 73, 6)], size=11_200, created=72)
-    observations = held(slow)
+    observations = slow
     assert check(observations, eta="41h").ok
     report = check(observations, eta="39h")
     assert kinds(report) == ["backlog_late"]
@@ -160,19 +160,19 @@ def test_a_backlog_is_late_when_its_fastest_day_is_too_slow(held):
     assert (row["policy_id"], row["limit"], row["since"]) == ("spam", 39.0, at(72))
 
 
-def test_a_backlog_of_which_nothing_was_finished_is_late_once_it_is_that_old(held):
+def test_a_backlog_of_which_nothing_was_finished_is_late_once_it_is_that_old():
     waiting = batch("waiting", (5, 0, 0), (1, 0, 0), created=10)
-    observations = held(waiting)
+    observations = waiting
     assert check(observations, eta="10h", stalled="20h").ok
     report = check(observations, eta="8h", stalled="20h")
     assert kinds(report) == ["backlog_late"]
     assert np.isnan(report.findings["value"][0])
 
 
-def test_parts_that_do_not_sum_contradict_for_a_day(held):
+def test_parts_that_do_not_sum_contradict_for_a_day():
     wrong = ended("wrong", 10, 23)
     wrong["pending_count"] = 40
-    report = check(held(frame(MOVING, wrong)))
+    report = check(frame(MOVING, wrong))
     assert kinds(report) == ["contradiction"]
     assert report.findings["value"][0] == -40.0
     assert report.sentences[0] == (
@@ -234,9 +234,9 @@ def test_a_limit_that_is_no_length_of_time_is_refused(name, length):
         check(MOVING, **{name: length})
 
 
-def test_a_limit_of_an_unknown_policy_lists_the_known(held):
+def test_a_limit_of_an_unknown_policy_lists_the_known():
     with pytest.raises(ska.UnknownName, match="no policy 'spma'; known: 'spam'"):
-        check(held(MOVING), max_error_rate={"spma": 0.1})
+        check(MOVING, max_error_rate={"spma": 0.1})
 
 
 def test_a_policy_that_has_not_been_seen_lately_is_known(held):

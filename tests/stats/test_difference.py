@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.stats.proportion import confint_proportions_2indep
 
 from safetykit_analytics.stats import Differences, adjust, cluster_rates, verdicts, week_over_week
 from safetykit_analytics.stats.difference import newcombe
@@ -30,6 +28,8 @@ def some_batches(rng, m, rate=0.02, icc=0.005):
     [*(f"newcombe_diff_{case}" for case in "abefh"), "perondi_diff"],
 )
 def test_newcombe_gives_the_published_interval(reference_cases, name):
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     case = reference_cases[name]
     x1, n1, x2, n2 = (float(case["input"][key]) for key in ("x1", "n1", "x2", "n2"))
     found = newcombe(x2 / n2, n2, x1 / n1, n1, scipy_stats.norm.ppf(0.975))
@@ -76,6 +76,8 @@ def test_with_batches_of_one_size_it_is_welchs_t_test():
 
 
 def test_the_variance_is_that_of_a_regression_on_the_version_with_hc2():
+    import statsmodels.api as sm
+
     rng = np.random.default_rng(3)
     one, two = some_batches(rng, 9), some_batches(rng, 14)
     found = two_sides(one, two)
@@ -125,6 +127,8 @@ def test_what_cannot_be_compared_has_its_reason_and_no_verdict(baseline, candida
 
 @pytest.mark.parametrize("silent", [[(5, 200)], [(2, 80), (3, 120)]])
 def test_a_side_that_cannot_tell_takes_the_other_sides_design_effect(silent):
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     rates = cluster_rates([0] * 5 + [1] * len(silent), *np.array([*MANY, *silent], float).T, n_groups=2)
     deff = rates.deff[0]
     low, high = confint_proportions_2indep(
@@ -137,6 +141,8 @@ def test_a_side_that_cannot_tell_takes_the_other_sides_design_effect(silent):
 
 
 def test_statsmodels_score_interval_of_a_difference_is_wrong_and_not_used(reference_cases):
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     case = reference_cases["newcombe_diff_a"]
     x1, n1, x2, n2 = (case["input"][key] for key in ("x1", "n1", "x2", "n2"))
     published = case["expected"]["miettinen_nurminen"]
@@ -147,6 +153,8 @@ def test_statsmodels_score_interval_of_a_difference_is_wrong_and_not_used(refere
 
 
 def test_statsmodels_binomial_model_scaled_by_x2_is_wrong_and_not_used():
+    import statsmodels.api as sm
+
     # One large batch errs at 8 %, many small ones at 2 %.
     y, n = np.array([(800, 10_000), *[(2, 100)] * 49]).T
     model = sm.GLM(np.c_[y, n - y], np.ones(50), family=sm.families.Binomial()).fit(scale="X2")

@@ -9,13 +9,6 @@ import pytest
 from scipy.optimize import brentq, minimize_scalar
 from scipy.special import xlogy
 from scipy.stats import beta, chi2, norm
-from statsmodels.stats.power import NormalIndPower
-from statsmodels.stats.proportion import (
-    confint_proportions_2indep,
-    proportion_confint,
-    proportion_effectsize,
-    proportions_chisquare,
-)
 
 from safetykit_analytics.stats import cluster_rates, quantile_interval
 from safetykit_analytics.stats.difference import newcombe
@@ -56,6 +49,8 @@ def numbers(case):
 
 @pytest.mark.parametrize("name", ["wilson_81_263", "wilson_0_20", "wilson_4_10"])
 def test_wilsons_interval_is_within_the_published_exact_one(reference_cases, name):
+    from statsmodels.stats.proportion import proportion_confint
+
     case = reference_cases[name]
     x, n = case["input"]["x"], case["input"]["n"]
     published = case["expected"]["clopper_pearson"]
@@ -110,6 +105,8 @@ def test_the_example_of_miettinen_and_nurminen_is_met_to_eight_digits(reference_
 
 
 def test_walds_and_agresti_and_caffos_intervals_are_statsmodels(reference_cases):
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     case = reference_cases["perondi_diff"]
     for method, key in (("wald", "wald"), ("agresti-caffo", "agresti_caffo")):
         found = confint_proportions_2indep(*numbers(case), method=method, compare="diff")
@@ -117,6 +114,8 @@ def test_walds_and_agresti_and_caffos_intervals_are_statsmodels(reference_cases)
 
 
 def test_the_score_interval_of_a_ratio_in_statsmodels_is_wrong_where_everything_is_an_error(reference_cases):
+    from statsmodels.stats.proportion import confint_proportions_2indep
+
     case = reference_cases["rr_mn_ratio_29_11"]
     found = confint_proportions_2indep(*numbers(case), compare="ratio", method="score")
     assert abs(found[0]) > case["expected"]["mn_ratio"][0] + 0.2
@@ -130,6 +129,8 @@ def linearised(x, n):
 
 
 def test_litters_have_the_published_rao_scott_donner_and_welch_values_and_ours_agree(reference_cases):
+    from statsmodels.stats.proportion import proportions_chisquare
+
     case = reference_cases["weil_raoscott"]
     expected, tol = case["expected"], case["tol"]
     sides = [np.array(case["input"][side], float).T for side in ("control", "treated")]
@@ -198,6 +199,9 @@ def test_households_have_the_published_icc_and_wilson_interval_and_ours_is_no_na
 
 
 def test_statsmodels_gives_the_published_power_and_sample_size(reference_cases):
+    from statsmodels.stats.power import NormalIndPower
+    from statsmodels.stats.proportion import proportion_effectsize
+
     case = reference_cases["power_prop"]
     p1, p2, alpha = (case["input"][name] for name in ("p1", "p2", "alpha"))
     expected = case["expected"]

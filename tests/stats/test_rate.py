@@ -2,11 +2,9 @@
 
 import numpy as np
 import pytest
-import statsmodels.api as sm
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
-from statsmodels.stats.proportion import proportion_confint
 
 from safetykit_analytics.stats import cluster_rates
 from tests.stats.sides import wilson
@@ -28,10 +26,14 @@ def test_wilson_gives_the_published_interval(reference_cases, name):
 
 
 def test_wilson_agrees_with_statsmodels_on_fractional_counts():
+    from statsmodels.stats.proportion import proportion_confint
+
     assert np.allclose(wilson(2.5, 31.25), proportion_confint(2.5, 31.25, method="wilson"), rtol=1e-12)
 
 
 def test_the_variance_is_hc2_of_batch_rates_weighted_by_their_size():
+    import statsmodels.api as sm
+
     rng = np.random.default_rng(1)
     group = np.repeat([0, 1, 2], [3, 8, 20])
     n = rng.integers(1, 10_000, len(group))

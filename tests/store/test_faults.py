@@ -64,8 +64,11 @@ def act_well(folder, action):
 CASES = [("new", "append"), ("old", "append"), ("old", "compact")]
 
 
-# Every second call on ordinary days, the others with the heavy tests.
-EVERY_CALL = pytest.mark.parametrize("first", [1, pytest.param(2, marks=pytest.mark.heavy)])
+# Every fourth call on ordinary days, the others with the heavy tests.
+STEP = 4
+EVERY_CALL = pytest.mark.parametrize(
+    "first", [1, *(pytest.param(first, marks=pytest.mark.heavy) for first in range(2, STEP + 1))]
+)
 
 
 def number_of_calls(folder, template, situation, action):
@@ -83,7 +86,7 @@ def test_a_call_that_fails_leaves_the_old_state_or_the_new_one_and_a_typed_error
 ):
     folder = tmp_path / "parent" / "store"
     n_errors = 0
-    calls_to_fail = range(first, number_of_calls(folder, template, situation, action) + 1, 2)
+    calls_to_fail = range(first, number_of_calls(folder, template, situation, action) + 1, STEP)
     for n in calls_to_fail:
         before = make(folder, template, situation)
         after = before | (keys_of(SECOND) if action == "append" else set())
@@ -110,7 +113,7 @@ def test_a_crash_at_any_call_leaves_the_old_state_or_the_new_one_and_repeating_c
     tmp_path, template, situation, action, first
 ):
     folder = tmp_path / "parent" / "store"
-    for n in range(first, number_of_calls(folder, template, situation, action) + 1, 2):
+    for n in range(first, number_of_calls(folder, template, situation, action) + 1, STEP):
         before = make(folder, template, situation)
         after = before | (keys_of(SECOND) if action == "append" else set())
         with instead_of_os(FaultyOs(n, Crash)), pytest.raises(Crash):
@@ -135,7 +138,7 @@ def test_a_power_cut_at_any_call_loses_nothing_that_was_acknowledged(
     folder = disk / "deep" / "store"
     n_calls = number_of_calls(folder, template, situation, action)
     # The last one is cut after all was acknowledged.
-    for n in (*range(first, n_calls + 1, 2), n_calls + 1):
+    for n in (*range(first, n_calls + 1, STEP), n_calls + 1):
         before = make(folder, template, situation)
         after = before | (keys_of(SECOND) if action == "append" else set())
         power = PowerCut(disk, fail_at=n, how=Crash)

@@ -6,6 +6,7 @@ import datetime as dt
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import safetykit_analytics as ska
 from benchmarks.observations import write_store
@@ -55,6 +56,7 @@ def polled_fleet():
     return frame[two_days].reset_index(drop=True)
 
 
+@pytest.mark.heavy
 def test_batches_that_are_seen_three_to_four_times_take_at_most_twenty_bytes_per_observation(tmp_path):
     frame = polled_fleet()
     assert len(frame) > 40_000

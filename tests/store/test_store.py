@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
+from tests.effort import examples
 from tests.store.helpers import START, batch_id, by_day, expected, fleet, keys, observations
 
 DAY = dt.timedelta(days=1)
@@ -339,7 +340,7 @@ def test_a_store_keeps_its_folder_when_the_working_folder_changes(tmp_path, monk
     assert len(store.read()) == 10
 
 
-@settings(max_examples=15, deadline=None)
+@examples(40)
 @given(data=st.data())
 def test_any_order_of_any_appends_reads_as_the_same_set(data, tmp_path_factory):
     frame = observations(60, step=dt.timedelta(hours=1), n_batches=7)
