@@ -6,10 +6,12 @@ as an empty cell. Only a name that a spreadsheet would run as a formula is chang
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -28,21 +30,27 @@ if TYPE_CHECKING:
 
     from safetykit_analytics.cli.terminal import Loudness
 
-Csv = Annotated[
-    Path | None, typer.Option("--csv", metavar="FILE|-", help="Write the table as CSV; - to stdout.")
-]
-Json = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE|-", help="Write the table as JSON records.")
-]
-Parquet = Annotated[
-    Path | None, typer.Option("--parquet", metavar="FILE|-", help="Write the table as Parquet.")
-]
-Xlsx = Annotated[
-    Path | None, typer.Option("--xlsx", metavar="FILE|-", help="Write the table for Excel; times are UTC.")
-]
+
+def check_folder(path: Path | None) -> Path | None:
+    """Raise before anything is computed if the folder of a file does not exist."""
+    if path is not None and not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    return path
+
+
+_table_file = partial(typer.Option, metavar="FILE|-", callback=check_folder)
+Csv = Annotated[Path | None, _table_file("--csv", help="Write the table as CSV; - to stdout.")]
+Json = Annotated[Path | None, _table_file("--json", help="Write the table as JSON records.")]
+Parquet = Annotated[Path | None, _table_file("--parquet", help="Write the table as Parquet.")]
+Xlsx = Annotated[Path | None, _table_file("--xlsx", help="Write the table for Excel; times are UTC.")]
 Plot = Annotated[
     Path | None,
-    typer.Option("--plot", metavar="FILE", help="Draw the table as .png, .svg or .pdf, by the file's name."),
+    typer.Option(
+        "--plot",
+        metavar="FILE",
+        callback=check_folder,
+        help="Draw the table as .png, .svg or .pdf, by the file's name.",
+    ),
 ]
 _ON_A_TERMINAL = 40
 

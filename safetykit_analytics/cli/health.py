@@ -12,7 +12,7 @@ import typer
 
 from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli import options
-from safetykit_analytics.cli.files import is_stdout
+from safetykit_analytics.cli.files import check_folder, is_stdout
 from safetykit_analytics.cli.new_since import is_known, keys_of, read_told, write_told
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
@@ -153,7 +153,9 @@ def metrics(
     output: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Replace FILE, as classic text for node_exporter's textfile collector."
+            metavar="FILE",
+            callback=check_folder,
+            help="Replace FILE, as classic text for node_exporter's textfile collector.",
         ),
     ] = None,
 ) -> None:

@@ -10,7 +10,7 @@ import typer
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli import options
-from safetykit_analytics.cli.files import write_bytes
+from safetykit_analytics.cli.files import check_folder, write_bytes
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.formatting import place_name
 
@@ -47,6 +47,8 @@ def report(
     """Write the weekly report."""
     loudness: Loudness = ctx.obj
     permissions = None if mode is None else _permissions(mode, output)
+    if output is not None and "://" not in output:
+        check_folder(Path(output))
     made = ska.weekly_report(open_store(store, loudness), week=week, tz=tz, as_of=options.instant(as_of, tz))
     if csv is not None:
         made.to_csv(csv)

@@ -193,3 +193,19 @@ def test_compare_passes_on_the_window_and_the_looks(store, monkeypatch, capsys):
     assert run(["compare", "--policy-id", "spam", "--start", "2026-03-20", "--looks", "once"]) == 0
     assert (given["start"], given["looks"]) == ("2026-03-20", "once")
     assert given["end"] is None
+
+
+@pytest.mark.parametrize(
+    ("command", "function"),
+    [
+        (["rates", "--csv", "nowhere/r.csv"], "rates"),
+        (["rates", "--plot", "nowhere/r.png"], "rates"),
+        (["backlog", "--xlsx", "nowhere/r.xlsx"], "backlog"),
+        (["report", "--output", "nowhere/r.html"], "weekly_report"),
+    ],
+)
+@pytest.mark.usefixtures("store")
+def test_a_missing_folder_is_found_before_anything_is_computed(monkeypatch, capsys, command, function):
+    monkeypatch.setattr(ska, function, lambda *_, **__: pytest.fail("computed first"))
+    assert run(command) == 1
+    assert capsys.readouterr().err == f"error: {command[-1]}: No such file or directory\n"
