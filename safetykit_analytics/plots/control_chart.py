@@ -135,9 +135,14 @@ def _draw_alarms(ax: Axes, one: Series) -> float:
 def _explain(panel: Panel, chart: pd.DataFrame, *, crowded: bool) -> None:
     if np.isfinite(values(chart, "upper_limit")).any() and not crowded:
         panel.entries.append(Entry(Patch(facecolor=GREY, alpha=0.25), "within control limits", is_key=True))
-    found = int(flags(chart, "out_of_control").sum())
+    out = flags(chart, "out_of_control")
+    found = int(out.sum())
     if found:
-        panel.entries.append(Entry(Line2D([], [], linestyle="none", **_RING), "out of control", is_key=True))
+        rate, low, high = (values(chart, name) for name in ("error_rate", "lower_limit", "upper_limit"))
+        is_run = bool((out & (rate >= low) & (rate <= high)).any())
+        why = "beyond a limit, or ninth or later\nin a row on one side of the center" if is_run else ""
+        ring = Line2D([], [], linestyle="none", **_RING)
+        panel.entries.append(Entry(ring, "out of control", why, is_key=True))
     if crowded:
         said = ("centre lines only: too many", "charts in one picture")
         panel.entries.append(Entry(Line2D([], [], color=GREY), *said, is_key=True))
