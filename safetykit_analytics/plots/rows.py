@@ -30,7 +30,7 @@ _NAME_CHARACTERS = 26
 _ROW_INCHES, _LOWEST_ROW = 0.52, 0.34
 _LOWEST_PICTURE = 2.7  # inches: with room for the line below the title
 _AROUND_ROWS = 1.7  # inches of title, axis and legend
-_BESIDE_OTHERS = 0.85
+_BESIDE_OTHERS = 0.75
 _LEAST_FOR_DATA = 0.28
 # Open, as a filled triangle is a marker of nothing and points all the same.
 _CHEVRONS = {"left": [(1.0, 1.0), (0.0, 0.0), (1.0, -1.0)], "right": [(-1.0, 1.0), (0.0, 0.0), (-1.0, -1.0)]}
