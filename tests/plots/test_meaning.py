@@ -155,6 +155,16 @@ def test_a_grid_by_policy_and_version_has_one_panel_each_in_the_colours_of_other
     assert colors == [line_of(alone, label).get_color() for label in ("v7", "v7", "v8")]
 
 
+def test_a_row_has_the_colour_of_its_version_over_time():
+    over_time = ska.plot_error_rate(rates_table(TWO))
+    rows = ska.plot_comparison(comparison_table("v7", [("v8", 9, 900, 0.01, 0.0, 0.02, "higher")]))
+    (marker,) = [line for line in rows.get_lines() if line.get_marker() == "o"]
+    assert marker.get_color() == line_of(over_time, "v8").get_color()
+    done = ska.plot_completion_time(completion_table([(*key, 9, 1, (1.0, 2, 3, 4)) for key in TWO]))
+    colors = [line.get_color() for line in done.get_lines() if line.get_linewidth() == 5.0]
+    assert colors == [line_of(over_time, name).get_color() for name in ("v7", "v8")]
+
+
 def test_panels_with_y_axes_of_their_own_show_more_of_a_small_one():
     table = rates_table([("spam", "v7"), ("scam", "v1")])
     table.loc[table["policy_id"] == "scam", ["error_rate", "error_rate_low", "error_rate_high"]] *= 20
