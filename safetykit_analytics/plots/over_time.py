@@ -63,7 +63,8 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
         A lighter band runs from the certain to the possible throughput of a bucket, given when the batches
         were polled. Doubtful buckets are hollow and dotted (in a stack: dotted), missing ones are
         gaps. A version that another one took over from ends with its last work. Where buckets are too many
-        to be told apart, several make one point (the axis says so) and the band is their range.
+        to be told apart, several make one point (the axis says so) and the band is their range. "other" is
+        the sum of all beyond ten; where it is more than four times as high as each, it is named, not drawn.
 
     Raises
     ------
