@@ -78,6 +78,12 @@ def room(ax: Axes) -> tuple[float, float]:
     )
 
 
+def has_neighbours(ax: Axes) -> bool:
+    """Return whether another Axes is beside this one: a layout engine shares out the room among all words."""
+    spec = ax.get_subplotspec()
+    return spec is not None and spec.get_gridspec().ncols > len(spec.colspan)
+
+
 def set_text_size(ax: Axes, *, is_ours: bool) -> None:
     """Set the size of text in a caller's Axes by the size of its place."""
     width, height = room(ax)
@@ -200,7 +206,7 @@ def make_room(ax: Axes) -> None:
     figure: Any = ax.get_figure()
     spec = ax.get_subplotspec()
     if (engine := figure.get_layout_engine()) is not None:
-        if spec is not None and spec.get_gridspec().ncols > 1:
+        if has_neighbours(ax):
             # Columns become equally wide step by step: after one of them no legend is cut.
             engine.execute(figure)
         return

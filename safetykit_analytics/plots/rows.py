@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.plots.axes import plain, room, text_size
+from safetykit_analytics.plots.axes import has_neighbours, plain, room, text_size
 from safetykit_analytics.plots.series import (
     MOST_SERIES,
     NONE_STYLE,
@@ -125,10 +125,8 @@ def number(value: Any) -> float:
 def _rows_inches(ax: Axes) -> float:
     """Return the height that title, axis and legend leave to rows, in inches of text of ordinary size."""
     height = (room(ax)[1] + 0.2) * 10.0 / text_size(ax)
-    spec = ax.get_subplotspec()
-    has_neighbours = spec is not None and spec.get_gridspec().ncols > len(spec.colspan)
     # A layout engine gives all panels beside each other the height that the largest legend leaves.
-    return (_BESIDE_OTHERS if has_neighbours else 1.0) * height - _AROUND_ROWS
+    return (_BESIDE_OTHERS if has_neighbours(ax) else 1.0) * height - _AROUND_ROWS
 
 
 def _first_lines(text: str, most: int) -> str:
