@@ -201,14 +201,15 @@ def test_what_became_of_stuck_batches_stands_beside_each_and_in_the_headline():
         batch(begun, *same, (25, 41, 0), size=41, number=1),
         batch(begun, *same, (25, 9, 0), size=42, number=2),
         batch(begun, *same, (25, 5, 0), size=43, number=3),
+        batch(begun, *same, (25, 44, 0), size=44, number=4),
     )
     report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY + WEEK_LONG / 7)
     since = {row["Pending"]: row["Since then"] for row in table_of(report, "backlog", 1)}
-    assert since == {"36": "ended", "37": "moved", "38": "still stuck"}
-    assert report.to_dict()["headlines"][1].endswith(" Since then 1 ended and 1 moved.")
+    assert since == {"36": "ended", "37": "moved", "38": "still stuck", "39": "ended"}
+    assert report.to_dict()["headlines"][1].endswith(" Since then 2 ended and 1 moved.")
     tiles = {tile.label: (tile.value, tile.detail) for tile in compose(report.facts, {}).tiles}
     # At the end of the week, a sixth of what was done by the next poll.
-    assert tiles["Backlog"] == ("104", "decisions pending in 3 open batches")
+    assert tiles["Backlog"] == ("137", "decisions pending in 4 open batches")
 
 
 def test_what_was_seen_is_told_from_what_is_placed_roughly():
