@@ -153,7 +153,7 @@ def main() -> None:
         row = json.loads(answer.stdout)
         print(
             f"| {case} | {row['rows']:,} | {row['facts_s']:.2f} | {row['seconds']:.2f} | "
-            f"{row['html_kb']:,.0f} "
+            f"{row['cpu_s']:.2f} | {row['html_kb']:,.0f} "
             f"| {row['peak_mb']:,.0f} | {row['above_import_mb']:,.0f} |",
             flush=True,
         )

@@ -78,6 +78,12 @@ def room(ax: Axes) -> tuple[float, float]:
     )
 
 
+def has_neighbours(ax: Axes) -> bool:
+    """Return whether another Axes is beside this one: a layout engine shares out the room among all words."""
+    spec = ax.get_subplotspec()
+    return spec is not None and spec.get_gridspec().ncols > len(spec.colspan)
+
+
 def set_text_size(ax: Axes, *, is_ours: bool) -> None:
     """Set the size of text in a caller's Axes by the size of its place."""
     width, height = room(ax)
@@ -196,11 +202,14 @@ def plain(ax: Axes, *, grid: str = "y") -> None:
 
 
 def make_room(ax: Axes) -> None:
-    """Keep the words beside the data within the place of an Axes that has no layout engine."""
+    """Keep the words beside the data within the place of an Axes, also where no layout engine does."""
     figure: Any = ax.get_figure()
-    if figure.get_layout_engine() is not None:
-        return
     spec = ax.get_subplotspec()
+    if (engine := figure.get_layout_engine()) is not None:
+        if has_neighbours(ax):
+            # Columns become equally wide step by step: after one of them no legend is cut.
+            engine.execute(figure)
+        return
     place = ax.get_position() if spec is None else spec.get_position(figure)
     ax.set_position(place)
     whole = ax.get_tightbbox()

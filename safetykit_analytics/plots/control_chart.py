@@ -35,12 +35,12 @@ _COLUMNS = (
     "bucket_start", "bucket_end", "error", "processed", "error_rate", "n_batches", "coverage",
     "smeared_share", "partial", "center", "lower_limit", "upper_limit", "out_of_control",
 )  # fmt: skip
-# With more series than this, limits and lines lie on top of each other: alarms and centre lines stay.
+# With more series than this, limits and lines lie on top of each other: alarms and center lines stay.
 _MOST_WITH_LIMITS = 4
 
 
 def plot_control_chart(chart: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Draw error rates with their centre line and control limits; points out of control are ringed.
+    """Draw error rates with their center line and control limits; points out of control are ringed.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def plot_control_chart(chart: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        One chart per policy, version or both. Beyond four, only centre lines and points out of control;
+        One chart per policy, version or both. Beyond four, only center lines and points out of control;
         beyond ten, the smaller ones are left out, and the legend says so (limits do not add up).
         ``plot_grid(plot_control_chart, chart, by=("policy_id", "policy_version"))`` gives each its own axes.
 
@@ -99,7 +99,7 @@ def _draw(chart: pd.DataFrame, ax: Axes, names: Names) -> Panel:
 
 
 def _draw_limits(ax: Axes, one: Series, *, band: bool) -> float:
-    """Draw centre and limits of a series, each bucket over its whole length; return the highest to show."""
+    """Draw center and limits of a series, each bucket over its whole length; return the highest to show."""
     rows = one.rows
     line = with_gaps(
         track(rows, values(rows, "center"), values(rows, "lower_limit"), values(rows, "upper_limit"))
@@ -135,11 +135,16 @@ def _draw_alarms(ax: Axes, one: Series) -> float:
 def _explain(panel: Panel, chart: pd.DataFrame, *, crowded: bool) -> None:
     if np.isfinite(values(chart, "upper_limit")).any() and not crowded:
         panel.entries.append(Entry(Patch(facecolor=GREY, alpha=0.25), "within control limits", is_key=True))
-    found = int(flags(chart, "out_of_control").sum())
+    out = flags(chart, "out_of_control")
+    found = int(out.sum())
     if found:
-        panel.entries.append(Entry(Line2D([], [], linestyle="none", **_RING), "out of control", is_key=True))
+        rate, low, high = (values(chart, name) for name in ("error_rate", "lower_limit", "upper_limit"))
+        is_run = bool((out & (rate >= low) & (rate <= high)).any())
+        why = "beyond a limit, or ninth or later\nin a row on one side of the center" if is_run else ""
+        ring = Line2D([], [], linestyle="none", **_RING)
+        panel.entries.append(Entry(ring, "out of control", why, is_key=True))
     if crowded:
-        said = ("centre lines only: too many", "charts in one picture")
+        said = ("center lines only: too many", "charts in one picture")
         panel.entries.append(Entry(Line2D([], [], color=GREY), *said, is_key=True))
     panel.detail += f", {found:,} of {len(chart):,} points out of control"
 

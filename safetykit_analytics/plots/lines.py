@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -240,6 +240,8 @@ def _marked(y: Any, unsure: Any, *, points: int) -> tuple[Any, Any]:
 # How far above its line a band may push the top of the picture.
 _REACH = 1.8
 _MOST_MARKS = 12
+# A sum of the rest so many times as high as each of the largest would flatten them.
+_LARGEST_OTHER = 4.0
 _CALENDAR = (("hour", 1, 1), ("day", 23, 25), ("week", 167, 169), ("month", 671, 745))
 
 
@@ -283,9 +285,11 @@ def draw_over_time(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quanti
     """Draw lines, bands and marks; return the words around them."""
     scene = set_scene(table, ax, names, quantity)
     panel = scene.panel
+    is_interval = quantity.band == INTERVAL
+    if not is_interval:
+        scene = without_giant(scene)
     # Where buckets are pooled, the band is the spread of what was pooled: lighter, as it is no interval. The
     # rates of single hours with a handful of decisions range from 0 to 100 %, which tells nothing.
-    is_interval = quantity.band == INTERVAL
     alpha = 0.13 if scene.pooled or not is_interval else 0.2
     banded = not (is_interval and scene.pooled)
     for one, line in zip(scene.series, scene.tracks, strict=True):
@@ -341,6 +345,20 @@ def set_scene(table: pd.DataFrame, ax: Axes, names: Names, quantity: Quantity) -
     )
     points = max(len(line.start) for line in tracks)
     return Scene(panel, series, tracks, points, pooled=shown > hours, bucket=bucket_name(hours))
+
+
+def without_giant(scene: Scene) -> Scene:
+    """Return a scene without a sum of many that would flatten each one; the legend names it."""
+    shown = [not one.is_other for one in scene.series]
+    highest = [float(np.nanmax(line.value, initial=0.0)) for line in scene.tracks]
+    if all(shown) or highest[-1] <= _LARGEST_OTHER * max(highest[:-1]):
+        return scene
+    rest = scene.series[-1]
+    empty = Line2D([], [], linestyle="none")
+    scene.panel.entries.append(
+        Entry(empty, f"not drawn: {rest.label}", f"up to {highest[-1]:,.0f}", is_key=True)
+    )
+    return replace(scene, series=scene.series[:-1], tracks=scene.tracks[:-1])
 
 
 def mark_partial(ax: Axes, scene: Scene) -> None:

@@ -24,6 +24,7 @@ from safetykit_analytics.plots.lines import (
     set_scene,
     track,
     values,
+    without_giant,
 )
 from safetykit_analytics.plots.panel import Entry, Plot, draw_alone
 from safetykit_analytics.plots.rows import rows_height, write_rows
@@ -62,7 +63,8 @@ def plot_throughput(rates: pd.DataFrame, *, ax: Axes | None = None, stacked: boo
         A lighter band runs from the certain to the possible throughput of a bucket, given when the batches
         were polled. Doubtful buckets are hollow and dotted (in a stack: dotted), missing ones are
         gaps. A version that another one took over from ends with its last work. Where buckets are too many
-        to be told apart, several make one point (the axis says so) and the band is their range.
+        to be told apart, several make one point (the axis says so) and the band is their range. "other" is
+        the sum of all beyond ten; where it is more than four times as high as each, it is named, not drawn.
 
     Raises
     ------
@@ -300,14 +302,16 @@ def _draw_lanes(backlog: pd.DataFrame, ax: Axes, names: Names) -> Panel:
     scene = set_scene(backlog, ax, names, _BACKLOG)
     if not scene.tracks:
         return scene.panel
-    lanes = list(zip(scene.series, scene.tracks, strict=True))
-    highest = max(float(np.nanmax(line.value)) for line in scene.tracks) or 1.0
+    scene = without_giant(scene)
+    highest = max(float(np.nanmax(line.value)) for line in scene.tracks)
     write_rows(
         ax, [one.label for one in scene.series], [_backlog_at_end(one.rows, "lane") for one in scene.series]
     )
-    for place, (one, line) in enumerate(lanes):
+    for place, (one, line) in enumerate(zip(scene.series, scene.tracks, strict=True)):
         floor = place + 0.4
-        ax.fill_between(line.x, floor, floor - 0.8 * line.value / highest, color=one.style.color, linewidth=0)
+        ax.fill_between(
+            line.x, floor, floor - 0.8 * line.value / (highest or 1.0), color=one.style.color, linewidth=0
+        )
         ax.axhline(floor, color="0.8", linewidth=0.6, zorder=1)
     ax.set_ylabel("")
     mark_partial(ax, scene)

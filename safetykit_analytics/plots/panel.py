@@ -15,6 +15,7 @@ from matplotlib.transforms import ScaledTranslation
 from safetykit_analytics.plots.axes import (
     GREY,
     check_axes,
+    has_neighbours,
     letters_in,
     make_room,
     new_axes,
@@ -44,6 +45,7 @@ _WIDE = 7.5
 _BESIDE, _BELOW, _DETAILED = 0.36, 0.34, 0.2
 # A legend in a lower place would leave no room for data.
 _LOWEST = 1.6
+_LABEL_BESIDE_OTHERS = 0.65
 # Letters in a line, size of text, whether details are written.
 _FORMS = ((30, 1.0, True), (30, 1.0, False), (24, 0.85, False), (18, 0.7, False), (12, 0.6, False))
 
@@ -259,7 +261,8 @@ def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
         ax.tick_params(left=False, bottom=False, labelleft=False, labelbottom=False)
     set_limits(ax, [panel])
     left = left_of(ax)
-    wrap_label(ax.xaxis, slot[0] - left)
+    # The words of a neighbour make the data of both narrower; no layout engine makes room for labels.
+    wrap_label(ax.xaxis, (slot[0] - left) * (_LABEL_BESIDE_OTHERS if has_neighbours(ax) else 1.0))
     mark_cuts(ax, panel)
     beside = draw_legend(ax, panel.entries, slot=slot, below=panel.words_right, may_grow=is_ours)
     if beside:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from safetykit_analytics.plots.axes import plain, room, text_size
+from safetykit_analytics.plots.axes import has_neighbours, plain, room, text_size
 from safetykit_analytics.plots.series import (
     MOST_SERIES,
     NONE_STYLE,
@@ -30,6 +30,7 @@ _NAME_CHARACTERS = 26
 _ROW_INCHES, _LOWEST_ROW = 0.52, 0.34
 _LOWEST_PICTURE = 2.7  # inches: with room for the line below the title
 _AROUND_ROWS = 1.7  # inches of title, axis and legend
+_BESIDE_OTHERS = 0.75
 _LEAST_FOR_DATA = 0.28
 # Open, as a filled triangle is a marker of nothing and points all the same.
 _CHEVRONS = {"left": [(1.0, 1.0), (0.0, 0.0), (1.0, -1.0)], "right": [(-1.0, 1.0), (0.0, 0.0), (-1.0, -1.0)]}
@@ -55,8 +56,7 @@ def rows_of(
     """
     records: list[dict[str, Any]] = table.to_dict("records")
     keys = keys_of(table, names)
-    height = (room(ax)[1] + 0.2) * 10.0 / text_size(ax)
-    fit = max(1, int((height - _AROUND_ROWS) / _LOWEST_ROW))
+    fit = max(1, int(_rows_inches(ax) / _LOWEST_ROW))
     order = sorted(range(len(records)), key=lambda i: rank(records[i]))
     places = {key: place for place, key in enumerate(in_order(keys))}
     drawn = sorted(order[:fit], key=lambda i: (places[keys[i]], i))
@@ -82,13 +82,12 @@ def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
     plain(ax, grid="x")
     ax.spines["left"].set_visible(False)
     ax.set_ylim(len(labels) - 0.4, -0.6)
-    width, height = room(ax)
-    points = text_size(ax, small=True)
-    # What title, axis and legend leave to each row, in lines.
-    lines = max(1, int((height - _AROUND_ROWS + 0.3) / len(labels) * 72 / (1.25 * points)))
+    width, points = room(ax)[0], text_size(ax, small=True)
+    # Of text of matplotlib's own size.
+    lines = (_rows_inches(ax) + 0.1) / len(labels) * 72 / 1.25
     ax.set_yticks(
         range(len(labels)),
-        [_first_lines(wrap(label, width=_NAME_CHARACTERS), lines) for label in labels],
+        [_first_lines(wrap(label, width=_NAME_CHARACTERS), int(lines / 10.0)) for label in labels],
         **LITERAL,
     )
     for text in ax.get_yticklabels():
@@ -99,7 +98,7 @@ def write_rows(ax: Axes, labels: Sequence[str], words: Sequence[str]) -> None:
         note = ax.text(
             1.02, place, "", transform=ax.get_yaxis_transform(), va="center", color="0.25", size=points
         )
-        put(note, _first_lines(said, lines))
+        put(note, _first_lines(said, int(lines / 8.33)))
         notes.append(note)
     figure: Any = ax.get_figure(root=True)
     widest = [
@@ -123,10 +122,16 @@ def number(value: Any) -> float:
     return float("nan") if pd.isna(value) else float(value)
 
 
+def _rows_inches(ax: Axes) -> float:
+    """Return the height that title, axis and legend leave to rows, in inches of text of ordinary size."""
+    height = (room(ax)[1] + 0.2) * 10.0 / text_size(ax)
+    # A layout engine gives all panels beside each other the height that the largest legend leaves.
+    return (_BESIDE_OTHERS if has_neighbours(ax) else 1.0) * height - _AROUND_ROWS
+
+
 def _first_lines(text: str, most: int) -> str:
     """Return a text in as many lines as a row has."""
-    lines = text.split("\n")
-    return text if len(lines) <= most else "\n".join(lines[:most])
+    return "\n".join(text.split("\n")[: max(1, most)])
 
 
 def _looks(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:

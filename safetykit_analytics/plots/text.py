@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font, weight_dict
 
 from safetykit_analytics.formatting import LONGEST, number, percent, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from matplotlib.font_manager import FontEntry
     from matplotlib.text import Text
 
 # Properties of every text that holds a name.
@@ -147,19 +148,25 @@ def _glyphs(font: FontProperties) -> frozenset[int]:
 def _elsewhere() -> dict[int, str]:
     """Return a family for each character that an installed font can draw; read when one is missing."""
     found: dict[int, str] = {}
-    # Sans first, as most names stand among sans-serif letters; of each family one upright face.
-    entries = sorted(fontManager.ttflist, key=lambda font: ("Sans" not in font.name, font.name, font.fname))
-    families: set[str] = set()
-    for font in entries:
-        if font.name in families or font.style != "normal" or font.name.startswith(_UNFIT):
-            continue
-        families.add(font.name)
+    families: dict[str, list[FontEntry]] = {}
+    for font in sorted(fontManager.ttflist, key=lambda font: font.fname):
+        if font.style == "normal" and not font.name.startswith(_UNFIT):
+            families.setdefault(font.name, []).append(font)
+    # Sans first, as most names stand among sans-serif letters.
+    for name in sorted(families, key=lambda name: ("Sans" not in name, name)):
+        # A bold face may lack what the regular one has, and titles are bold.
+        faces = {min(families[name], key=functools.partial(_distance, weight)).fname for weight in (400, 700)}
         try:
-            charmap = get_font(font.fname).get_charmap()
+            characters = frozenset.intersection(*map(_charmap, faces))
         except (OSError, RuntimeError):  # removed since, or a format that FreeType cannot read
             continue
-        found = dict.fromkeys(charmap, font.name) | found
+        found = dict.fromkeys(characters, name) | found
     return found
+
+
+def _distance(weight: int, font: FontEntry) -> int:
+    found = weight_dict[font.weight] if isinstance(font.weight, str) else font.weight
+    return abs(found - weight)
 
 
 @functools.lru_cache(maxsize=16)

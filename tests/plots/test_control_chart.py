@@ -49,12 +49,12 @@ def test_a_chart_without_limits_draws_the_rates_and_says_why():
     assert any("no limits" in text for text in texts(ska.plot_control_chart(chart)))
 
 
-def test_many_charts_in_one_picture_keep_centre_lines_and_alarms_only():
+def test_many_charts_in_one_picture_keep_center_lines_and_alarms_only():
     chart = control_table([("spam", f"v{k}") for k in range(6)], alarms=[3])
     ax = ska.plot_control_chart(chart)
     assert not [c for c in ax.collections if isinstance(c, PolyCollection)]
     assert len(rings(ax)) == 1
-    assert any("centre lines only" in text for text in texts(ax))
+    assert any("center lines only" in text for text in texts(ax))
 
 
 def test_the_legend_says_how_many_charts_are_not_drawn():

@@ -4,6 +4,7 @@ import functools
 
 import matplotlib.dates as mdates
 import numpy as np
+import pandas as pd
 import pytest
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
@@ -103,6 +104,35 @@ def test_more_than_three_backlogs_have_a_lane_each_on_one_scale():
     assert len(lines_with_data(ska.plot_backlog(table[table["policy_id"] < "d"]))) >= 3
 
 
+def test_lanes_without_any_backlog_say_so():
+    table = backlog_table([(policy, "v1") for policy in "abcd"], by=("policy_id",)).assign(pending=0.0)
+    assert any("the highest lane reaches 0" in words.get_text() for words in ska.plot_backlog(table).texts)
+
+
+@pytest.mark.parametrize("plot", [ska.plot_throughput, ska.plot_backlog])
+def test_a_sum_of_many_small_policies_does_not_flatten_the_large_ones(plot):
+    groups = [(f"p{k}", "v1") for k in range(20)]
+    table = rates_table(groups, by=("policy_id",)).assign(pending=900.0, n_open=3)
+    many = pd.concat(
+        [table, *(table.assign(policy_id=table["policy_id"] + f"-{n}") for n in range(9))], ignore_index=True
+    )
+    ax = plot(many)
+    assert any(said.startswith("not drawn: other (190 policies) up to ") for said in legend_of(ax))
+    assert not any("other" in str(line.get_label()) for line in ax.get_lines())
+    assert not any("other" in label.get_text() for label in ax.get_yticklabels())
+    if plot is ska.plot_throughput:
+        highest = many.groupby("policy_id")["throughput_per_hour"].max().max()
+        assert ax.get_ylim()[1] < 2 * highest
+
+
+def test_a_ring_within_the_limits_is_explained():
+    chart = control_table([("spam", "v7")], alarms=[4])
+    assert legend_of(ska.plot_control_chart(chart))[-1] == "out of control"
+    chart.loc[9, "out_of_control"] = True
+    said = "out of control beyond a limit, or ninth or later in a row on one side of the center"
+    assert said in legend_of(ska.plot_control_chart(chart))
+
+
 def test_alarms_are_red_rings_that_no_edge_cuts_and_limits_leave_room_for_the_data():
     chart = control_table([("spam", "v7")], alarms=[4])
     chart.loc[9, "upper_limit"] = 0.9
@@ -123,6 +153,16 @@ def test_a_grid_by_policy_and_version_has_one_panel_each_in_the_colours_of_other
         line_of(ax, label).get_color() for ax, label in zip(figure.axes, ("v7", "v7", "v8"), strict=True)
     ]
     assert colors == [line_of(alone, label).get_color() for label in ("v7", "v7", "v8")]
+
+
+def test_a_row_has_the_colour_of_its_version_over_time():
+    over_time = ska.plot_error_rate(rates_table(TWO))
+    rows = ska.plot_comparison(comparison_table("v7", [("v8", 9, 900, 0.01, 0.0, 0.02, "higher")]))
+    (marker,) = [line for line in rows.get_lines() if line.get_marker() == "o"]
+    assert marker.get_color() == line_of(over_time, "v8").get_color()
+    done = ska.plot_completion_time(completion_table([(*key, 9, 1, (1.0, 2, 3, 4)) for key in TWO]))
+    colors = [line.get_color() for line in done.get_lines() if line.get_linewidth() == 5.0]
+    assert colors == [line_of(over_time, name).get_color() for name in ("v7", "v8")]
 
 
 def test_panels_with_y_axes_of_their_own_show_more_of_a_small_one():
@@ -206,6 +246,13 @@ def test_a_character_that_the_font_lacks_is_drawn_with_an_installed_one(tmp_path
     finally:
         fontManager.ttflist[:] = known
         text._elsewhere.cache_clear()
+
+
+def test_a_character_that_the_bold_face_lacks_is_not_borrowed_from_the_regular_one():
+    # STIX has some Japanese letters in its regular face alone, and comes with matplotlib.
+    ax = ska.plot_error_rate(rates_table([("\u306e", "v7")]))
+    ax.figure.draw_without_rendering()
+    assert "STIXGeneral" not in ax._left_title.get_fontfamily()
 
 
 def test_alt_text_says_what_each_line_does():

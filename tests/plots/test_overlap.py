@@ -70,7 +70,7 @@ PLOTS = {
     "comparison_many": (ska.plot_comparison, scan),
 }
 SIZES = list(itertools.product((5, 6.4, 9.6, 13.3, 20, 27), (3, 4, 4.8, 6, 8)))
-SMALL, USUAL, FLAT, SIDE_BY_SIDE = (5, 3), (6.4, 4.8), (27, 3), (10, 4)
+SMALL, USUAL, SLIDE, FLAT, SIDE_BY_SIDE = (5, 3), (6.4, 4.8), (13.3, 7.5), (27, 3), (10, 4)
 
 
 def words_of(ax):
@@ -90,6 +90,9 @@ def troubles(figure):
     """Return what lies on something else or outside the figure."""
     figure.draw_without_rendering()
     seen = [(name, box, ax) for ax in figure.axes for name, box in words_of(ax)]
+    around = [figure._suptitle, figure._supxlabel, figure._supylabel]
+    around += [text for legend in figure.legends for text in legend.get_texts()]
+    seen += [(text.get_text(), text.get_window_extent(), None) for text in around if text is not None]
     found = [
         f"{one!r} lies on {other!r}"
         for (one, a, _), (other, b, _) in itertools.combinations(seen, 2)
@@ -120,27 +123,40 @@ def _shared(one, other):
     return min(min(one.x1, other.x1) - max(one.x0, other.x0), min(one.y1, other.y1) - max(one.y0, other.y0))
 
 
-def drawn(name, size, *, panels=1):
-    plot, table = PLOTS[name]
+def drawn(size, *names):
     figure = Figure(figsize=size, layout="constrained")
-    for ax in figure.subplots(1, panels, squeeze=False).flat:
+    for ax, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
+        plot, table = PLOTS[name]
         plot(table(), ax=ax)
     return figure
 
 
 @pytest.mark.parametrize("name", PLOTS)
 def test_words_do_not_overlap_in_a_small_picture(name):
-    assert troubles(drawn(name, SMALL)) == []
+    assert troubles(drawn(SMALL, name)) == []
+
+
+@pytest.mark.parametrize("name", ["comparison_many", "completion_time_many"])
+def test_words_do_not_overlap_on_a_slide(name):
+    assert troubles(drawn(SLIDE, name)) == []
+
+
+@pytest.mark.parametrize("names", [("comparison_many", "throughput"), ("completion_time", "comparison_many")])
+def test_words_of_different_plots_beside_each_other_do_not_overlap(names):
+    assert troubles(drawn(SIDE_BY_SIDE, *names)) == []
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", PLOTS)
 def test_words_do_not_overlap_in_thirty_sizes_and_in_two_pictures_side_by_side(name):
     step = round(1 / float(os.environ.get("SKA_HEAVY", "1")))
-    sizes = {USUAL, FLAT, *SIZES[::step]}
-    found = {size: troubles(drawn(name, size)) for size in sizes}
-    found[SIDE_BY_SIDE] = troubles(drawn(name, SIDE_BY_SIDE, panels=2))
-    assert found == {size: [] for size in found}
+    sizes = {USUAL, SLIDE, FLAT, *SIZES[::step]}
+    found = {size: troubles(drawn(size, name)) for size in sizes}
+    # Beside itself, the largest legend and the longest words.
+    others = {name, "throughput_many", "comparison_many"}
+    found |= {other: troubles(drawn(SIDE_BY_SIDE, name, other)) for other in others}
+    assert found == {case: [] for case in found}
 
 
 @pytest.mark.parametrize("name", ["throughput_many", "error_rate", "comparison_many", "backlog_many"])
@@ -148,3 +164,23 @@ def test_words_do_not_overlap_in_a_figure_of_our_own(name):
     plot, table = PLOTS[name]
     figure = plot(table()).figure
     assert troubles(figure) == []
+
+
+GRIDS = {
+    "over_time": (ska.plot_error_rate, lambda: doubtful(MANY), {}),
+    "own_scales": (ska.plot_error_rate, lambda: doubtful(MANY), {"sharey": False}),
+    "stacked": (functools.partial(ska.plot_throughput, stacked=True), lambda: doubtful(MANY), {}),
+    "control_charts": (
+        ska.plot_control_chart,
+        lambda: control_table(MANY[:6], alarms=[4, 9]),
+        {"by": ("policy_id", "policy_version")},
+    ),
+    "completion_times": (ska.plot_completion_time, lambda: completion_table(COMPLETION), {}),
+    "one_version": (ska.plot_backlog, lambda: backlog_table(MANY[:1], buckets=40), {}),
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_words_do_not_overlap_in_a_grid(name):
+    plot, table, options = GRIDS[name]
+    assert troubles(ska.plot_grid(plot, table(), **options)) == []

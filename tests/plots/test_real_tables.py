@@ -2,7 +2,9 @@
 
 import functools
 import importlib.util
+import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -41,6 +43,20 @@ def test_every_table_can_be_drawn_whole_and_empty(observations, by):
         assert "no data" in {text.get_text() for text in plot(table[:0]).texts}
         if by == ("policy_id",):
             assert len(ska.plot_grid(plot, table).axes) == 5
+
+
+def test_the_recipe_for_plotly_names_columns_that_the_table_has(observations, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "gallery.md").read_text(encoding="utf-8")
+    recipe = page.partition("## Hover")[2].partition("```py\n")[2].partition("```")[0]
+    express = MagicMock()
+    monkeypatch.setitem(sys.modules, "plotly", MagicMock(express=express))
+    monkeypatch.setitem(sys.modules, "plotly.express", express)
+    exec(recipe, {"ska": ska, "store": observations})
+    ((table,), options) = express.line.call_args
+    columns = {options[name] for name in ("x", "y", "color", "facet_row")}
+    assert columns <= set(table.columns)
+    assert {"n_batches", "error_rate_low", "error_rate_high", "coverage"} <= set(options["hover_data"])
+    assert set(options["hover_data"]) <= set(table.columns)
 
 
 def test_every_comparison_can_be_drawn(observations):

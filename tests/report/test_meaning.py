@@ -2,11 +2,12 @@
 
 import dataclasses
 import datetime as dt
+from types import SimpleNamespace
 
 import pytest
 
 from safetykit_analytics.formatting import hours, percent, points_between, points_interval
-from safetykit_analytics.report import figures, weekly_report
+from safetykit_analytics.report import figures, headlines, weekly_report
 from safetykit_analytics.report.document import Name, plain
 from safetykit_analytics.report.sections import compose
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
@@ -33,6 +34,11 @@ def table_of(report, anchor, number=0):
     section = next(one for one in compose(report.facts, {}).sections if one.anchor == anchor)
     found = [block for block in section.blocks if block.kind == "table"][number]
     return [dict(zip(found.header, row, strict=True)) for row in found.rows]
+
+
+def words_of(report, anchor):
+    section = next(one for one in compose(report.facts, {}).sections if one.anchor == anchor)
+    return " ".join(plain(block.sentence) for block in section.blocks if block.kind == "paragraph")
 
 
 def test_now_and_before_are_told_apart_wherever_they_stand():
@@ -177,6 +183,60 @@ def test_failed_batches_with_most_undone_stand_first():
     lost = [batch(MONDAY + HOUR, (1, 5, 5), size=size, status="ERROR", number=size) for size in (30, 90, 60)]
     rows = table_of(weekly_report(together(*lost), week=WEEK, as_of=NEXT_MONDAY), "failures")
     assert [row["Undone"] for row in rows] == ["80", "50", "20"]
+
+
+def test_failed_and_cancelled_batches_are_counted_apart():
+    ended = [
+        batch(MONDAY + HOUR, (1, 5, 5), size=20, status=status, number=number)
+        for number, status in enumerate(("ERROR", "CANCELLED", "CANCELLED"))
+    ]
+    ended.append(batch(MONDAY + HOUR, (1, 20, 0), size=20, number=9))
+    said = "Of 4 batches that ended, 1 ended in ERROR and 2 in CANCELLED; 30 decisions stayed undone."
+    assert words_of(weekly_report(together(*ended), week=WEEK, as_of=NEXT_MONDAY), "failures") == said
+
+
+def test_what_became_of_stuck_batches_stands_beside_each_and_in_the_headline():
+    begun, same = NEXT_MONDAY - 20 * HOUR, ((1, 5, 0), (19, 5, 0))
+    frame = together(
+        batch(begun, *same, (25, 41, 0), size=41, number=1),
+        batch(begun, *same, (25, 9, 0), size=42, number=2),
+        batch(begun, *same, (25, 5, 0), size=43, number=3),
+        batch(begun, *same, (25, 44, 0), size=44, number=4),
+    )
+    report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY + WEEK_LONG / 7)
+    since = {row["Pending"]: row["Since then"] for row in table_of(report, "backlog", 1)}
+    assert since == {"36": "ended", "37": "moved", "38": "still stuck", "39": "ended"}
+    assert report.to_dict()["headlines"][1].endswith(" Since then 2 ended and 1 moved.")
+    tiles = {tile.label: (tile.value, tile.detail) for tile in compose(report.facts, {}).tiles}
+    # At the end of the week, a sixth of what was done by the next poll.
+    assert tiles["Backlog"] == ("137", "decisions pending in 4 open batches")
+
+
+def test_what_was_seen_is_told_from_what_is_placed_roughly():
+    frame = batch(MONDAY, (1, 30, 0), (49, 130, 0), size=130)
+    said = words_of(weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY), "quality")
+    assert " 100 % of the time in which batches were at work was observed." in said
+    assert f" {percent(100 / 130)} of the decisions are placed on a day only roughly" in said
+
+
+def test_the_policy_that_was_observed_least_is_named():
+    frame = together(
+        batch(MONDAY, (1, 30, 0), (100, 130, 0), size=200, policy="spam", number=1),
+        batch(MONDAY, (1, 30, 0), (20, 130, 0), size=200, policy="scam", number=2),
+    )
+    report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
+    assert f"least for scam ({percent(20 / 168)}): " in report.to_dict()["headlines"][2]
+
+
+@pytest.mark.parametrize(("verdict", "more"), [("higher since", "more"), ("lower since", "fewer")])
+def test_a_hand_over_names_its_side_and_that_the_versions_never_ran_together(verdict, more):
+    row = SimpleNamespace(
+        policy_id="spam", policy_version="v2", verdict=verdict, difference_raw=-0.01, processed=9
+    )
+    said = plain(headlines._handed_over(row, SimpleNamespace(policy_version="v1")).sentence)
+    assert said.startswith(
+        f"Since version v2 of spam there are {more} errors (−1.00 pp); it never ran beside v1"
+    )
 
 
 def test_a_change_of_the_mix_alone_is_no_change_of_rates_and_the_other_way_round():

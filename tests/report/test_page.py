@@ -1,5 +1,6 @@
 """The page in a real browser: quiet, self-contained, legible at every width, accessible, printable."""
 
+import dataclasses
 import pathlib
 import re
 import shutil
@@ -8,7 +9,8 @@ import subprocess
 import pytest
 
 from safetykit_analytics.report import weekly_report
-from safetykit_analytics.report.document import Bullets, Name, Table, plain
+from safetykit_analytics.report.document import Bullets, Name, Section, Table, plain
+from safetykit_analytics.report.rendering import render_html
 from tests.report.helpers import WEEK, nothing
 
 RULES = (pathlib.Path(__file__).parent / "accessibility.js").read_text(encoding="utf-8")
@@ -171,6 +173,29 @@ def test_every_row_of_every_table_is_on_paper(browser, addresses, report, tmp_pa
     lines = [plain(item) for block in blocks if isinstance(block, Bullets) for item in block.items]
     for text in (*lines, *report._document.methods):
         assert _unspaced(text) in printed
+
+
+@pytest.mark.skipif(not shutil.which("pdftotext"), reason="no pdftotext: apt-get install poppler-utils")
+def test_no_row_of_a_table_is_alone_on_a_page(browser, report, tmp_path):
+    rows = tuple((f"row{number:02}", "1") for number in range(40))
+    table = Table("A table", ("Name", "Count"), rows, (False, True))
+    splits = set()
+    for lines in range(14, 19):
+        above = Bullets(tuple((f"Line {number}",) for number in range(lines)))
+        document = dataclasses.replace(
+            report._document, sections=(Section("Tables", "tables", (above, table)),)
+        )
+        (tmp_path / "page.html").write_text(render_html(document), encoding="utf-8")
+        opened = browser.open((tmp_path / "page.html").as_uri())
+        (tmp_path / "page.pdf").write_bytes(opened.pdf())
+        text = subprocess.run(
+            ["pdftotext", tmp_path / "page.pdf", "-"], check=True, capture_output=True
+        ).stdout
+        found = [len(set(re.findall(rb"row\d\d", page))) for page in text.split(b"\f")]
+        splits.add(tuple(count for count in found if count))
+    assert {sum(split) for split in splits} == {40}
+    assert len(splits) > 2
+    assert min(map(min, splits)) >= 2, splits
 
 
 def _unspaced(text):

@@ -19,7 +19,8 @@ from markdown_it import MarkdownIt
 import safetykit_analytics as ska
 from safetykit_analytics.formatting import csv_cell, visible
 from safetykit_analytics.report import weekly_report
-from safetykit_analytics.report.sections import _relative
+from safetykit_analytics.report.document import plain
+from safetykit_analytics.report.sections import _relative, compose
 from safetykit_analytics.simulator.fleet import POLICIES, Policy, Version
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, fleet_frame, nothing, together
 from tests.report.hostile import NAMES
@@ -308,6 +309,25 @@ def test_a_report_with_a_long_name_and_one_behind_a_link_are_saved_where_they_be
     report.save(link)
     assert link.is_symlink()
     assert (tmp_path / "real.html").read_text(encoding="utf-8") == report.to_html()
+
+
+def test_the_zone_stands_beside_the_span_unless_it_is_utc(hostile, report):
+    assert compose(hostile.facts, {}).subtitle == "Mon 16 Nov 2026, 00:00 UTC to Mon 23 Nov 2026, 00:00 UTC"
+    assert compose(report.facts, {}).subtitle.endswith("00:00 +01:00 (Europe/Berlin)")
+
+
+def test_a_table_that_is_cut_says_how_to_get_all_of_its_rows(tmp_path):
+    policies = (batch(MONDAY, (1, 90, 10), policy=f"p{n}", number=n, size=200) for n in range(30))
+    found = weekly_report(together(*policies), week=WEEK)
+    sections = {section.anchor: section.blocks for section in compose(found.facts, {}).sections}
+    found.to_csv(tmp_path)
+    for anchor, file, n_shown in (("weeks", "totals", 25), ("backlog", "open", 25)):
+        place = next(place for place, block in enumerate(sections[anchor]) if block.kind == "table")
+        table, note = sections[anchor][place : place + 2]
+        n_rows = len((tmp_path / f"{file}.csv").read_text(encoding="utf-8").splitlines()) - 1
+        assert len(table.rows) == n_shown < n_rows
+        more = f"{n_rows - n_shown} more rows: report.to_csv(folder) writes them all."
+        assert plain(note.sentence) == more
 
 
 def test_csv_files_begin_with_a_byte_order_mark_on_request(report, tmp_path):
