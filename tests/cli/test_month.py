@@ -164,7 +164,7 @@ def test_a_month_of_cron_tells_each_trouble_once(place, cron, request):
     store, days, troubles, expected = "snapshots", 28, MONTH, MAILS
     if place == "s3":
         # An object store is never full, and is slower.
-        days = 18
+        days = 20
         store, troubles, expected = (
             request.getfixturevalue("s3_bucket") + "/snapshots",
             MONTH[:-1],
