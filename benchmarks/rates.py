@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import pathlib
-import resource
 import subprocess
 import sys
 import tempfile
@@ -219,7 +218,9 @@ def run(name: str, folder: str) -> None:
     began, cpu = time.perf_counter(), time.process_time()
     total, rows = RUNS[name](folder)
     wall, cpu = time.perf_counter() - began, time.process_time() - cpu
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    # Not ru_maxrss, which begins with what the parent had in use.
+    status = pathlib.Path("/proc/self/status").read_text(encoding="ascii")
+    memory = int(status.partition("VmHWM:")[2].split()[0]) / 1024
     print(json.dumps({"total": total, "rows": rows, "wall": wall, "cpu": cpu, "memory": memory}))
 
 
