@@ -11,11 +11,17 @@ from safetykit_analytics.plots.comparison import plot_comparison
 from safetykit_analytics.plots.completion_time import plot_completion_time
 from safetykit_analytics.plots.control_chart import plot_control_chart
 from safetykit_analytics.plots.grid import plot_grid
-from safetykit_analytics.plots.over_time import plot_backlog, plot_error_rate, plot_throughput
+from safetykit_analytics.plots.over_time import (
+    draw_over_each_other,
+    plot_backlog,
+    plot_error_rate,
+    plot_throughput,
+)
 from safetykit_analytics.plots.text import alt_text
 
 __all__ = [
     "alt_text",
+    "draw_over_each_other",
     "plot_backlog",
     "plot_comparison",
     "plot_completion_time",

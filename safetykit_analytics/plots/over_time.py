@@ -235,6 +235,15 @@ _ERROR_RATE = Quantity(
 ERROR_RATE = Plot("rates()", _ERROR_RATE_COLUMNS, partial(draw_over_time, quantity=_ERROR_RATE))
 
 
+def draw_over_each_other(rates: pd.DataFrame, upper: Axes, lower: Axes) -> None:
+    """Draw throughput above the error rate, with one legend and one label of the time axis."""
+    draw_alone(THROUGHPUT, rates, upper, legend=False)
+    draw_alone(ERROR_RATE, rates, lower)
+    upper.set_xlabel("")
+    upper.set_ylabel("decisions per hour")
+    lower.set_ylabel("error rate")
+
+
 _BACKLOG_COLUMNS = ("bucket_start", "bucket_end", "pending", "n_open", "partial")
 # More lines than this cross too often to be followed.
 _MOST_LINES = 3

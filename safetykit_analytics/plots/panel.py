@@ -97,6 +97,9 @@ def _fits_below(
 ) -> bool:
     """Draw a legend under the words of the x axis; return whether some form of it fits there."""
     for form in _FORMS:
+        limit = (_DETAILED if form[2] else _BELOW) * slot[1]
+        if not may_grow and _lowest(ax, entries, form) > limit:
+            continue
         wide, high = _size(_make(ax, entries, form, _below(ax, depth, 1)))
         for columns in range(min(len(entries), max(1, int(slot[0] / (wide + 0.1)))), 0, -1):
             wide, high = _size(_make(ax, entries, form, _below(ax, depth, columns)))
@@ -104,9 +107,15 @@ def _fits_below(
                 break
         if may_grow:
             _grow(ax, high)
-        if wide <= slot[0] and (may_grow or high <= (_DETAILED if form[2] else _BELOW) * slot[1]):
+        if wide <= slot[0] and (may_grow or high <= limit):
             return True
     return False
+
+
+def _lowest(ax: Axes, entries: Sequence[Entry], form: tuple[int, float, bool]) -> float:
+    """Return how many inches high a legend is at least, all names beside each other."""
+    lines = max(1 + (1 + entry.detail.count("\n") if entry.detail and form[2] else 0) for entry in entries)
+    return lines * text_size(ax, small=True) * form[1] / 72
 
 
 def draw_shared_legend(figure: Figure, entries: Sequence[Entry]) -> None:
@@ -246,7 +255,7 @@ class Plot:
     height: Callable[[pd.DataFrame], float] = lambda _: 4.6
 
 
-def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
+def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None, *, legend: bool = True) -> Axes:
     """Draw a table into the caller's Axes or a new one."""
     check_axes(ax)
     check_columns(table, plot.columns, what=plot.what)
@@ -264,7 +273,8 @@ def draw_alone(plot: Plot, table: pd.DataFrame, ax: Axes | None) -> Axes:
     # The words of a neighbour make the data of both narrower; no layout engine makes room for labels.
     wrap_label(ax.xaxis, (slot[0] - left) * (_LABEL_BESIDE_OTHERS if has_neighbours(ax) else 1.0))
     mark_cuts(ax, panel)
-    beside = draw_legend(ax, panel.entries, slot=slot, below=panel.words_right, may_grow=is_ours)
+    entries = panel.entries if legend else []
+    beside = draw_legend(ax, entries, slot=slot, below=panel.words_right, may_grow=is_ours)
     if beside:
         wrap_label(ax.xaxis, slot[0] - left - beside)
     slot = slot[0] - left, slot[1]

@@ -186,19 +186,30 @@ def split(table: pd.DataFrame, names: Names, *, volume: str, sums: Sequence[str]
     the columns `sums` per bucket, and its further columns are NA.
     """
     table = table.sort_values("bucket_start", kind="stable")
+    sizes = _sizes(table, list(names), volume)
+    rest = pd.DataFrame()
+    if len(sizes) > MOST_SERIES:
+        largest = set(sorted(sizes, key=lambda key: -sizes[key])[:MOST_SERIES])
+        is_large = np.array([key in largest for key in keys_of(table, names)])
+        table, rest = table[is_large], table[~is_large]
     groups = {key: rows.reset_index(drop=True) for key, rows in groups_of(table, names).items()}
-    shown, rest = list(groups), []
-    if len(groups) > MOST_SERIES:
-        sizes = {key: float(rows[volume].abs().sum()) for key, rows in groups.items()}
-        largest = set(sorted(groups, key=lambda key: -sizes[key])[:MOST_SERIES])
-        shown, rest = [key for key in groups if key in largest], [key for key in groups if key not in largest]
-    labels, shared, styles = styles_of(shown, names)
-    series = [Series(labels[key], key, styles[key], groups[key]) for key in shown]
-    if rest:
-        rows = _added_up(pd.concat([groups[key] for key in rest]), sums)
-        label = f"other ({len(rest):,} {_KINDS.get(_varying(names), 'groups')})"
-        series.append(Series(label, (), OTHER_STYLE, rows, is_other=True))
+    labels, shared, styles = styles_of(list(groups), names)
+    series = [Series(labels[key], key, styles[key], rows) for key, rows in groups.items()]
+    if len(rest):
+        label = f"other ({len(sizes) - len(groups):,} {_KINDS.get(_varying(names), 'groups')})"
+        series.append(Series(label, (), OTHER_STYLE, _added_up(rest, sums), is_other=True))
     return series, shared
+
+
+def _sizes(table: pd.DataFrame, columns: list[str], volume: str) -> dict[Key, float]:
+    """Return the sum of `volume` of each key, keys in natural order."""
+    if not columns:
+        return {(): 0.0}
+    sums = table[volume].abs().groupby([table[name] for name in columns], dropna=False, observed=True).sum()
+    found: dict[Key, float] = {}
+    for key, size in zip(keys_of(sums.index.to_frame(), columns), sums, strict=True):
+        found[key] = found.get(key, 0.0) + float(size)
+    return {key: found[key] for key in in_order(found)}
 
 
 def styles_of(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[Key, Style]]:

@@ -13,12 +13,14 @@ from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from safetykit_analytics import formatting as fmt
 from safetykit_analytics.plots import (
     alt_text,
+    draw_over_each_other,
     plot_backlog,
     plot_comparison,
     plot_control_chart,
@@ -81,26 +83,25 @@ def draw_for_mail(facts: Facts) -> dict[Picture, bytes]:
 def _versions(facts: Facts, *, most: int) -> Iterator[Drawn]:
     """Draw one picture per policy, those with most decisions first: throughput above, error rate below."""
     first = _with_verdict(facts)
-    parts = sorted(_by_volume(facts.versions), key=lambda part: part[0] not in first)
-    for policy, rows in parts[:most]:
-        figure = Figure(figsize=(_PAGE if len(parts) == 1 else _WIDTH, 4.6), layout="constrained")
-        upper, lower = figure.subplots(2, sharex=True)
-        plot_throughput(rows, ax=upper)
-        plot_error_rate(rows, ax=lower)
-        # Both legends say the same.
-        if (legend := upper.get_legend()) is not None:
-            legend.remove()
-        # The page says once that a point is a day; two axes above each other have no room to.
-        upper.set_xlabel("")
-        for ax, unit in ((upper, "decisions per hour"), (lower, "error rate")):
-            ax.set_ylabel(unit)
+    policies = sorted(_by_volume(facts.versions), key=lambda policy: named(policy) not in first)
+    for policy in policies[:most]:
+        rows = facts.versions[facts.versions["policy_id"] == policy]
+        figure = _figure(_PAGE if len(policies) == 1 else _WIDTH, 4.6)
+        draw_over_each_other(rows, *figure.subplots(2, sharex=True))
         words = _versions_in_words(rows, facts)
         head: Sentence = (
             "Throughput and error rate of ",
-            policy,
+            named(policy),
             f" by day, {facts.previous_week} and {facts.week}: ",
         )
-        yield Drawn(figure, (*head, *words), (policy, ": ", *words))
+        yield Drawn(figure, (*head, *words), (named(policy), ": ", *words))
+
+
+def _figure(width: float, height: float) -> Figure:
+    """Return an empty figure whose texts are measured by one renderer, which remembers their sizes."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _versions_in_words(rows: pd.DataFrame, facts: Facts) -> Sentence:
@@ -136,7 +137,7 @@ def _trend(facts: Facts) -> Iterator[Drawn]:
         ("Throughput", "decisions per hour", plot_throughput),
         ("Error rate", "error rate", plot_error_rate),
     ):
-        figure = Figure(figsize=(_WIDTH, 3.4), layout="constrained")
+        figure = _figure(_WIDTH, 3.4)
         ax = figure.subplots()
         draw(facts.trend, ax=ax)
         ax.set_ylabel(unit)
@@ -150,7 +151,7 @@ def _comparisons(facts: Facts, *, width: float = _PAGE) -> Iterator[Drawn]:
     if not table["difference"].notna().any():
         return
     rows = min(20, int((table["role"] == "candidate").sum()))
-    figure = Figure(figsize=(width, 1.7 + 0.52 * rows), layout="constrained")
+    figure = _figure(width, 1.7 + 0.52 * rows)
     plot_comparison(facts.comparison, ax=figure.subplots())
     yield Drawn(figure, (alt_text(figure),), ("Each version against the baseline of its policy.",))
 
@@ -158,26 +159,27 @@ def _comparisons(facts: Facts, *, width: float = _PAGE) -> Iterator[Drawn]:
 def _control(facts: Facts) -> Iterator[Drawn]:
     """Draw charts of the policies with points out of control, or of the largest policy."""
     out = facts.outside
-    policies = {named(policy) for policy in (out if len(out) else facts.charted)["policy_id"].unique()}
-    chosen = [pair for pair in _by_volume(facts.control) if pair[0] in policies]
+    policies = set((out if len(out) else facts.charted)["policy_id"])
+    chosen = [policy for policy in _by_volume(facts.control) if policy in policies]
     chosen = chosen[: _MOST_CONTROL if len(out) else 1]
-    for policy, rows in chosen:
-        figure = Figure(figsize=(_PAGE if len(chosen) == 1 else _WIDTH, 3.4), layout="constrained")
+    for policy in chosen:
+        rows = facts.control[facts.control["policy_id"] == policy]
+        figure = _figure(_PAGE if len(chosen) == 1 else _WIDTH, 3.4)
         ax = figure.subplots()
         plot_control_chart(rows, ax=ax)
         n_out = int(rows["out_of_control"].sum())
         alt: Sentence = (
             "Control chart of the error rate of ",
-            policy,
+            named(policy),
             f", a point a day, two weeks: {fmt.plural(n_out, 'point')} out of control.",
         )
-        yield Drawn(figure, alt, (policy, ": a point a day, two weeks."))
+        yield Drawn(figure, alt, (named(policy), ": a point a day, two weeks."))
 
 
 def _backlog(facts: Facts) -> Iterator[Drawn]:
     if not (facts.backlog["pending"] > 0).any():
         return
-    figure = Figure(figsize=(_PAGE, 3.6), layout="constrained")
+    figure = _figure(_PAGE, 3.6)
     ax = figure.subplots()
     plot_backlog(facts.backlog, ax=ax)
     alt: Sentence = (
@@ -187,14 +189,11 @@ def _backlog(facts: Facts) -> Iterator[Drawn]:
     yield Drawn(figure, alt, ("Pending decisions of open batches by policy.",))
 
 
-def _by_volume(table: pd.DataFrame) -> list[tuple[Name, pd.DataFrame]]:
-    """Split a table by policy, the policy with most decisions first; those without any are left out."""
-    parts = [
-        (named(policy), rows)
-        for policy, rows in table.groupby("policy_id", dropna=False, sort=False)
-        if (rows["processed"] != 0).any()
-    ]
-    return sorted(parts, key=lambda part: -float(part[1]["processed"].sum()))
+def _by_volume(table: pd.DataFrame) -> list[str]:
+    """Return the policies of a table, the one with most decisions first, without those that have none."""
+    processed = table.groupby("policy_id", sort=False)["processed"]
+    volumes = processed.sum()[processed.any()]
+    return list(volumes.sort_values(ascending=False, kind="stable").index)
 
 
 def _pictures(drawn: Iterable[Drawn]) -> tuple[Picture, ...]:
