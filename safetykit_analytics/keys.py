@@ -20,6 +20,13 @@ _FINISHED = ("success_count", "error_count", "cancelled_count")
 _NULL = np.iinfo(np.int64).min
 
 
+def concat(tables: Sequence[Any]) -> Any:
+    """Join tables end to end, with one dictionary per text column."""
+    if len(tables) == 1:
+        return tables[0].combine_chunks()
+    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+
+
 def sorted_unique(table: Any) -> Any:
     """Sort observations by (batch_id, observed_at) and keep one row of each key: the most advanced.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -98,16 +98,13 @@ def parse_by(by: object, own: Sequence[str] = ()) -> tuple[str, ...]:
     return names
 
 
-def unify(labels: list[Label]) -> Label:
-    """Join label columns of several days end to end, with one list of names in natural order."""
-    names = tuple(sorted({name for label in labels for name in label.names}, key=natural_key))
+def in_natural_order(label: Label) -> Label:
+    """Return a label column with its distinct names in natural order."""
+    names = tuple(sorted(set(label.names), key=natural_key))
     place = {name: code for code, name in enumerate(names)}
-    pieces = []
-    for label in labels:
-        # The last element is what -1, none, is turned into.
-        codes = np.array([*(place[name] for name in label.names), -1], dtype=np.int32)
-        pieces.append(codes[label.codes])
-    return Label(np.concatenate(pieces), names)
+    # The last element is what -1, none, is turned into.
+    codes: Any = np.array([*(place[name] for name in label.names), -1], dtype=np.int32)
+    return Label(codes[label.codes], names)
 
 
 def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None, ...]]]:

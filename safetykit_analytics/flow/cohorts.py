@@ -21,7 +21,8 @@ from safetykit_analytics.calendar import BEYOND
 from safetykit_analytics.errors import StoreChanged, StoreFailed
 from safetykit_analytics.flow.observations import Rows, instants, one_array, rows_of
 from safetykit_analytics.frame import table_from_frame
-from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.keys import concat, sorted_unique
+from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
+_EMPTY = OBSERVATION_SCHEMA.empty_table()
 # Small cohorts are read together up to this many rows: fewer, and the passes cost more than the rows.
-_ROWS_PER_TASK = 1 << 17
+_ROWS_PER_TASK = 100_000
 # Tasks begun ahead of the result that is due: enough for some dozen workers, few enough for little memory.
 _AHEAD = 32
 _THREADS = min(4, os.cpu_count() or 1)
@@ -219,7 +221,7 @@ def reduced(
         A result, in the order of the listing; that of no observations if there are no cohorts.
     """
     if not listing.cohorts:
-        yield BEYOND, reducer(rows_of([], as_of=listing.as_of, labels=labels, own=own))
+        yield BEYOND, reducer(rows_of(_EMPTY, as_of=listing.as_of, labels=labels, own=own))
         return
     cuts = list(_tasks(listing.cohorts))
     follows = [cut[0].earliest for cut in cuts[1:]] + [BEYOND]
@@ -272,9 +274,8 @@ def _reduce(
     cohorts, own = task
     rows = partial(rows_of, as_of=as_of, labels=labels, own=own)
     tables = (table for cohort in cohorts for table in cohort.tables(columns))
-    if len(cohorts) > 1:
-        return [reducer(rows(list(tables)))]
-    return [reducer(rows([table])) for table in tables] or [reducer(rows([]))]
+    pieces = tables if len(cohorts) == 1 else [concat([*tables] or [_EMPTY])]
+    return [reducer(rows(piece)) for piece in pieces] or [reducer(rows(_EMPTY))]
 
 
 def ordered_map(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,7 @@ import pyarrow.compute as pc
 
 from safetykit_analytics.arrays import NEVER, Flags, Ints, narrowest, run_starts
 from safetykit_analytics.calendar import DAY_US
-from safetykit_analytics.labels import Label, fill, unify
-from safetykit_analytics.schema import OBSERVATION_SCHEMA
+from safetykit_analytics.labels import Label, fill, in_natural_order
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,14 +94,14 @@ class Rows:
         return self.take("batch_id", self.first[:-1])
 
 
-def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
-    """Convert tables into arrays, without what was observed after `as_of`.
+def rows_of(table: Any, *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
+    """Convert a table into arrays, without what was observed after `as_of`.
 
     Parameters
     ----------
-    tables : sequence of pyarrow.Table
-        BASE_COLUMNS, `labels` and any others of `OBSERVATION_SCHEMA`, each table sorted by key and unique;
-        no batch is in two of them.
+    table : pyarrow.Table
+        BASE_COLUMNS, `labels` and any others of `OBSERVATION_SCHEMA`: the rows of one batch together and in
+        time, each key once.
     as_of : int
         Microseconds since 1970, UTC.
     labels : sequence of str
@@ -111,25 +109,15 @@ def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), ow
     own : pyarrow.Table, optional
         ``batch_id`` and further columns of text: labels that a batch keeps.
     """
-    tables = [_until(table, as_of) for table in tables] or [OBSERVATION_SCHEMA.empty_table()]
-    starts = [_batch_starts(table) for table in tables]
-    is_start = np.concatenate(starts)
+    table = _until(table, as_of)
+    is_start = run_starts(encoded(table.column("batch_id"))[0])
     start = np.flatnonzero(is_start)
     batch: Any = np.cumsum(is_start, dtype=np.int32) - 1
-
-    def column(name: str, read: Any = _values) -> list[Any]:
-        return [read(table.column(name)) for table in tables]
-
-    counters = [column(name) for name in COUNTERS]
-    counts = np.empty((len(COUNTERS), len(batch)), dtype=narrowest([*chain(*counters)]))
-    for row, values in zip(counts, counters, strict=True):
-        np.concatenate(values, out=row, casting="same_kind")
-    created = [values[first] for values, first in zip(column("created_at", instants), starts, strict=True)]
+    counters = [_values(table.column(name)) for name in COUNTERS]
     found = {}
     for name in labels:
-        label = unify([_label(table.column(name)) for table in tables])
+        label = in_natural_order(_label(table.column(name)))
         found[name] = Label(fill(label.codes, batch), label.names)
-    table = tables[0] if len(tables) == 1 else pa.concat_tables(tables)
     if own is not None:
         ids = one_array(table.column("batch_id")).take(pa.array(start)).cast(pa.string())
         row = pc.index_in(ids, value_set=one_array(own.column("batch_id")))
@@ -139,10 +127,10 @@ def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), ow
     return Rows(
         batch=batch,
         first=np.append(start, len(batch)),
-        t=np.concatenate(column("observed_at", instants)),
-        counts=counts,
-        terminal=np.concatenate(column("is_terminal")),
-        created=np.concatenate(created),
+        t=instants(table.column("observed_at")),
+        counts=np.stack(counters, dtype=narrowest(counters), casting="same_kind"),
+        terminal=_values(table.column("is_terminal")),
+        created=instants(table.column("created_at"))[start],
         labels=found,
         table=table,
     )
@@ -185,10 +173,6 @@ def _label(column: Any) -> Label:
     if "" in texts:
         codes = np.where(codes == texts.index(""), -1, codes)
     return Label(codes, tuple(texts))
-
-
-def _batch_starts(table: Any) -> Flags:
-    return run_starts(encoded(table.column("batch_id"))[0])
 
 
 def _until(table: Any, as_of: int) -> Any:

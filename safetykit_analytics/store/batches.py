@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from safetykit_analytics.arrays import NEVER, last_valid, run_bounds, run_starts
 from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.formatting import NONE
-from safetykit_analytics.keys import ranked, sorted_unique
+from safetykit_analytics.keys import concat, ranked, sorted_unique
 from safetykit_analytics.labels import LABELS
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 from safetykit_analytics.store.cohort import Cohort, make_cohort
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import cohort_name
-from safetykit_analytics.store.recent import concat, read_recent
+from safetykit_analytics.store.recent import read_recent
 from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from safetykit_analytics.arrays import run_starts
 from safetykit_analytics.errors import UnknownName
-from safetykit_analytics.keys import ranked, sorted_unique
+from safetykit_analytics.keys import concat, ranked, sorted_unique
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import add_facts
 from safetykit_analytics.store.parquet import ROWS_PER_GROUP, Snapshot, facts_of
-from safetykit_analytics.store.recent import concat, read_recent
+from safetykit_analytics.store.recent import read_recent
 from safetykit_analytics.store.row_filter import ALL, RowFilter
 
 if TYPE_CHECKING:
@@ -111,8 +111,8 @@ class Cohort:
         done = 0
         groups = row_filter.groups(snapshot)
         for group in groups:
-            ends = snapshot.id_range(group)
-            until = len(ids) if group == groups[-1] or ends is None else bisect_right(ids, ends[1])
+            ends = None if group == groups[-1] else snapshot.id_range(group)
+            until = len(ids) if ends is None else bisect_right(ids, ends[1])
             rows = self.recent.slice(begins[done], begins[until] - begins[done]) if until > done else None
             done = max(done, until)
             yield _group(snapshot, group, names, rows, row_filter)

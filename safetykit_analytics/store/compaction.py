@@ -20,7 +20,7 @@ from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.errors import DamagedFile, StoreChanged, StoreFailed
 from safetykit_analytics.formatting import plural
-from safetykit_analytics.keys import sorted_unique, thinned
+from safetykit_analytics.keys import concat, sorted_unique, thinned
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 from safetykit_analytics.store.batches import last_seen
 from safetykit_analytics.store.cohort import Cohort, make_cohort
@@ -35,7 +35,7 @@ from safetykit_analytics.store.names import (
     old_date,
 )
 from safetykit_analytics.store.parquet import SCHEMA_VERSION, Snapshot, decode, encode
-from safetykit_analytics.store.recent import concat, split
+from safetykit_analytics.store.recent import split
 from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:

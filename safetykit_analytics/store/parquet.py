@@ -231,15 +231,19 @@ class Snapshot:
 
     def read(self, groups: Sequence[int], columns: Sequence[str]) -> Any:
         """Read columns of row groups, in today's types, text as ``dictionary<int32, string>``."""
-        there = set(self.file.schema_arrow.names)
+        there = self.file.schema_arrow.names
         # Without any column there would be no number of rows either.
-        wanted = [name for name in columns if name in there] or [self.file.schema_arrow.names[0]]
+        wanted = [name for name in columns if name in there] or there[:1]
         try:
             table = self.file.read_row_groups(list(groups), wanted, use_threads=False)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise damaged(self.place, f"it is not a readable snapshot ({type(error).__name__})") from error
+        found = dict(zip(wanted, table.columns, strict=True))
         schema = dictionary_schema(columns)
-        return pa.table([_as_today(table, field, place=self.place) for field in schema], schema=schema)
+        return pa.table(
+            [_as_today(found.get(field.name), field, n=table.num_rows, place=self.place) for field in schema],
+            schema=schema,
+        )
 
     def _place_of(self, name: str) -> int:
         return int(self.file.schema_arrow.names.index(name))
@@ -325,32 +329,32 @@ def _open(data: bytes, *, verify_pages: bool) -> Any:
         return opened(())
 
 
+_FIELDS = {
+    field.name: field.with_type(pa.dictionary(pa.int32(), field.type))
+    if pa.types.is_string(field.type)
+    else field
+    for field in OBSERVATION_SCHEMA
+}
+
+
 def dictionary_schema(names: Sequence[str]) -> Any:
     """Return the schema of some columns of observations, text as ``dictionary<int32, string>``."""
-    fields = [OBSERVATION_SCHEMA.field(name) for name in names]
-    return pa.schema(
-        [
-            field.with_type(pa.dictionary(pa.int32(), field.type))
-            if pa.types.is_string(field.type)
-            else field
-            for field in fields
-        ]
-    )
+    return pa.schema([_FIELDS[name] for name in names])
 
 
-def _as_today(table: Any, field: Any, *, place: str) -> Any:
-    """Return a column of a file in today's type; fill in what the file is too old to have."""
-    name, is_text = field.name, pa.types.is_dictionary(field.type)
+def _as_today(column: Any, field: Any, *, n: int, place: str) -> Any:
+    """Return a column of a file in today's type; `n` values if the file is too old to have it."""
+    name = field.name
+    if column is not None and not field.nullable and column.null_count:
+        raise damaged(place, f"column {name!r} has nulls, which it never may")
+    if column is not None and column.type == field.type:
+        return column
+    is_text = pa.types.is_dictionary(field.type)
     plain = field.type.value_type if is_text else field.type
-    if name not in table.column_names:
+    if column is None:
         if not field.nullable and name not in DEFAULTS:
             raise damaged(place, f"it has no column {name!r}, which every release has written")
-        return pa.repeat(pa.scalar(DEFAULTS.get(name), plain), table.num_rows).cast(field.type)
-    column = table.column(name)
-    if not field.nullable and column.null_count:
-        raise damaged(place, f"column {name!r} has nulls, which it never may")
-    if column.type == field.type:
-        return column
+        return pa.repeat(pa.scalar(DEFAULTS.get(name), plain), n).cast(field.type)
     if not _same_kind(column.type, plain):
         raise damaged(place, f"column {name!r} holds {column.type}; only {plain} is known here")
     try:

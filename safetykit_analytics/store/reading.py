@@ -15,12 +15,11 @@ from safetykit_analytics.calendar import DAY_US, from_us, to_us
 from safetykit_analytics.errors import InvalidFrame
 from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import frame_from_table
-from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.keys import concat, sorted_unique
 from safetykit_analytics.schema import KEY_COLUMNS, OBSERVATION_SCHEMA
 from safetykit_analytics.store.batches import latest_rows, of_policy, with_batches
 from safetykit_analytics.store.cohort import list_cohorts
 from safetykit_analytics.store.names import cohort_order
-from safetykit_analytics.store.recent import concat
 from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:

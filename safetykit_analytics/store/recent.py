@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from safetykit_analytics.arrays import run_bounds, run_starts
 from safetykit_analytics.batch_ids import cohort_days
-from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.keys import concat, sorted_unique
 from safetykit_analytics.store.listing import Listing, open_file
 from safetykit_analytics.store.names import cohort_name
 from safetykit_analytics.store.row_filter import ALL, RowFilter
@@ -56,13 +56,6 @@ def read_recent(
         if len(tables) == _TOGETHER:
             tables = [concat(tables)]
     return split(concat(tables)) if tables else {}
-
-
-def concat(tables: Sequence[Any]) -> Any:
-    """Join tables end to end, with one dictionary per text column."""
-    if len(tables) == 1:
-        return tables[0].combine_chunks()
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
 
 
 def split(table: Any) -> dict[str, Any]:
