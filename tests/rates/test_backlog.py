@@ -230,6 +230,12 @@ def test_a_batch_whose_errors_became_successes_or_that_took_work_back_did_not_st
     assert ska.stalled_batches(frame_of(rows), idle="2h").empty
 
 
+def test_a_batch_is_stalled_from_exactly_idle_on() -> None:
+    stood = frame_of([row("stuck", when, pending_count=5) for when in (MONDAY, MONDAY + 2 * HOUR)])
+    assert len(ska.stalled_batches(stood, idle="2h")) == 1
+    assert ska.stalled_batches(stood, idle="7200.000001s").empty
+
+
 @pytest.mark.parametrize("idle", ["soon", "-1h", 0, 30, 1.5, None])
 def test_an_idle_that_is_no_length_of_time_is_a_value_error(idle: Any) -> None:
     with pytest.raises(ValueError, match="length of time"):
