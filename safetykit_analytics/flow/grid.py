@@ -61,17 +61,17 @@ def _bucket(edges: Ints, t: Ints, before: int) -> Ints:
     """Return the last bucket whose edge is at or before t - `before`."""
     if not len(t):
         return np.zeros(0, dtype=np.int64)
-    t = t - before if before else t
-    first = int(np.searchsorted(edges, t.min(), side="right")) - 1
-    stop = int(np.searchsorted(edges, t.max(), side="right"))
+    first = int(np.searchsorted(edges, t.min() - before, side="right")) - 1
+    stop = int(np.searchsorted(edges, t.max() - before, side="right"))
     near = edges[first:stop]
     inner = near[1:]
     if len(inner) < 2 or (np.diff(inner, n=2) != 0).any():
-        found: Ints = first + np.searchsorted(near, t, side="right") - 1
+        found: Ints = first + np.searchsorted(near, t - before, side="right") - 1
         return found
     # Equal lengths, but for the first and the last bucket: a division instead of a search.
     length = int(inner[1] - inner[0])
-    found = (t - (inner[0] - length)) // length + first
+    found = t - (inner[0] - length * (first + 1) + before)
+    found //= length
     np.clip(found, first, stop - 1, out=found)
     return found
 

@@ -152,7 +152,8 @@ def _ends_of(increments: Increments, edges: Ints, n_groups: int) -> tuple[_Ends,
     begin, stop = run_bounds(run_starts(increments.batch, increments.group))
     layout = layout_of(increments.group[begin], low[begin], high[stop - 1], n_groups)
     # An instant has all of its work in its bucket, like an interval of any other length.
-    span = np.maximum(end - start, 1)
+    span = end - start
+    np.maximum(span, 1, out=span)
     length = span.astype(np.float64)
     width, base = np.diff(edges), layout.base(increments.group)
     left_share = np.minimum(edges[1:].take(low) - start, span) / length
