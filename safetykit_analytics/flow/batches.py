@@ -101,21 +101,10 @@ def batch_work(
 ) -> pd.DataFrame:
     """Return the decisions of each batch between given instants.
 
-    Parameters
-    ----------
-    observations : DataFrame or SnapshotStore
-    edges : sequence of int
-        Ascending microseconds since 1970 UTC; bucket i is [edges[i], edges[i + 1]).
-    as_of : int, optional
-        Later observations are ignored as if never made.
-    executor : concurrent.futures.Executor, optional
-
-    Returns
-    -------
-    DataFrame
-        One row per batch, bucket, policy and version with work: ``batch_id``, ``bucket`` (int64),
-        ``policy_id``, ``policy_version`` ("(none)" for none), ``success``, ``error``, ``cancelled`` (float64
-        decisions). Sorted by ``batch_id``, then policy, version and bucket.
+    `edges` are ascending microseconds since 1970 UTC; bucket i is [edges[i], edges[i + 1]). One row per
+    batch, bucket, policy and version with work, sorted by ``batch_id``, then policy, version and bucket:
+    ``batch_id``, ``bucket`` (int64), the labels ("(none)" for none), ``success``, ``error``, ``cancelled``
+    (float64 decisions).
     """
     reducer = partial(_work, edges=with_guards(np.asarray(edges, dtype=np.int64)))
 

@@ -150,14 +150,8 @@ def with_listing(
 ) -> _Result:
     """Apply a function to the cohorts of observations; start anew if a compaction removed files meanwhile.
 
-    The function may pass its listing on as observations: all then read the same files.
-
-    Raises
-    ------
-    InvalidFrame
-        The DataFrame does not hold observations.
-    StoreFailed
-        Every attempt met a compaction.
+    The function may pass its listing on as observations: all then read the same files. Raises InvalidFrame
+    for a DataFrame that does not hold observations, StoreFailed if every attempt met a compaction.
     """
     if isinstance(observations, Listing):
         return function(_listing(observations, columns, as_of))
@@ -199,26 +193,12 @@ def reduced(
     own: Any = None,
     executor: Executor | None = None,
 ) -> Iterator[tuple[int, _Result]]:
-    """Read each cohort once and reduce it alone.
+    """Read each cohort once and reduce it alone; yield results in the order of the listing.
 
-    Parameters
-    ----------
-    listing : Listing
-    reducer : callable
-        From the observations of whole batches to a result; a module-level function or a partial of one.
-    columns, labels : sequence of str
-        Columns to read; those of them that are label columns.
-    own : pyarrow.Table, optional
-        ``batch_id`` and further columns of text, one row per batch: labels that a batch keeps.
-    executor : concurrent.futures.Executor, optional
-        Where to reduce cohorts; threads of this process by default.
-
-    Yields
-    ------
-    int
-        The earliest instant that any later result can touch; BEYOND with the last ones.
-    object
-        A result, in the order of the listing; that of no observations if there are no cohorts.
+    Before each result stands the earliest instant that a later one can touch, BEYOND with the last. Without
+    cohorts there is one result, of no observations. `reducer` is a module-level function or a partial of
+    one. `labels` are those of `columns` that are labels; `own` has ``batch_id`` and text columns, a row per
+    batch.
     """
     if not listing.cohorts:
         yield BEYOND, reducer(rows_of(_EMPTY, as_of=listing.as_of, labels=labels, own=own))

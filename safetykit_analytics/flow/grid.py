@@ -17,12 +17,7 @@ from safetykit_analytics.arrays import Ints, expand
 class Layout:
     """Where each group's buckets stand in one long array.
 
-    Attributes
-    ----------
-    first : int64 array, shape (groups,)
-        First bucket of each group.
-    offset : int64 array, shape (groups + 1,)
-        Where the buckets of each group start.
+    `first` is the first bucket of each group, `offset` (one longer) where the buckets of each group start.
     """
 
     first: Ints

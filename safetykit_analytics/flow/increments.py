@@ -84,16 +84,8 @@ def growth(counts: Ints, rows: Rows) -> Ints:
 def increments_of(rows: Rows, group: Ints) -> Increments:
     """List the increments in which a counter moved, by the group of the observation that reported them.
 
-    Parameters
-    ----------
-    rows : Rows
-    group : integer array, shape (n,)
-        Of each row; -1 for those to leave out.
-
-    Notes
-    -----
-    Of a batch without a creation time what it had done before its first observation is left out: it is in
-    no bucket.
+    Rows of group -1 are left out, as is what a batch without a creation time had done before its first
+    observation: it is in no bucket.
     """
     grown = growth(rows.counts, rows)
     unplaced = rows.first[:-1][rows.begin == NEVER]

@@ -97,17 +97,8 @@ class Rows:
 def rows_of(table: Any, *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
     """Convert a table into arrays, without what was observed after `as_of`.
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        BASE_COLUMNS, `labels` and any others of `OBSERVATION_SCHEMA`: the rows of one batch together and in
-        time, each key once.
-    as_of : int
-        Microseconds since 1970, UTC.
-    labels : sequence of str
-        Label columns to fill.
-    own : pyarrow.Table, optional
-        ``batch_id`` and further columns of text: labels that a batch keeps.
+    The rows of one batch stand together and in time, each key once. `labels` are filled; `own` has
+    ``batch_id`` and further columns of text, labels that a batch keeps.
     """
     table = _until(table, as_of)
     is_start = run_starts(encoded(table.column("batch_id"))[0])

@@ -150,11 +150,7 @@ def _level_changes(rows: Rows, group: Ints, begun: Ints) -> Increments:
 def levels_of(results: Iterable[tuple[int, Changes]], *, n_buckets: int, n_paced: int) -> Levels:
     """Add up the changes of all cohorts, and the levels from bucket to bucket.
 
-    Parameters
-    ----------
-    results : iterable of (int, Changes)
-    n_buckets, n_paced : int
-        Buckets of the edges and of the finer edges, guards included.
+    `n_buckets` and `n_paced` count the buckets of the edges and of the finer edges, guards included.
     """
     groups: dict[tuple[str | None, ...], int] = {}
     begun: dict[int, int] = {}

@@ -55,13 +55,10 @@ def contradictions(
     policies: Sequence[str] | None = None,
     executor: Executor | None = None,
 ) -> Any:
-    """List contradictions, at most one row per batch and kind.
+    """List contradictions, at most one row per batch and kind, sorted by both.
 
-    Returns
-    -------
-    pyarrow.Table
-        Sorted by ``batch_id`` and ``kind`` (index into KINDS): ``value`` (float64), ``text`` (what the kind
-        alone does not say; null for most), ``policy_id`` (the batch's last one, "(none)" for none).
+    Columns: ``batch_id``, ``kind`` (index into KINDS), ``value`` (float64), ``text`` (what the kind alone
+    does not say; null for most), ``policy_id`` (the batch's last one, "(none)" for none).
     """
 
     def run(listing: Listing) -> Any:

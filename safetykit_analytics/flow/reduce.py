@@ -101,19 +101,8 @@ def reduce_work(
 ) -> Reduced:
     """Spread the increments of whole batches over buckets, and add them up by group.
 
-    Parameters
-    ----------
-    rows : Rows
-    by : sequence of str
-        Label columns to group by.
-    policies : sequence of str, optional
-        Only the work that observations of these policies report.
-    edges : int64 array
-        With guards.
-    as_of : int
-        Until when running batches are active.
-    few : int
-        Keep what single batches did where there are at most so many.
+    Only the work that observations of `policies` report counts, if any are given; running batches are
+    active until `as_of`. What single batches did is kept where there are at most `few`.
     """
     group, groups = groups_by(rows, by, policies)
     increments = increments_of(rows, group)

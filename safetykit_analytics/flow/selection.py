@@ -69,26 +69,15 @@ class Selection:
 def select(
     observations: Any, *, start: int, end: int, as_of: int | None = None, executor: Executor | None = None
 ) -> Selection:
-    """Select the observations that numbers about [start, end) can depend on.
+    """Select the observations that numbers about [start, end) can depend on, in microseconds since 1970 UTC.
 
     A week is not only what was observed in it: a batch last seen before it and again in it did part of that
-    work in it; one that never was seen to end is still open; and work first seen after the week may have been
-    done in it. Outside the window, what repeats both of its neighbours is left out: nothing happened there.
+    work in it; one that never was seen to end is still open; and work first seen after the week may have
+    been done in it. Outside the window, what repeats both of its neighbours is left out: nothing happened
+    there.
 
-    Parameters
-    ----------
-    observations : DataFrame or SnapshotStore
-    start, end : int
-        Microseconds since 1970 UTC.
-    as_of : int, optional
-        Later observations are left out. Default: the last observation.
-    executor : concurrent.futures.Executor, optional
-
-    Returns
-    -------
-    Selection
-        Within the window, every table is the same from it as from all observations, except for the
-        intervals of error rates, which learn from 29 buckets before the window.
+    Within the window, every table is the same from the selection as from all observations, except for the
+    intervals of error rates, which learn from 29 buckets before the window.
     """
 
     def run(listing: Listing) -> Selection:

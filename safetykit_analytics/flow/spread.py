@@ -67,27 +67,13 @@ class Spans:
 
 
 def spread(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, Cells, Spans, Layout]:
-    """Spread increments over the buckets that they touch.
+    """Spread increments, those of one batch together and in time, over the buckets that they touch.
 
-    Parameters
-    ----------
-    increments : Increments
-        Those of one batch together, in time.
-    edges : int64 array
-        With guards.
-    n_groups : int
-
-    Returns
-    -------
-    sums : float64 array, shape (9, places)
-        success, error, cancelled; the certain and the possible processed; processed that is smeared;
-        |success| + |error|; |processed|; what counters went down by.
-    cells : Cells
-        The first and last buckets, one for each run of equal batch, bucket and group.
-    spans : Spans
-        What lies in between.
-    layout : Layout
-        The places: of each group, from the first bucket that an increment touches to the last.
+    Returns the sums by place, float64 of shape (9, places): success, error, cancelled; the certain and the
+    possible processed; processed that is smeared; |success| + |error|; |processed|; what counters went down
+    by. Then the cells of the first and last buckets, one for each run of equal batch, bucket and group; the
+    spans in between; and the places: of each group, from the first bucket that an increment touches to the
+    last.
     """
     delta = increments.delta.astype(np.float64)
     ends, layout = _ends_of(increments, edges, n_groups)
@@ -279,25 +265,12 @@ def joined(some: list[Cells]) -> Cells:
 
 
 def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:
-    """Sum values over ranges of places, by additions only.
+    """Sum values over ranges of places, by additions only: value j at all places first[j] ≤ i < stop[j].
 
-    Parameters
-    ----------
-    values : float64 array, shape (r, k)
-    first, stop : int64 arrays, shape (k,)
-        Values j are added to all places first[j] ≤ i < stop[j].
-    size : int
-        How many places there are.
-
-    Returns
-    -------
-    float64 array, shape (r, size)
-
-    Notes
-    -----
-    A range is put together from aligned blocks of 1, 2, 4, ... places, at most two of each size; then blocks
-    are added to their halves. Cost: the ranges times the logarithm of their length, plus `size`. A running
-    sum of differences would be a little cheaper, and would leave rounding noise where there is nothing.
+    From `values` of shape (r, k) to (r, size). A range is put together from aligned blocks of 1, 2, 4, ...
+    places, at most two of each size; then blocks are added to their halves. Cost: the ranges times the
+    logarithm of their length, plus `size`. A running sum of differences would leave rounding noise where
+    there is nothing.
     """
     levels = []
     width = size

@@ -56,15 +56,8 @@ class Totals:
 
 
 def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fold) -> Totals:
-    """Add up what cohorts reduce to.
-
-    Parameters
-    ----------
-    results : iterable of (int, Reduced)
-        In the order of the cohorts, each with the earliest instant that a later one can touch.
-    edges : int64 array
-        With guards.
-    fold : Fold
+    """Add up what cohorts reduce to, in their order, each with the earliest instant that a later one can
+    touch.
     """
     groups: dict[Group, int] = {}
     sums: list[Sparse] = []

@@ -35,13 +35,7 @@ _TAKEN = frozenset(OBSERVATION_SCHEMA.names) | {
 
 
 def check_observations(observations: object) -> None:
-    """Check `observations`.
-
-    Raises
-    ------
-    TypeError
-        Neither a DataFrame nor a store.
-    """
+    """Raise TypeError for what is neither a DataFrame nor a store."""
     if isinstance(observations, pd.DataFrame | HasCohorts) and not isinstance(observations, type):
         return
     hint = ""
@@ -57,15 +51,7 @@ def check_observations(observations: object) -> None:
 
 
 def check_confidence(confidence: object) -> None:
-    """Check `confidence`.
-
-    Raises
-    ------
-    TypeError
-        Not a number.
-    ValueError
-        Not between 0 and 1.
-    """
+    """Raise TypeError for what is not a number, ValueError for one that is not between 0 and 1."""
     if not isinstance(confidence, Real):
         raise TypeError(
             f"confidence: expected a number between 0 and 1, such as 0.95; found {type(confidence).__name__}"
@@ -74,13 +60,7 @@ def check_confidence(confidence: object) -> None:
 
 
 def check_executor(executor: object) -> None:
-    """Check `executor`.
-
-    Raises
-    ------
-    TypeError
-        Neither an executor nor None.
-    """
+    """Raise TypeError for what is neither an executor nor None."""
     if executor is None or (not isinstance(executor, type) and callable(getattr(executor, "submit", None))):
         return
     raise TypeError(
@@ -90,13 +70,7 @@ def check_executor(executor: object) -> None:
 
 
 def frequency_or_auto(freq: object) -> Frequency | None:
-    """Read a frequency; None for ``"auto"``.
-
-    Raises
-    ------
-    ValueError
-        Invalid.
-    """
+    """Read a frequency; None for ``"auto"``. Raises ValueError if it is invalid."""
     if freq == "auto":
         return None
     try:
@@ -120,13 +94,7 @@ def parse_as_of(as_of: object, tz: ZoneInfo) -> int | None:
 
 
 def parse_length(value: object, name: str) -> pd.Timedelta:
-    """Read a length of time, such as ``"30min"``.
-
-    Raises
-    ------
-    ValueError
-        Not a length of time, without a unit, or not above zero.
-    """
+    """Read a length of time above zero, such as ``"30min"``; raises ValueError for anything else."""
     if isinstance(value, (int, float)):
         raise ValueError(  # noqa: TRY004 -- as any other wrong length
             f"{name}={value!r} has no unit; expected a length of time such as '30min' or '2h'"
