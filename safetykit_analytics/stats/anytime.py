@@ -42,12 +42,8 @@ _MOST_STEPS = 60
 class Evidence:
     """What a test martingale says of each comparison; arrays of shape (pairs,).
 
-    Attributes
-    ----------
-    log_now : float64
-        Logarithm of the e-value at the last look.
-    log_most : float64
-        Of the largest at any look, at least 0: p = exp(-log_most) holds at any time.
+    `log_now` is the logarithm of the e-value at the last look, `log_most` that of the largest at any look, at
+    least 0: p = exp(-log_most) holds at any time.
     """
 
     log_now: Floats
@@ -140,11 +136,7 @@ def is_look(strata: Strata) -> Flags:
 def make_test(strata: Strata, zero: Floats, slope: Floats) -> Callable[[Floats], Evidence]:
     """Return a function that weighs the evidence against residuals zero + τ·slope, for τ of each pair.
 
-    Parameters
-    ----------
-    strata : Strata
-    zero, slope : float64 arrays, shape (k,)
-        Residuals of each batch; both add up to 0 in each stratum.
+    `zero` and `slope`, of shape (k,), both add up to 0 in each stratum.
     """
     if not len(strata.pair):
         return lambda value: Evidence(np.zeros(len(value)), np.zeros(len(value)))
@@ -193,55 +185,21 @@ def log_factors(
 
 
 def evidence(strata: Strata) -> Evidence:
-    """Weigh the evidence against equal versions, at each look and now.
+    """Weigh the evidence against equal versions, at each look and now; strata are in the order of time.
 
     For a bet λ, exp(λU_s) / E exp(λU_s) over the permutations of a stratum has mean 1 whatever the errors
     are, and so has the product over strata. Bets are ±c/√V_s for c = ¼, ½, 1, 2, 4, at most
     ``3 / max|r|``, and the e-value is the mean of their products.
 
-    Parameters
-    ----------
-    strata : Strata
-        In the order of time within each comparison.
-
-    Returns
-    -------
-    Evidence
-        Arrays of shape (pairs,).
-
-    References
-    ----------
-    .. [1] Ramdas, Grünwald, Vovk, Shafer (2023). Game-theoretic statistics and safe anytime-valid inference.
-       Statistical Science 38:576-601. https://doi.org/10.1214/23-STS894
-    .. [2] Ville (1939). Étude critique de la notion de collectif. Gauthier-Villars.
-    .. [3] Waudby-Smith, Ramdas (2024). Estimating means of bounded random variables by betting. JRSS B
-       86:1-27. https://doi.org/10.1093/jrsssb/qkad009
-
-    Examples
-    --------
-    >>> from safetykit_analytics.stats.strata import make_strata
-    >>> y, is_candidate = [2, 4, 3, 9, 8, 12] * 2, [False, False, False, True, True, True] * 2
-    >>> strata = make_strata(([0] * 12, [0] * 6 + [1] * 6, [0] * 12), y, [100] * 12, is_candidate)
-    >>> evidence(strata).e_value.round(1).tolist()
-    [36.0]
+    Ramdas, Grünwald, Vovk, Shafer (2023), doi:10.1214/23-STS894; Ville (1939), Étude critique de la notion de
+    collectif; bets: Waudby-Smith, Ramdas (2024), doi:10.1093/jrsssb/qkad009.
     """
     n_pairs = int(strata.pair[-1]) + 1 if len(strata.pair) else 0
     return make_test(strata, strata.base + strata.own, -strata.shift)(np.zeros(n_pairs))
 
 
 def first_look(strata: Strata, *, alpha: ArrayLike) -> NDArray[np.int64]:
-    """Return the first look of each comparison whose e-value exceeds 1 / alpha; -1 for none.
-
-    Parameters
-    ----------
-    strata : Strata
-    alpha : float array, shape (pairs,)
-
-    Returns
-    -------
-    int64 array, shape (pairs,)
-        As `Strata.look` numbers them.
-    """
+    """Return the first look, as `Strata.look` numbers them, with an e-value above 1 / alpha; -1 for none."""
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
     found = np.full(len(limit), -1, dtype=np.int64)
     if len(strata.pair):
@@ -255,25 +213,11 @@ def first_look(strata: Strata, *, alpha: ArrayLike) -> NDArray[np.int64]:
 
 
 def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike) -> tuple[Floats, Floats]:
-    """Interval of each difference that holds at all looks at once: every δ that no look has rejected.
+    """Return each difference's interval that holds at all looks at once: every δ that no look has rejected.
 
-    Parameters
-    ----------
-    strata : Strata
-    estimate : float array, shape (pairs,)
-        The Mantel-Haenszel differences.
-    alpha : float array, shape (pairs,)
-
-    Returns
-    -------
-    low, high : float64 arrays, shape (pairs,)
-        Within [-1, 1]; NaN where the estimate itself was rejected at an earlier look. 0 lies inside exactly
-        where the p-value for any look is at least `alpha`.
-
-    References
-    ----------
-    .. [1] Howard, Ramdas, McAuliffe, Sekhon (2021). Time-uniform, nonparametric, nonasymptotic confidence
-       sequences. Ann Statist 49:1055-1080. https://doi.org/10.1214/20-AOS1991
+    Within [-1, 1] around the Mantel-Haenszel `estimate`; NaN where an earlier look rejected the estimate
+    itself. 0 lies inside exactly where the p-value for any look is at least `alpha`.
+    Howard, Ramdas, McAuliffe, Sekhon (2021), doi:10.1214/20-AOS1991.
     """
     center = np.asarray(estimate, dtype=np.float64)
     test = make_test(strata, strata.base + strata.own, -strata.shift)
@@ -287,19 +231,10 @@ def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike
 def ratio_sequence(
     strata: Strata, errors: tuple[Floats, Floats], *, alpha: ArrayLike
 ) -> tuple[Floats, Floats, Floats]:
-    """Mantel-Haenszel ratios, and intervals that hold at all looks at once.
+    """Return Mantel-Haenszel ratios, and the ends of intervals that hold at all looks at once.
 
-    Parameters
-    ----------
-    strata : Strata
-    errors : two float64 arrays, shape (pairs,)
-        Σ Y_b N_c / N and Σ Y_c N_b / N.
-    alpha : float array, shape (pairs,)
-
-    Returns
-    -------
-    ratio, low, high : float64 arrays, shape (pairs,)
-        NaN unless both sides have errors in common strata, and as in `confidence_sequence`.
+    `errors` are Σ Y_b N_c / N and Σ Y_c N_b / N of each pair. NaN unless both sides have errors in common
+    strata, and as in `confidence_sequence`.
     """
     known = (errors[0] > 0.0) & (errors[1] > 0.0)
     inverse = np.where(known, errors[0], 1.0) / np.where(known, errors[1], 1.0)

@@ -37,22 +37,10 @@ FEW_CLUSTERS = 10
 class ClusterSums:
     """Sums over the batches of each bucket; every field is a float64 array of shape (n_places,).
 
-    Of a batch with n > 0 processed decisions, y are errors.
-
-    Attributes
-    ----------
-    errors, processed
-        Σ y, Σ n.
-    work
-        ``Σ |y| + |n - y|``.
-    n_clusters
-        How many such batches there are.
-    squares, ratios
-        Σ n², Σ y²/n.
-    took_back
-        ``Σ |n|`` of batches that took back more than they processed.
-    variance, df
-        Of the rate, as in `ClusterRates`; not used where there are more than FEW_CLUSTERS batches.
+    Of batches with n > 0 processed decisions, y of them errors: `errors` Σ y, `processed` Σ n, `work`
+    ``Σ |y| + |n - y|``, `n_clusters` their number, `squares` Σ n², `ratios` Σ y²/n. `took_back` is ``Σ |n|``
+    of those that took back more than they processed. `variance` and `df` are as in `ClusterRates`; not used
+    where there are more than FEW_CLUSTERS batches.
     """
 
     errors: Floats
@@ -69,8 +57,9 @@ class ClusterSums:
 def rate_intervals(
     found: ClusterSums, series: ArrayLike, bucket: ArrayLike, *, confidence: float = 0.95
 ) -> tuple[Floats, Floats, NDArray[np.object_]]:
-    """Interval of the error rate of each bucket.
+    """Return low and high ends of the error rate of each bucket, and notes as in `ClusterRates`.
 
+    Each place has its `series` and the number of its `bucket` in time; no two places share both.
     The ICC of the last 30 buckets of a series, the bucket itself included, is the analysis of variance's:
 
     ``ICC = (MSB - MSW) / (MSB + (n₀ - 1)·MSW)``, from Σ between / Σ(k-1), Σ within / Σ(N-k) and
@@ -78,29 +67,10 @@ def rate_intervals(
 
     With ICC = (df·own + 10·pool) / (df + 10), df = k - 1, the interval is Wilson's at N / (1 + (N·Σh² -
     1)·ICC) effective decisions, with the t quantile of df + 10. Where the pool has fewer than 10 degrees of
-    freedom, nothing is borrowed, and the interval is that of `cluster_rates`.
+    freedom, nothing is borrowed, and the interval is that of `cluster_rates`: NaN for one batch and where
+    batches do not differ. Where something is borrowed, the note is ``""``.
 
-    Parameters
-    ----------
-    found : ClusterSums
-    series, bucket : arrays of int, shape (n_places,)
-        The group of each place, and the number of its bucket in time; no two places share both.
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float64 arrays, shape (n_places,)
-        NaN where there is no rate, and, if nothing can be borrowed, for one batch and where batches do not
-        differ (no errors, or the same rate in all).
-    note : object array, shape (n_places,)
-        As in `ClusterRates`; ``""`` where something is borrowed.
-
-    References
-    ----------
-    .. [1] Donner, Koval (1980). The estimation of intraclass correlation in the analysis of family data.
-       Biometrics 36:19-25. https://doi.org/10.2307/2530491
-    .. [2] Kish (1965). Survey Sampling: the design effect 1 + (m - 1)ICC.
+    Donner, Koval (1980), doi:10.2307/2530491; the design effect 1 + (m - 1)ICC: Kish (1965), Survey Sampling.
     """
     check_level(confidence)
     usable, rate = _rates(found)

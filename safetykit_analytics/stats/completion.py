@@ -24,51 +24,21 @@ _ROUNDING = 1e-9
 def quantile_bracket(
     lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float
 ) -> tuple[float, float]:
-    """Bracket a quantile of the time to completion.
+    """Bracket a quantile of the time to completion, in the unit of the input.
 
-    Each end is known only to lie in (lower, upper]. Whatever the true times are, their Kaplan-Meier estimate
-    at t lies between
+    Each end is known only to lie in (lower, upper]. `is_event` is false for a batch that was cut off:
+    cancelled, or still running (then lower = upper = its age). Whatever the true times are, their
+    Kaplan-Meier estimate at t lies between
 
     - S_min(t): every end that may lie ≤ t happens, as late as it can, at min(upper, t)
     - S_max(t): only ends that must lie ≤ t happen, as early as they can, right after `lower`
 
     and batches that are cut off leave as early as they can in the one and as late as they can in the other.
     The estimate on all lower ends and that on all upper ends are not such bounds once batches are cut off.
-    The low end of the bracket is the first t where S_min(t) ≤ 1 - quantile, the high end that where S_max(t)
-    is: low < quantile ≤ high. The bracket is due to the polls alone; `quantile_interval` is about other
-    batches too.
+    The low end is the first t where S_min(t) ≤ 1 - quantile, the high end that where S_max(t) is; inf where
+    it is not reached. The bracket is due to the polls alone; `quantile_interval` is about other batches too.
 
-    Parameters
-    ----------
-    lower, upper : arrays of float, shape (k,)
-        A batch ended (or was cut off) in (lower, upper]; equal where the time is known exactly. 0 ≤ lower; k
-        may be 0.
-    is_event : array of bool, shape (k,)
-        True where the batch was completed, False where it was cut off: cancelled, or still running when last
-        seen (then `lower` = `upper` = its age).
-    quantile : float
-        Between 0 and 1: 0.5 is the median.
-
-    Returns
-    -------
-    low, high : float
-        In the unit of the input; inf where so many batches are still running that it is not reached.
-
-    Raises
-    ------
-    ValueError
-        Shapes differ; a duration is NaN or negative, or lower > upper; `quantile` is not between 0 and 1.
-
-    References
-    ----------
-    .. [1] Kaplan, Meier (1958). JASA 53:457-481. https://doi.org/10.1080/01621459.1958.10501452
-    .. [2] Peto (1973). Experimental survival curves for interval-censored data. Appl Statist 22:86-91.
-       https://doi.org/10.2307/2346307
-
-    Examples
-    --------
-    >>> quantile_bracket([1, 2, 9], [3, 4, 9], [True, True, False], 0.5)
-    (2.0, 4.0)
+    Kaplan, Meier (1958), doi:10.1080/01621459.1958.10501452; Peto (1973), doi:10.2307/2346307.
     """
     level = _level(quantile)
     start, end, event = _durations(lower, upper, is_event)
@@ -83,41 +53,13 @@ def quantile_bracket(
 def quantile_interval(
     lower: ArrayLike, upper: ArrayLike, is_event: ArrayLike, quantile: float, *, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Confidence interval of a quantile of the time to completion, for all batches like these.
+    """Return the confidence interval, around the bracket, of a quantile for all batches like these.
 
     As `quantile_bracket`, with the lower confidence limit of S_min and the upper one of S_max for them, on
-    the log-log scale with Greenwood's variance (Brookmeyer and Crowley). Batches are the sampled units.
+    the log-log scale with Greenwood's variance. Batches are the sampled units; inf where it is not reached.
 
-    Parameters
-    ----------
-    lower, upper, is_event : arrays, shape (k,)
-        As in `quantile_bracket`.
-    quantile : float
-        Between 0 and 1.
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    low, high : float
-        Around the bracket; inf where it is not reached.
-
-    Raises
-    ------
-    ValueError
-        As `quantile_bracket`; `confidence` is not between 0 and 1.
-
-    References
-    ----------
-    .. [1] Brookmeyer, Crowley (1982). A confidence interval for the median survival time. Biometrics
-       38:29-41. https://doi.org/10.2307/2530286
-    .. [2] Kalbfleisch, Prentice (2002). The Statistical Analysis of Failure Time Data, section 1.4.
-       https://doi.org/10.1002/9781118032985
-
-    Examples
-    --------
-    >>> quantile_interval([1, 2, 3, 4, 9], [3, 4, 5, 6, 9], [True, True, True, True, False], 0.5)
-    (1.0, inf)
+    Brookmeyer, Crowley (1982), doi:10.2307/2530286; Kalbfleisch, Prentice (2002), section 1.4,
+    doi:10.1002/9781118032985.
     """
     check_level(confidence)
     level, z = _level(quantile), float(scipy.special.ndtri((1.0 + confidence) / 2.0))

@@ -27,18 +27,11 @@ _MOST_DEVIATIONS = 3.0
 
 @dataclass(frozen=True, eq=False)
 class ControlLimits:
-    """Limits of one series.
+    """Limits of one series: `lower` and `upper` of each bucket, in [0, 1], NaN where it processed nothing.
 
-    Attributes
-    ----------
-    center : float
-        Median error rate of the buckets that the limits were taken from; NaN if they processed nothing.
-    sigma_z : float
-        How many times the buckets vary as independent decisions would, at least 1; NaN if not estimable.
-    lower, upper : float64 arrays, shape (k,)
-        Limits of each bucket, within [0, 1]; NaN where it processed nothing and where `note` says why.
-    note : str
-        ``""``, ``few_buckets``, or ``clustering_not_estimable`` where there is no error or nothing else.
+    `center` is the median error rate of the base buckets, NaN if they processed nothing. `sigma_z`, at least
+    1, is how many times the buckets vary as independent decisions would, NaN if not estimable. `note` says
+    why limits are missing: ``few_buckets``, or ``clustering_not_estimable`` where all or none are errors.
     """
 
     center: float
@@ -54,43 +47,15 @@ def laney_limits(errors: ArrayLike, processed: ArrayLike, is_base: ArrayLike) ->
     With the median rate p, f(p) = 2·arcsin(√p), dᵢ = f(pᵢ) - f(p) and zᵢ = √nᵢ·dᵢ, sigma_z is the standard
     deviation of z around 0, at least 1, and sigma_d that of d; values beyond 3 robust standard deviations
     (1.4826 times the median absolute value) count as 3. A bucket's limits are where ``|dᵢ|`` is 3.25 times
-    the larger of sigma_z/√nᵢ and sigma_d.
+    the larger of sigma_z/√nᵢ and sigma_d. p and sigma come from the buckets of `is_base` with decisions and
+    without negative counts.
 
     Laney uses z of p itself, the mean, the moves between neighbours, 3, and sigma_z alone. Here a batch may
     work in two buckets, which makes neighbours alike and their moves too small. The arcsine makes rates
     near 0 symmetric; the median and the bound of 3 keep a few bad buckets out of their own limits. sigma_d is
     for large buckets: one batch may make them large without making them surer.
 
-    Parameters
-    ----------
-    errors, processed : arrays of float, shape (k,)
-        Per bucket, in the order of time; may be fractional.
-    is_base : array of bool, shape (k,)
-        The buckets that p and sigma_z are taken from: the complete ones. Of them, those without decisions
-        or with negative counts are left out, and then neighbours are neighbours.
-
-    Returns
-    -------
-    ControlLimits
-
-    Raises
-    ------
-    ValueError
-        Shapes differ.
-
-    References
-    ----------
-    .. [1] Laney (2002). Improved control charts for attributes. Quality Engineering 14:531-537.
-       https://doi.org/10.1081/QEN-120003555
-    .. [2] Huber (1964). Robust estimation of a location parameter. Ann Math Statist 35:73-101.
-       https://doi.org/10.1214/aoms/1177703732
-
-    Examples
-    --------
-    >>> errors = [5, 9, 7, 6, 8] * 4 + [40]
-    >>> found = laney_limits(errors, [100] * 21, [True] * 20 + [False])
-    >>> found.center, found.sigma_z, round(float(found.upper[-1]), 3)
-    (0.07, 1.0, 0.174)
+    Laney (2002), doi:10.1081/QEN-120003555; the bound: Huber (1964), doi:10.1214/aoms/1177703732.
     """
     y, n = np.asarray(errors, dtype=np.float64), np.asarray(processed, dtype=np.float64)
     base = np.asarray(is_base, dtype=bool)
@@ -131,10 +96,7 @@ def _median_rate(y: Floats, n: Floats) -> float:
 def find_runs(rate: ArrayLike, center: float) -> NDArray[np.bool_]:
     """Return which values end a run of at least nine on one side of the center; NaN ends a run.
 
-    References
-    ----------
-    .. [1] Nelson (1984). The Shewhart control chart: tests for special causes. Journal of Quality Technology
-       16:237-239. https://doi.org/10.1080/00224065.1984.11978921
+    Nelson (1984), doi:10.1080/00224065.1984.11978921.
     """
     side = np.nan_to_num(np.sign(np.asarray(rate, dtype=np.float64) - center))
     found = np.zeros(len(side), dtype=np.bool_)
@@ -150,27 +112,7 @@ def prediction_bound(moves: ArrayLike, *, level: float) -> float:
     """Return what the next move of a series stays below in absolute value, with a chance of `level`.
 
     Moves are taken for independent normal values of mean 0: t · √(Σ moves² / k), t the quantile with k
-    degrees of freedom.
-
-    Parameters
-    ----------
-    moves : array of float, shape (k,)
-    level : float
-
-    Returns
-    -------
-    float
-        NaN without a move.
-
-    References
-    ----------
-    .. [1] Hahn (1969). Factors for calculating two-sided prediction intervals. JASA 64:878-888.
-       https://doi.org/10.1080/01621459.1969.10501020
-
-    Examples
-    --------
-    >>> [round(prediction_bound([0.3] * k, level=0.9), 2) for k in (1, 3, 7, 50)]
-    [1.89, 0.71, 0.57, 0.5]
+    degrees of freedom; NaN without a move. Hahn (1969), doi:10.1080/01621459.1969.10501020.
     """
     known = np.asarray(moves, dtype=np.float64)
     if not len(known):

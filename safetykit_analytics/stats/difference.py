@@ -31,19 +31,11 @@ _ZERO_VARIANCE = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Differences of error rates, second - first; every field is an array of shape (k,).
+    """Differences of error rates, second - first, as fractions; every field is an array of shape (k,).
 
-    Attributes
-    ----------
-    difference, low, high : float64
-        A fraction, not percent, and the ends of its interval, within [-1, 1].
-    variance, df, p_value : float64
-        Of the difference. NaN where the note says ``clustering_not_estimable``.
-    is_enough : bool
-        At least three batches on both sides and df ≥ 4: a verdict is possible.
-    note : object
-        ``""``, or why a value is missing: ``no_decisions``, ``reprocessed`` (of either side) or
-        ``clustering_not_estimable``.
+    `low` and `high` lie within [-1, 1]. `variance`, `df` and `p_value` are NaN where the note says
+    ``clustering_not_estimable``; other notes are ``no_decisions`` and ``reprocessed``, of either side.
+    `is_enough`, at least three batches on both sides and df ≥ 4, permits a verdict.
     """
 
     difference: Floats
@@ -64,7 +56,7 @@ def week_over_week(
     n_groups: int,
     confidence: float = 0.95,
 ) -> tuple[ClusterRates, ClusterRates, Differences]:
-    """Compare two periods of the same groups, where a batch may have worked in both.
+    """Compare two periods of the same groups, one row per batch and group, 0 where a batch did not work.
 
     With the CR2 variances v of `cluster_rates`, d = p₂ - p₁ and V its variance: interval d ± t·√V, and the
     p-value of the two-sided t test of d/√V.
@@ -85,58 +77,9 @@ def week_over_week(
     that side takes the other's design effect; there is no p-value and the note is
     ``clustering_not_estimable``.
 
-    Parameters
-    ----------
-    group : array of int, shape (k,)
-        Group of each batch, 0 ≤ group < n_groups. One row per batch and group.
-    errors, processed : two arrays of float or int, each of shape (k,)
-        Decisions of the batch in the first and in the second period; 0 where it did not work.
-    n_groups : int
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    first, second : ClusterRates
-        Of each period, arrays of shape (n_groups,).
-    change : Differences
-        Second - first, arrays of shape (n_groups,).
-
-    Raises
-    ------
-    ValueError
-        As `cluster_rates`.
-
-    References
-    ----------
-    .. [1] Bell, McCaffrey (2002). Survey Methodology 28:169-181.
-    .. [2] Kish (1965). Survey Sampling, section 12.4: overlapping samples.
-    .. [3] Satterthwaite (1946). Biometrics Bulletin 2:110-114. https://doi.org/10.2307/3002019
-    .. [4] Newcombe (1998). Interval estimation for the difference between independent proportions. Stat Med
-       17:873-890. https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I
-    .. [5] Rao, Scott (1992). A simple method for the analysis of clustered binary data (effective counts).
-       Biometrics 48:577-585. https://doi.org/10.2307/2532311
-
-    Examples
-    --------
-    Four batches worked in both weeks, and all of them err less in the second:
-
-    >>> first, second, change = week_over_week(
-    ...     [0] * 4, ([9, 2, 5, 8], [7, 1, 4, 6]), ([100] * 4, [100] * 4), n_groups=1
-    ... )
-    >>> change.difference.round(4).tolist(), change.p_value.round(4).tolist()
-    ([-0.015], [0.0138])
-
-    Had they been other batches, the same counts would show nothing:
-
-    >>> *_, unpaired = week_over_week(
-    ...     [0] * 8,
-    ...     ([9, 2, 5, 8, 0, 0, 0, 0], [0, 0, 0, 0, 7, 1, 4, 6]),
-    ...     ([100] * 4 + [0] * 4, [0] * 4 + [100] * 4),
-    ...     n_groups=1,
-    ... )
-    >>> unpaired.p_value.round(4).tolist()
-    [0.4951]
+    Bell, McCaffrey (2002), Survey Methodology 28:169-181; overlapping samples: Kish (1965), Survey Sampling,
+    section 12.4; Satterthwaite (1946), doi:10.2307/3002019; Newcombe (1998), as in `newcombe`; effective
+    counts: Rao, Scott (1992), doi:10.2307/2532311.
     """
     first, second = (
         cluster_rates(group, y, n, n_groups=n_groups, confidence=confidence)
@@ -220,11 +163,7 @@ def newcombe(
 
     ``d - √((p₂-l₂)² + (u₁-p₁)²)`` to ``d + √((u₂-p₂)² + (p₁-l₁)²)``, l and u the ends of Wilson's intervals.
     Numbers of decisions may be fractional; NaN where a rate is.
-
-    References
-    ----------
-    .. [1] Newcombe (1998). Stat Med 17:873-890.
-       https://doi.org/10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I
+    Newcombe (1998), doi:10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I.
     """
     low_1, high_1 = wilson_at(rate_1, n_1, quantile)
     low_2, high_2 = wilson_at(rate_2, n_2, quantile)
@@ -233,30 +172,9 @@ def newcombe(
 
 
 def verdicts(found: Differences, p_adjusted: ArrayLike, *, confidence: float = 0.95) -> NDArray[np.object_]:
-    """Return in two or three words what a difference shows.
+    """Return ``higher`` or ``lower`` where p < 1 - confidence, else ``no difference found``.
 
-    Parameters
-    ----------
-    found : Differences
-        Of shape (k,).
-    p_adjusted : array of float, shape (k,)
-        p-values adjusted for all comparisons that are looked at together, see `adjust`.
-    confidence : float
-        A difference counts from p < 1 - confidence.
-
-    Returns
-    -------
-    array of object, shape (k,)
-        ``higher``, ``lower``, ``no difference found``, or ``not enough batches`` where `is_enough` is false.
-
-    Examples
-    --------
-    >>> nothing = [0] * 5
-    >>> errors = [2, 4, 3, 2, 5, *nothing], [*nothing, 9, 12, 7, 10, 8]
-    >>> sizes = [100] * 5 + nothing, nothing + [100] * 5
-    >>> *_, found = week_over_week([0] * 10, errors, sizes, n_groups=1)
-    >>> verdicts(found, found.p_value).tolist()
-    ['higher']
+    ``not enough batches`` where `is_enough` is false.
     """
     significant = np.asarray(p_adjusted, np.float64) < 1.0 - confidence
     return np.select(

@@ -33,16 +33,11 @@ _LEAST_LEFT = 0.05
 
 
 def permutation_detectable(strata: Strata, found: Outcomes, *, alpha: float) -> float:
-    """Smallest true difference that 80 % of comparisons like this one would find.
+    """Return the smallest true difference that 80 % of comparisons like this one would find; at most 1.
 
     The d at which the lowest fifth of the scores, d·w plus noise, reaches the permutation quantile of data
     with that difference. Noise is what the permutations of this comparison show, scaled to the rates at d;
-    the difference itself widens the quantile too.
-
-    Returns
-    -------
-    float
-        At most 1; NaN where nothing varies, or not even 1 would be found.
+    the difference itself widens the quantile too. NaN where nothing varies, or not even 1 would be found.
     """
     estimate = found.difference
     noise = found.base + found.own - estimate * found.shift
@@ -78,23 +73,13 @@ def _variance_ratios(rates: tuple[float, float], difference: float, share: float
 
 
 def detectable(strata: Strata, difference: ArrayLike, *, alpha: ArrayLike) -> Floats:
-    """Smallest true difference that one of the looks would find in 80 % of comparisons like this one.
+    """Return the smallest true difference that one of the looks would find in 80 % of comparisons like these.
 
     A batch's errors vary by p(1-p)·n·(1 + (n-1)·ICC), with the ICC that the residuals without today's
     difference have. Divided by the root of it, these are exchanged among all batches. Multiplied by the root
     at their new places, for the rates with a difference d, and with d added, they are a comparison with that
-    difference. A few are drawn at some d, and the strata of these are combined to many.
-
-    Parameters
-    ----------
-    strata : Strata
-    difference : float array, shape (pairs,)
-    alpha : float array, shape (pairs,)
-
-    Returns
-    -------
-    float64 array, shape (pairs,)
-        At most 1; NaN where nothing varies, or not even 1 would be found. The draws have a constant seed.
+    difference. A few are drawn, with a constant seed, at some d; the strata of these are combined to many.
+    At most 1; NaN where nothing varies, or not even 1 would be found.
     """
     center = np.nan_to_num(np.asarray(difference, dtype=np.float64))
     limit = -np.log(np.asarray(alpha, dtype=np.float64))

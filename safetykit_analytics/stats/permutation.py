@@ -36,14 +36,9 @@ _TIE = 1e-9
 class Outcomes:
     """Sums over the candidate's batches for every assignment of the versions, or for some drawn at random.
 
-    Attributes
-    ----------
-    base, own, shift : float64, shape (b,)
-        Of the three residuals of `Strata`, summed over all strata.
-    errors_base, errors_own, weight : float
-        Σ Y_b N_c / N, Σ Y_c N_b / N and Σ N_c N_b / N, as observed.
-    is_exact : bool
-        All assignments are there; else one more, the one that was found, is counted besides.
+    `base`, `own` and `shift`, shape (b,), are of the three residuals of `Strata`, over all strata;
+    `errors_base`, `errors_own` and `weight` are Σ Y_b N_c / N, Σ Y_c N_b / N and Σ N_c N_b / N, as observed.
+    Unless all assignments are there (`is_exact`), the one that was found is counted besides.
     """
 
     base: Floats
@@ -61,20 +56,10 @@ class Outcomes:
 
 
 def find_outcomes(strata: Strata, *, draws: int = LEAST_DRAWS) -> Outcomes:
-    """Permute the versions of the batches within strata.
+    """Permute the versions of one comparison's batches within strata.
 
-    Parameters
-    ----------
-    strata : Strata
-        Of one comparison.
-    draws : int
-        How many assignments to draw where there are more than 20,000. The generator has a constant seed. With
-        500 batches or more on the smaller side the sums are drawn from the normal distribution that has
-        their exact covariance.
-
-    Returns
-    -------
-    Outcomes
+    Of more than 20,000 assignments, `draws` are drawn, with a constant seed: with 500 batches or more on the
+    smaller side, from the normal distribution that has their exact covariance.
     """
     columns = np.stack([strata.base, strata.own, strata.shift], axis=1)
     found = (columns * strata.is_candidate[:, None]).sum(axis=0)
@@ -114,10 +99,7 @@ def find_outcomes(strata: Strata, *, draws: int = LEAST_DRAWS) -> Outcomes:
 def draw_subsets(rng: np.random.Generator, m: int, k: int, draws: int) -> NDArray[np.int64]:
     """Draw k of m batches without replacement, `draws` times: places, shape (k, draws).
 
-    References
-    ----------
-    .. [1] Bentley, Floyd (1987). A sample of brilliance. Commun ACM 30:754-757.
-       https://doi.org/10.1145/30401.315746
+    Floyd's algorithm: Bentley, Floyd (1987), doi:10.1145/30401.315746.
     """
     picks = np.empty((k, draws), dtype=np.int64)
     step = max(1, _BLOCK // m)
@@ -140,17 +122,9 @@ def _choices(m: int, k: int) -> NDArray[np.int64]:
 def permutation_p(found: Outcomes) -> float:
     """Two-sided p-value: the share of assignments whose ``|ΣU|`` is that of the data or more.
 
-    Returns
-    -------
-    float
-        1 at a difference of 0; NaN without common strata. Drawn assignments are counted as
-        (1 + as extreme) / (1 + draws).
-
-    References
-    ----------
-    .. [1] Phipson, Smyth (2010). Permutation p-values should never be zero. Stat Appl Genet Mol Biol 9:39.
-       https://doi.org/10.2202/1544-6115.1585
-    .. [2] Edgington, Onghena (2007). Randomization Tests, 4th ed. Chapman & Hall.
+    1 at a difference of 0; NaN without common strata. Drawn assignments count as
+    (1 + as extreme) / (1 + draws): Phipson, Smyth (2010), doi:10.2202/1544-6115.1585; Edgington, Onghena
+    (2007), Randomization Tests.
     """
     if math.isnan(found.difference):
         return math.nan
@@ -162,12 +136,8 @@ def permutation_interval(found: Outcomes, *, alpha: float) -> tuple[float, float
 
     With u₀ and a* the sums of y - δ̂nz and of nz over an assignment, and w = Σ N_c N_b / N, an assignment is
     as extreme as the data at δ̂ + t for t up to max(u₀/(w + a*), -u₀/(w - a*)), and down to
-    -max(u₀/(w - a*), -u₀/(w + a*)). The ends are order statistics of these: the interval is of one piece.
-
-    Returns
-    -------
-    low, high : float
-        Within [-1, 1]; 0 lies inside exactly where the p-value is at least `alpha`.
+    -max(u₀/(w - a*), -u₀/(w + a*)). The ends are order statistics of these: the interval is of one piece,
+    within [-1, 1]. 0 lies inside exactly where the p-value is at least `alpha`.
     """
     if math.isnan(found.difference):
         return math.nan, math.nan
@@ -179,16 +149,9 @@ def permutation_interval(found: Outcomes, *, alpha: float) -> tuple[float, float
 def permutation_ratio(found: Outcomes, *, alpha: float) -> tuple[float, float, float]:
     """Mantel-Haenszel ratio of error rates, and its interval from the test of "the candidate's are θ times".
 
-    Returns
-    -------
-    ratio, low, high : float
-        NaN unless both sides have errors in common strata. An assignment that a ratio cannot rule out in one
-        piece counts as kept, which makes the interval wider.
-
-    References
-    ----------
-    .. [1] Mantel, Haenszel (1959). JNCI 22:719-748. https://doi.org/10.1093/jnci/22.4.719
-    .. [2] Greenland, Robins (1985). Biometrics 41:55-68. https://doi.org/10.2307/2530643
+    NaN unless both sides have errors in common strata. An assignment that a ratio cannot rule out in one
+    piece counts as kept, which makes the interval wider. Mantel, Haenszel (1959), doi:10.1093/jnci/22.4.719;
+    Greenland, Robins (1985), doi:10.2307/2530643.
     """
     if not (found.errors_base > 0.0 and found.errors_own > 0.0):
         return math.nan, math.nan, math.nan

@@ -26,29 +26,12 @@ _ZERO_VARIANCE = 1e-12
 class ClusterRates:
     """Error rates of groups of batches; every field is an array of shape (n_groups,).
 
-    Attributes
-    ----------
-    rate : float64
-        Errors / processed; NaN where nothing was processed or a component is negative.
-    low, high : float64
-        Ends of the interval; NaN where `rate` is, and where a batch's processed share is negative.
-    variance : float64
-        CR2 variance of `rate`; 0 where all batches have the same rate, NaN where it cannot be estimated.
-    df : float64
-        Bell-McCaffrey degrees of freedom of `variance`, at least 1; NaN where `variance` is.
-    deff : float64
-        Design effect: how many times `variance` is that of independent decisions, at least 1; NaN where
-        `variance` is.
-    leverage : float64
-        Σ h², h the batches' shares of the processed decisions: 1 / the effective number of batches; NaN where
-        `variance` is.
-    n_clusters : int64
-        Batches that processed something.
-    errors, processed : float64
-        Totals.
-    note : object
-        Why an interval is missing or weaker than it looks: ``""`` or one of ``no_decisions``,
-        ``reprocessed``, ``one_batch``, ``clustering_not_estimable``, ``few_batches``.
+    `rate` is NaN where nothing was processed or a component is negative; `low` and `high` also where a
+    batch's processed share is negative. `variance` (CR2) is 0 where all batches have the same rate, and NaN
+    where it cannot be estimated, as are `df` (Bell-McCaffrey), at least 1, the design effect `deff`, at least
+    1, and `leverage`, Σ h² of the batches' shares: 1 / the effective number of batches. `n_clusters` counts
+    the batches that processed something. `note` says why an interval is missing or weaker than it looks:
+    ``no_decisions``, ``reprocessed``, ``one_batch``, ``clustering_not_estimable`` or ``few_batches``.
     """
 
     rate: Floats
@@ -81,60 +64,18 @@ def cluster_rates(
     - design effect  deff = max(1, v / [p(1-p)/N])
     - interval: Wilson's at p and N/deff, with the t quantile of df in place of the normal one
 
-    Parameters
-    ----------
-    group : array of int, shape (k,)
-        Index of the group that a batch's counts belong to, 0 ≤ group < n_groups.
-    errors, processed : arrays of float or int, shape (k,)
-        Decisions in error and decisions processed (errors among them) of that batch in that group. May be
-        fractional, and negative where a batch was re-processed.
-    n_groups : int
-        How many groups there are; those without batches are in the result.
-    confidence : float
-        Between 0 and 1.
-
-    Returns
-    -------
-    ClusterRates
-        Arrays of shape (n_groups,).
-
-    Raises
-    ------
-    ValueError
-        Shapes differ, an index is out of range, a count is NaN or infinite, or `confidence` is not between
-        0 and 1.
-
-    Notes
-    -----
     No interval without two batches is honest: with one batch it is Wilson's plain interval, noted
     ``one_batch``: the true uncertainty is larger. Where there are no errors, only errors, or the
     same rate in every batch, nothing is learned on how batches differ: Wilson's plain interval, noted
     ``clustering_not_estimable``. With df < 4 the interval is noted ``few_batches``.
 
+    Counts may be fractional, and negative where a batch was re-processed; `processed` includes the errors.
     "Nothing processed" is ``|processed|`` < 1e-9 of the absolute work. With a negative total of errors or of
     successes there is no rate, and with a batch that took back more than it processed no interval; both
     are noted ``reprocessed``.
 
-    References
-    ----------
-    .. [1] Bell, McCaffrey (2002). Bias reduction in standard errors for linear regression with multi-stage
-       samples. Survey Methodology 28:169-181.
-    .. [2] Imbens, Kolesár (2016). Robust standard errors in small samples. Rev Econ Stat 98:701-712.
-       https://doi.org/10.1162/REST_a_00552
-    .. [3] Korn, Graubard (1998). Confidence intervals for proportions with small expected number of
-       positive counts estimated from survey data. Survey Methodology 24:193-201.
-    .. [4] Wilson (1927). Probable inference, the law of succession, and statistical inference. JASA
-       22:209-212. https://doi.org/10.1080/01621459.1927.10502953
-
-    Examples
-    --------
-    Three batches in group 0, none in group 1:
-
-    >>> result = cluster_rates([0, 0, 0], [4, 1, 9], [100, 80, 120], n_groups=2)
-    >>> result.rate.round(4).tolist(), result.df.round(2).tolist()
-    ([0.0467, nan], [1.94, nan])
-    >>> result.note.tolist()
-    ['few_batches', 'no_decisions']
+    Bell, McCaffrey (2002), Survey Methodology 28:169-181; Imbens, Kolesár (2016), doi:10.1162/REST_a_00552;
+    effective counts: Korn, Graubard (1998), Survey Methodology 24:193-201; Wilson (1927), as in `wilson_at`.
     """
     check_level(confidence)
     index, y, n = clusters(group, errors, processed, n_groups)
@@ -272,11 +213,7 @@ def wilson_at(rate: Floats, n: Floats, quantile: Any) -> tuple[Floats, Floats]:
     """Compute Wilson's score interval at given rates, numbers of independent decisions and normal quantiles.
 
     ``(p + z²/2n ± z·√(p(1-p)/n + z²/4n²)) / (1 + z²/n)``: exactly 0 at a rate of 0 and exactly 1 at 1; NaN
-    where the rate is.
-
-    References
-    ----------
-    .. [1] Wilson (1927). JASA 22:209-212. https://doi.org/10.1080/01621459.1927.10502953
+    where the rate is. Wilson (1927), doi:10.1080/01621459.1927.10502953.
     """
     square = quantile**2 / n
     centre = rate + square / 2.0

@@ -25,25 +25,11 @@ _MOST_MISSING = 99
 
 
 def can_decide(sides: Sequence[tuple[int, int]], *, alpha: float, any_look: bool) -> bool:
-    """Whether the clearest of all outcomes would be a verdict.
+    """Whether the clearest of all outcomes would be a verdict at level `alpha`.
 
     The clearest is that all decisions of one side are errors and none of the other, with batches of one size.
-
-    Parameters
-    ----------
-    sides : sequence of (int, int)
-        Batches of the baseline and of the candidate in each stratum that has both.
-    alpha : float
-        The level that a verdict needs.
-    any_look : bool
-        By e-values, else by the permutation test.
-
-    Examples
-    --------
-    Three against three permit 20 assignments, of which two are as clear as any:
-
-    >>> can_decide([(3, 3)], alpha=0.05, any_look=False), can_decide([(4, 4)], alpha=0.05, any_look=False)
-    (False, True)
+    `sides` are the batches of baseline and candidate in each stratum that has both. Three against three
+    permit 20 assignments, of which two are as clear as any: not enough at 5 %.
     """
     if min(sum(b for b, _ in sides), sum(k for _, k in sides)) < MIN_BATCHES:
         return False
@@ -53,20 +39,7 @@ def can_decide(sides: Sequence[tuple[int, int]], *, alpha: float, any_look: bool
 def missing_batches(sides: Sequence[tuple[int, int]], *, alpha: float, any_look: bool) -> int | None:
     """Return how many more batches of the candidate a verdict needs, beside most of the baseline's.
 
-    Parameters
-    ----------
-    sides, alpha, any_look
-        As in `can_decide`; a stratum may have batches of the baseline only.
-
-    Returns
-    -------
-    int or None
-        0 where there are enough; None where not even 99 would do.
-
-    Examples
-    --------
-    >>> missing_batches([(6, 1)], alpha=0.05, any_look=True)
-    3
+    None where not even 99 would do. Here a stratum may have batches of the baseline only.
     """
     strata = list(sides)
     common = [pair for pair in strata if min(pair) > 0]

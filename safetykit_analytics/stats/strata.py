@@ -33,32 +33,11 @@ _NOISE = 1e-9
 
 
 def cut_strata(policy: ArrayLike, day: ArrayLike) -> tuple[Ints, Ints]:
-    """Cut each policy's batches into strata of neighbouring ends.
+    """Cut each policy's batches, sorted by policy and end, into strata of neighbouring ends.
 
-    A day joins the next one until 8 batches are in, at the latest at the end of the ISO week. A stratum of
-    more than 100 is cut into runs of equal length.
-
-    Parameters
-    ----------
-    policy : array of int, shape (k,)
-        Non-decreasing.
-    day : array of int, shape (k,)
-        The local day on which each batch ended, in days since 1970-01-01. Within a policy batches are sorted
-        by their end.
-
-    Returns
-    -------
-    span, stratum : int64 arrays, shape (k,)
-        The run of days, and the part of it, that each batch is in. Both are non-decreasing and differ between
-        policies.
-
-    Examples
-    --------
-    Nine batches on a Monday, two on Tuesday, one on the next Monday:
-
-    >>> span, stratum = cut_strata([0] * 12, [4] * 9 + [5] * 2 + [11])
-    >>> span.tolist()
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 2]
+    A day (days since 1970-01-01, local) joins the next one until 8 batches are in, at the latest at the end
+    of the ISO week. A stratum of more than 100 is cut into runs of equal length. Returned are the run of days
+    and the part of it that each batch is in; both are non-decreasing and differ between policies.
     """
     owner, date = np.asarray(policy, dtype=np.int64), np.asarray(day, dtype=np.int64)
     if not len(owner):
@@ -86,20 +65,8 @@ def class_sizes(stratum: ArrayLike, n: ArrayLike, is_candidate: ArrayLike, *, an
 
     They are where median sizes differ by more than 1.5 times, and by more than chance explains
     (``|z| > 2`` of a rank-sum test). For one look the sizes of all batches count. For a test at any look
-    those of earlier strata count alone: no later batch changes what has been cut.
-
-    Parameters
-    ----------
-    stratum : array of int, shape (k,)
-        Non-decreasing.
-    n : array of float, shape (k,)
-    is_candidate : array of bool, shape (k,)
-    any_look : bool
-
-    Returns
-    -------
-    int64 array, shape (k,)
-        0 to 4: the fifth of its stratum that each batch is in by size; 0 in a stratum that is not cut.
+    those of earlier strata count alone: no later batch changes what has been cut. Strata are non-decreasing;
+    returned is the fifth (0 to 4) of its stratum that each batch is in, 0 in a stratum that is not cut.
     """
     where, size = np.asarray(stratum, dtype=np.int64), np.asarray(n, dtype=np.float64)
     candidate = np.asarray(is_candidate, dtype=np.bool_)
@@ -147,23 +114,11 @@ def _differ(one: Floats, other: Floats) -> bool:
 class Strata:
     """Batches in strata, and what they do in each: the input of every test of a comparison.
 
-    Attributes
-    ----------
-    pair, look : int64, shape (s,)
-        The comparison that a stratum belongs to, non-decreasing from 0, and within it the look: strata of one
-        look count together.
-    size, chosen : int64, shape (s,)
-        Batches, and those of the candidate among them.
-    weight : float64, shape (s,)
-        N_c N_b / N.
-    stratum : int64, shape (k,)
-        Of each batch, non-decreasing.
-    is_candidate : bool, shape (k,)
-    n : float64, shape (k,)
-        Decisions of each batch.
-    base, own : float64, shape (k,)
-        Residuals, which add up to 0 in each stratum: of the baseline's errors, y(1-z) - n·Y_b/N, and of the
-        candidate's, yz - n·Y_c/N.
+    Of each stratum, shape (s,): the comparison (`pair`, non-decreasing from 0) and within it the `look`
+    (strata of one look count together), the number of batches (`size`) and of the candidate's (`chosen`), and
+    `weight`, N_c N_b / N. Of each batch, shape (k,): its `stratum`, non-decreasing, and `n` decisions. The
+    residuals `base` of the baseline's errors, y(1-z) - n·Y_b/N, and `own` of the candidate's, yz - n·Y_c/N,
+    add up to 0 in each stratum.
     """
 
     pair: Ints
@@ -206,24 +161,8 @@ def make_strata(
 ) -> Strata:
     """Compute residuals of batches in strata; strata with one version only are left out.
 
-    Parameters
-    ----------
-    key : three arrays of int, shape (k,)
-        The comparison of each batch, its look, and the part of the look: together its stratum.
-    y, n : arrays of float, shape (k,)
-        Errors and processed decisions, n > 0.
-    is_candidate : array of bool, shape (k,)
-
-    Returns
-    -------
-    Strata
-        Sorted by comparison, look and part; within a stratum batches stay in the order they had.
-
-    Examples
-    --------
-    >>> found = make_strata(([0] * 4,) * 3, [2, 4, 3, 7], [100] * 4, [False, False, True, True])
-    >>> found.score.tolist(), found.weight.tolist()
-    ([2.0], [100.0])
+    `key` is the comparison of each batch, its look, and the part of the look: together its stratum. Strata
+    are sorted by it; within one, batches stay in the order they had. n > 0.
     """
     keys = [np.asarray(values, dtype=np.int64) for values in key]
     order = np.lexsort(tuple(reversed(keys)))

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy
 
-from safetykit_analytics.stats import find_runs, laney_limits
+from safetykit_analytics.stats import find_runs, laney_limits, prediction_bound
 
 
 def test_limits_follow_the_formula_bucket_by_bucket():
@@ -96,3 +97,10 @@ def test_a_large_bucket_is_no_surer_than_the_others_where_batches_differ():
 def test_a_run_is_nine_in_a_row_on_one_side():
     rate = [0.1, *[0.3] * 10, 0.1, *[0.3] * 8, np.nan, 0.3]
     assert np.flatnonzero(find_runs(rate, 0.2)).tolist() == [9, 10]
+
+
+def test_the_next_move_is_bounded_by_t_times_the_root_mean_square_of_the_moves():
+    moves = np.array([0.1, -0.4, 0.2])
+    t = scipy.stats.t.ppf(0.95, 3)
+    assert prediction_bound(moves, level=0.9) == pytest.approx(t * np.sqrt(np.mean(moves**2)))
+    assert np.isnan(prediction_bound([], level=0.9))
