@@ -28,18 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Cohort:
-    """The observations of the batches created on one UTC day. Picklable: another process reads its files.
+    """The observations of the batches created on one UTC day (`name`), or of the ``undated`` ones. Picklable.
 
-    Attributes
-    ----------
-    name : str
-        The day, such as ``2026-03-02``, or ``undated``.
-    earliest : int
-        Microseconds since 1970, UTC: no ``created_at`` or ``observed_at`` is earlier.
-    first_observed, last_observed : int
-        Microseconds since 1970, UTC.
-    n_rows, n_open : int
-        Rows, and open batches: upper bounds, as a row may be in two files.
+    No ``created_at`` or ``observed_at`` is before `earliest`; times are microseconds since 1970, UTC.
+    `n_rows` and `n_open` are upper bounds, as a row may be in two files.
     """
 
     name: str
@@ -60,30 +52,11 @@ class Cohort:
         row_filter: RowFilter = ALL,
         skip_damaged: bool = False,
     ) -> Iterator[Any]:
-        """Read the cohort in pieces that are cut between batches.
+        """Read the cohort in tables of about a million rows, cut between batches; text as dictionaries.
 
-        Parameters
-        ----------
-        columns : sequence of str, optional
-            Columns of `OBSERVATION_SCHEMA`, in the order wanted; all by default.
-        row_filter : RowFilter
-            Of the rows in files; recent rows were selected when they were read.
-        skip_damaged : bool
-            Warn of damaged files and leave them out, instead of raising.
-
-        Yields
-        ------
-        pyarrow.Table
-            At most about a million rows, sorted by (``batch_id``, ``observed_at``), no key twice; text as
-            ``dictionary<int32, string>``.
-
-        Raises
-        ------
-        StoreChanged
-            A compaction has moved rows since the store was listed: list it again.
-        DamagedFile, StoreFailed
-        UnknownName
-            A column that `OBSERVATION_SCHEMA` does not have.
+        Sorted by key, no key twice. Raises StoreChanged if a compaction has moved rows since the store was
+        listed: list it again. Recent rows were selected when they were read: `row_filter` is for those in
+        files.
         """
         names = known_columns(columns)
         snapshots = [

@@ -59,24 +59,11 @@ _WAIT_US = 90 * DAY_US
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did.
+    """What a compaction did: cohorts written, and the files that were read and written for them.
 
-    Attributes
-    ----------
-    cohorts : int
-        Cohorts whose file was written.
-    files_before, files_after, bytes_before, bytes_after : int
-        Of the files that were read and of those that were written in their place.
-    observations : int
-        Rows written.
-    duplicates : int
-        Rows that were dropped because another row had their key.
-    thinned : int
-        Rows that were dropped from within unchanged runs; 0 unless it was asked for.
-    temporaries : int
-        Files removed that interrupted writes had left more than a day ago.
-    skipped : tuple of (str, str)
-        Files that were left as they are, and why.
+    `duplicates` are rows dropped because another row had their key, `thinned` those dropped from within
+    unchanged runs, `temporaries` removed files that writes had left over a day ago, `skipped` the paths and
+    reasons of files left as they are.
     """
 
     cohorts: int = 0

@@ -41,19 +41,10 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True)
 class Listing:
-    """The files of a store at one moment.
+    """The files of a store at one moment; `generation` and `tree` are as `Files` returned them.
 
-    Attributes
-    ----------
-    files : Files
-    generation : object
-        What `Files.generation` told when the list was made; None if there is no store yet.
-    recent : tuple of StoredFile
-        Files with rows of any cohorts, those of the first layout among them.
-    cohorts : dict of str to tuple of StoredFile
-        Usually one file each; two after a crash.
-    tree : dict of str to list of str
-        All names, as `Files.tree` told them.
+    `recent` files hold rows of any cohorts, those of the first layout among them. A cohort usually has one
+    file; two after a crash.
     """
 
     files: Files
@@ -69,14 +60,7 @@ class Listing:
 
 
 def list_store(files: Files) -> Listing:
-    """List a store; an empty list if there is none yet.
-
-    Raises
-    ------
-    NotAStore
-        The place holds something else.
-    StoreFailed
-    """
+    """List a store, empty if there is none yet; raise NotAStore where the place holds something else."""
     with typed_errors(f"list {files.locate()}"):
         generation, tree = stable_tree(files, is_folder_of_files)
     recent: list[StoredFile] = []
@@ -154,13 +138,7 @@ def open_file(
 ) -> Snapshot | None:
     """Open a listed file; None if it is not ours, or damaged and may be skipped.
 
-    Raises
-    ------
-    StoreChanged
-        It is gone because a compaction has moved its rows since the list was made.
-    StoreFailed
-        It is gone for another reason.
-    DamagedFile
+    Raises StoreChanged if it is gone because a compaction has moved its rows since the list was made.
     """
     place = files.locate(file.path)
     with typed_errors(f"read {place}"):

@@ -55,13 +55,9 @@ _FILE = re.compile(
 
 @dataclass(frozen=True)
 class Facts:
-    """How much there is in rows that lie together.
+    """How much is in rows that lie together; times are microseconds since 1970, UTC.
 
-    Attributes
-    ----------
-    earliest, first, last : int
-        The earliest time of any row, the first and the last ``observed_at``: microseconds since 1970, UTC.
-    n_rows, n_batches, n_open : int
+    `earliest` is the earliest time of any row, `first` and `last` are of ``observed_at``.
     """
 
     earliest: int
@@ -86,17 +82,10 @@ def add_facts(some: Sequence[Facts]) -> Facts:
 
 @dataclass(frozen=True)
 class StoredFile:
-    """A file of a store, and what its name tells.
+    """A file of a store, and what its name tells; `path` is relative to the store.
 
-    Attributes
-    ----------
-    path : str
-        Relative to the store.
-    kind : str
-        ``recent``, the name of a cohort, or ``observed_date=…`` for a file of the first layout, whose name
-        tells its day alone.
-    facts : Facts
-    token : str
+    `kind` is ``recent``, the name of a cohort, or ``observed_date=…`` for a file of the first layout, whose
+    name tells its day alone.
     """
 
     path: str

@@ -26,15 +26,7 @@ def put_object(url: str, data: bytes) -> None:
 
 
 def check_protocols(scheme: str) -> None:
-    """Refuse what fsspec knows no way to, before anything is appended.
-
-    Raises
-    ------
-    ValueError
-        No such protocol.
-    ModuleNotFoundError
-        Its client library is not installed.
-    """
+    """Raise ValueError for a protocol that fsspec does not know, ModuleNotFoundError without its library."""
     for protocol in scheme.split("::"):
         try:
             fsspec.get_filesystem_class(protocol)

@@ -57,17 +57,7 @@ ROWS_PER_GROUP = 1 << 20
 
 @dataclass(frozen=True)
 class Encoded:
-    """A new file.
-
-    Attributes
-    ----------
-    path : str
-        Relative to the store.
-    data : bytes
-    groups : tuple of int
-        How many row groups each of the tables took.
-    n_rows : int
-    """
+    """A new file: its path in the store, its bytes, and how many row groups each of the tables took."""
 
     path: str
     data: bytes
@@ -76,18 +66,10 @@ class Encoded:
 
 
 def encode(tables: Iterable[Any], *, kind: str, replaces: Iterable[str] = ()) -> Encoded:
-    """Write observations as a Parquet file.
+    """Write observations, at least one and no batch in two tables, as a Parquet file.
 
-    Parameters
-    ----------
-    tables : iterable of pyarrow.Table
-        All columns of `OBSERVATION_SCHEMA`; at least one row in all; no batch in two tables. Of a cohort:
-        sorted by key and unique, one table after the other. Of recent rows: by cohort, and within a cohort
-        by key.
-    kind : str
-        ``recent`` or the name of a cohort.
-    replaces : iterable of str
-        The tokens of files whose rows are all in this one, or in another that was written with it.
+    Tables of a cohort are sorted by key and unique, one after the other; recent rows are sorted by cohort,
+    then key. `replaces` holds tokens of files whose rows are all in this one or in another written with it.
     """
     sink = pa.BufferOutputStream()
     facts: list[Facts] = []
@@ -190,19 +172,9 @@ def _cuts(batches: Any, forced: list[int], n: int) -> list[int]:
 class Snapshot:
     """A sound file that is ours: what its footer tells, and how its rows are read.
 
-    Attributes
-    ----------
-    place : str
-        Its full name, for messages.
-    version : int
-        Of the schema.
-    open : dict of str to int
-        Batches that are not terminal in their last row here, and when that was observed.
-    ended : dict of str to int, or None
-        Those that are; None if the file tells of no others than open ones, or of none at all if it is recent.
-    replaces : frozenset of str
-        Tokens of files whose rows are all here.
-    file : pyarrow.parquet.ParquetFile
+    `open` and `ended` tell when batches whose last row here is not terminal, and terminal, were observed
+    then. `ended` is None if the file tells of open ones alone, or of none at all if it is recent. `replaces`
+    holds tokens of files whose rows are all here. `place` is its full name, `version` that of the schema.
     """
 
     place: str
@@ -250,27 +222,10 @@ class Snapshot:
 
 
 def decode(data: bytes, *, path: str, place: str, verify_pages: bool = False) -> Snapshot | None:
-    """Open a file, after checking every byte of it.
+    """Open a file, after checking every byte of it; None if it is sound but not ours (no schema version).
 
-    Parameters
-    ----------
-    data : bytes
-        The whole file.
-    path, place : str
-        Its name in the store, and its full name for messages.
-    verify_pages : bool
-        Check the checksum of each page too when rows are read, as other tools would. It can find nothing that
-        the one over all bytes does not, unless the file was wrong when it was written.
-
-    Returns
-    -------
-    Snapshot or None
-        None if the file is sound but not ours: it has no schema version.
-
-    Raises
-    ------
-    DamagedFile
-        The bytes are not those that were written, cannot be read, or belong into another place.
+    With `verify_pages` each page's checksum is checked too when rows are read, as other tools would: this
+    finds only a file that was wrong when it was written. Raises DamagedFile, also for one in another's place.
     """
     if fault := checksum_fault(path, data):
         raise damaged(place, fault)

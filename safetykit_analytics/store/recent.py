@@ -28,20 +28,9 @@ def read_recent(
     row_filter: RowFilter = ALL,
     skip_damaged: bool = False,
 ) -> dict[str, Any]:
-    """Read the recent rows of a store.
+    """Read the recent rows of a store, by cohort: sorted by key and unique, in memory of their own.
 
-    Parameters
-    ----------
-    listing : Listing
-    columns : sequence of str
-        With the key columns.
-    row_filter : RowFilter
-    skip_damaged : bool
-
-    Returns
-    -------
-    dict of str to pyarrow.Table
-        By cohort: sorted by key and unique, in memory of their own, text as dictionaries.
+    `columns` include the key; text is read as dictionaries.
     """
     tables: list[Any] = []
     for file in listing.recent:

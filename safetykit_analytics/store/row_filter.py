@@ -18,15 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RowFilter:
-    """Rows of some batches from some time; all by default.
-
-    Attributes
-    ----------
-    batch_ids : sequence of str, optional
-        Sorted.
-    start_us, end_us : int, optional
-        Half-open bounds of ``observed_at``: microseconds since 1970, UTC.
-    """
+    """Rows of some batches (sorted ids) from [start_us, end_us) of ``observed_at``; all by default."""
 
     batch_ids: Sequence[str] | None = None
     start_us: int | None = None

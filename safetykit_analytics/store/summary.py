@@ -18,23 +18,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreInfo:
-    """How much there is in a store, by the names of its files.
+    """How much is in a store, by the names of its files; rows and batches are upper bounds.
 
-    Attributes
-    ----------
-    files : int
-    recent_files : int
-        Those of them that wait for `SnapshotStore.compact`.
-    cohorts : int
-        Cohorts that have a file of their own.
-    rows, batches, open_batches : int
-        Upper bounds: a batch in several files is counted in each.
-    first_observed_at, last_observed_at : datetime.datetime or None
-        Aware, UTC.
-    bytes : int
-    old_files : int
-        Files of the first layout, whose names do not tell how much they hold: it is in no other number but
-        `files` and `bytes`.
+    `recent_files` wait for `SnapshotStore.compact`; `cohorts` have a file of their own. A batch in several
+    files is counted in each. `old_files` are of the first layout, whose names do not tell how much they
+    hold: they count in `files` and `bytes` alone. Times are aware, UTC; None for an empty store.
     """
 
     files: int

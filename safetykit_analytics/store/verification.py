@@ -30,14 +30,9 @@ _IGNORED = "ignored: "
 
 
 class Finding(NamedTuple):
-    """A file or folder that is not a sound snapshot.
+    """A file or folder that is not a sound snapshot: its full name, and what is wrong.
 
-    Attributes
-    ----------
-    path : str
-        Its full name.
-    reason : str
-        What is wrong. Begins with "ignored: " for a file of another kind: no observation is missing.
+    A reason begins with "ignored: " for a file of another kind: no observation is missing.
     """
 
     path: str
