@@ -46,11 +46,7 @@ def run_bounds(starts: Flags) -> tuple[Ints, Ints]:
 def last_valid(valid: Flags, run_start: Ints) -> Ints:
     """Return the last valid position at or before each one within its run, -1 where there is none.
 
-    Parameters
-    ----------
-    valid : bool array, shape (n,)
-    run_start : int64 array, shape (n,)
-        The position at which the run of each position starts.
+    `run_start` is the position at which the run of each position starts.
     """
     last = np.maximum.accumulate(np.where(valid, np.arange(len(valid)), -1))
     return np.where(last >= run_start, last, -1)

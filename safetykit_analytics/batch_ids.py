@@ -26,25 +26,10 @@ _LATEST_US = 4_102_444_800_000_000  # 2100-01-01T00:00:00Z
 
 
 def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.int64]]) -> Any:
-    """Decode creation times in bulk.
+    """Decode creation times in bulk, as a TimestampArray in microseconds, UTC.
 
-    Parameters
-    ----------
-    batch_ids : pyarrow string Array, or sequence of str or None, shape (n,)
-    observed_at_us : numpy int64 array, shape (n,)
-        Microseconds since 1970, UTC: when each batch was observed.
-
-    Returns
-    -------
-    pyarrow.TimestampArray, microseconds UTC, shape (n,)
-        Null where the id does not decode, or decodes to a time before 2015 or to more than a day after it was
-        observed (clocks differ by seconds, not by days).
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> created_at_us(["batch_01hf89meedvef6pc00njv3ezh0"], np.array([2**51]))[0].as_py().isoformat()
-    '2023-11-15T01:30:50.189000+00:00'
+    Null where the id does not decode, or decodes to a time before 2015 or to more than a day after it was
+    observed (clocks differ by seconds, not by days).
     """
     created, known = _decoded(batch_ids)
     known &= (created >= _EARLIEST_US) & (created - observed_at_us <= _DAY_US)
@@ -52,21 +37,9 @@ def created_at_us(batch_ids: Any, observed_at_us: np.ndarray[Any, np.dtype[np.in
 
 
 def cohort_days(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """Return the cohort of each batch: the UTC day of the time in its id.
+    """Return the cohort of each batch, the UTC day of the time in its id, in days since 1970.
 
-    Parameters
-    ----------
-    batch_ids : pyarrow Array or ChunkedArray of strings (plain or dictionary), or sequence of str, shape (n,)
-
-    Returns
-    -------
-    int32 array, shape (n,)
-        Days since 1970; -1 for *undated*: the id does not decode, or to a time outside of [2015, 2100).
-
-    Examples
-    --------
-    >>> cohort_days(["batch_01hf89meedvef6pc00njv3ezh0", "batch_1"])
-    array([19676,    -1], dtype=int32)
+    -1 for *undated*: the id does not decode, or to a time outside of [2015, 2100).
     """
     if isinstance(batch_ids, pa.ChunkedArray):
         pieces = [cohort_days(chunk) for chunk in batch_ids.chunks]
@@ -81,23 +54,7 @@ def cohort_days(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
 
 
 def checksums(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Compute the CRC-32 of each id, in bulk: an order that has nothing to do with time or size.
-
-    Parameters
-    ----------
-    batch_ids : pyarrow string Array, or sequence of str, shape (n,)
-
-    Returns
-    -------
-    int64 array, shape (n,)
-        As ``zlib.crc32`` of the id in UTF-8.
-
-    Examples
-    --------
-    >>> import zlib
-    >>> checksums(["batch_1"])[0] == zlib.crc32(b"batch_1")
-    np.True_
-    """
+    """Compute the CRC-32 of each id, in bulk: an order that has nothing to do with time or size."""
     ids = batch_ids if isinstance(batch_ids, pa.Array) else pa.array(batch_ids, type=pa.string())
     offsets, data = _string_buffers(ids.cast(pa.string()))
     length = np.diff(offsets)

@@ -46,28 +46,14 @@ _FREQ_HELP = (
 
 @dataclass(frozen=True)
 class Frequency:
-    """A kind of bucket.
-
-    Attributes
-    ----------
-    kind : str
-        ``clock`` (a part of a day), ``day``, ``week`` or ``month``.
-    length_us : int
-        Nominal length in microseconds: of a month, 30 days.
-    """
+    """A kind of bucket: ``clock`` (a part of a day), ``day``, ``week`` or ``month`` (nominally 30 days)."""
 
     kind: str
     length_us: int
 
 
 def parse_freq(freq: object) -> Frequency:
-    """Read a frequency such as ``"15min"``, ``"1h"``, ``"D"``, ``"W"`` or ``"MS"``.
-
-    Raises
-    ------
-    ValueError
-        Invalid, or its buckets would not start at midnight.
-    """
+    """Read a frequency such as ``"15min"``, ``"1h"``, ``"D"``, ``"W"`` or ``"MS"``."""
     match = re.fullmatch(r"\s*(\d{0,6})\s*([A-Za-z][A-Za-z-]*)\s*", freq) if isinstance(freq, str) else None
     if match is None:
         raise ValueError(f"invalid frequency {freq!r}; {_FREQ_HELP}")
@@ -87,15 +73,7 @@ def parse_freq(freq: object) -> Frequency:
 
 
 def zone(tz: object) -> ZoneInfo:
-    """Look a time zone up by its IANA name.
-
-    Raises
-    ------
-    UnknownName
-        Unknown time zone (also ValueError).
-    TypeError
-        Not a name.
-    """
+    """Look a time zone up by its IANA name; raise UnknownName."""
     if isinstance(tz, ZoneInfo) and tz.key:
         return tz
     if tz is dt.UTC:
@@ -119,33 +97,10 @@ def from_us(instant: int) -> dt.datetime:
 
 
 def parse_time(value: object, *, name: str) -> dt.datetime | dt.date:
-    """Read a time that somebody passed.
+    """Read an ISO 8601 date, or a time with its offset, from text, or check one that is an object already.
 
-    Parameters
-    ----------
-    value : datetime.datetime, datetime.date or str
-        Text is ISO 8601: only a date, or a time with its offset.
-    name : str
-        What the argument is called, for messages.
-
-    Returns
-    -------
-    datetime.datetime or datetime.date
-        A datetime is aware; a pandas.Timestamp stays one, with its nanoseconds.
-
-    Raises
-    ------
-    ValueError
-        Text that cannot be read as a time, a time without an offset, or NaT.
-    TypeError
-        Another type.
-
-    Examples
-    --------
-    >>> parse_time("2026-11-02", name="start")
-    datetime.date(2026, 11, 2)
-    >>> parse_time("2026-11-02T09:00Z", name="start")
-    datetime.datetime(2026, 11, 2, 9, 0, tzinfo=datetime.timezone.utc)
+    A pandas.Timestamp stays one, with its nanoseconds. Raises ValueError for NaT and a time without an
+    offset, TypeError for another type.
     """
     found = value
     if isinstance(value, str):
@@ -175,15 +130,7 @@ def parse_time(value: object, *, name: str) -> dt.datetime | dt.date:
 
 
 def parse_instant(value: object, name: str, tz: ZoneInfo) -> int:
-    """Read an instant, as microseconds since 1970, UTC: a date is its midnight in `tz`.
-
-    Raises
-    ------
-    ValueError
-        A time without an offset, or no time at all.
-    TypeError
-        Another type.
-    """
+    """Read an instant, as microseconds since 1970, UTC: a date is its midnight in `tz`."""
     at = parse_time(value, name=name)
     if isinstance(at, dt.datetime):
         return to_us(at)
@@ -194,28 +141,10 @@ def parse_instant(value: object, name: str, tz: ZoneInfo) -> int:
 def bucket_edges(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int) -> Ints:
     """Return the edges of all buckets from the one that holds `first_us` to the one that holds `last_us`.
 
-    Parameters
-    ----------
-    freq : Frequency
-    tz : ZoneInfo
-    first_us, last_us : int
-        Microseconds since 1970, UTC; first ≤ last.
-
-    Returns
-    -------
-    int64 array, shape (buckets + 1,)
-        Strictly ascending; edges[0] ≤ first_us and last_us < edges[-1].
-
-    Raises
-    ------
-    ValueError
-        More than ten million buckets.
-
-    Notes
-    -----
     Below a day, edges are where the local clock shows a multiple of the length after midnight, and every
     change of the UTC offset. Days begin when the local clock first shows that day, which is after 0:00 where
-    the zone skips midnight; weeks on Mondays; months on the first.
+    the zone skips midnight; weeks on Mondays; months on the first. All are microseconds since 1970, UTC,
+    strictly ascending. Raises ValueError for more than ten million buckets.
     """
     if (last_us - first_us) // freq.length_us > _MOST_BUCKETS:
         raise ValueError(

@@ -49,13 +49,7 @@ def is_missing(value: Any) -> bool:
 
 
 def visible(text: str) -> str:
-    r"""Show what has no shape as an escape.
-
-    Examples
-    --------
-    >>> print(visible("first\nsecond\u202e"))
-    first\nsecond\u202e
-    """
+    """Show what has no shape as an escape."""
     return "".join(
         character.encode("unicode_escape").decode("ascii")
         if unicodedata.category(character) in _SHAPELESS and character not in _JOINERS
@@ -65,115 +59,55 @@ def visible(text: str) -> str:
 
 
 def visible_name(name: Any) -> str:
-    r"""Write the name of a policy, a version or a batch with all of its characters visible.
-
-    Examples
-    --------
-    >>> print(visible_name("v\t7"), visible_name(None))
-    v\t7 (none)
-    """
+    """Write the name of a policy, version or batch with all of its characters visible; "(none)" for NA."""
     return NONE if is_missing(name) else visible(str(name))
 
 
 def place_name(place: str) -> str:
-    """Write where a store is without the user and the password that a URL may hold.
-
-    Examples
-    --------
-    >>> place_name("ftp://user:password@example.com/snapshots"), place_name("snapshots")
-    ('ftp://example.com/snapshots', 'snapshots')
-    """
+    """Write where a store is without the user and the password that a URL may hold."""
     return _CREDENTIALS.sub(r"\1", place)
 
 
 def shortened(text: str, *, longest: int = LONGEST) -> str:
-    """Cut text that is longer than so many characters, with an ellipsis as the last of them.
-
-    Examples
-    --------
-    >>> shortened("counterfeit", longest=8)
-    'counter…'
-    """
+    """Cut text that is longer than so many characters, with an ellipsis as the last of them."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def number(value: Any) -> str:
-    """Write an amount, or a rate per hour, as a whole number; a small one with a decimal.
-
-    Examples
-    --------
-    >>> number(12345.6), number(7.25), number(3.0), number(None)
-    ('12,346', '7.2', '3', '—')
-    """
+    """Write an amount, or a rate per hour, as a whole number, such as ``12,346``; a small one as ``7.2``."""
     if is_missing(value):
         return MISSING
     return f"{value:,.1f}" if abs(value) < 10 and value != round(value) else f"{value:,.0f}"
 
 
 def plural(count: float, one: str, many: str | None = None) -> str:
-    """Write a whole number with its noun, whose plural is to be given where it is irregular.
-
-    Examples
-    --------
-    >>> plural(1, "batch"), plural(24112.0, "decision"), plural(0, "batch"), plural(2, "policy", "policies")
-    ('1 batch', '24,112 decisions', '0 batches', '2 policies')
-    """
+    """Write a whole number with its noun, whose plural is to be given where it is irregular."""
     regular = f"{one}es" if one.endswith("ch") else f"{one}s"
     return f"{count:,.0f} {one if round(count) == 1 else many or regular}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """Write words as a list in a sentence.
-
-    Examples
-    --------
-    >>> listed(["one"]), listed(["one", "two", "three"])
-    ('one', 'one, two and three')
-    """
+    """Write words as a list in a sentence: ``one, two and three``."""
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)
 
 
 def percent(fraction: Any) -> str:
-    """Write a fraction in percent; a value above zero is never shown as 0 %.
-
-    Examples
-    --------
-    >>> percent(0.0213), percent(0.5), percent(0.00012), percent(1.0), percent(0.0)
-    ('2.13 %', '50.0 %', '0.012 %', '100 %', '0 %')
-    """
+    """Write a fraction in percent, such as ``2.13 %``; a value above zero is never shown as 0 %."""
     return MISSING if is_missing(fraction) else f"{_percent(fraction)} %"
 
 
 def percent_interval(low: Any, high: Any) -> str:
-    """Write an interval of fractions.
-
-    Examples
-    --------
-    >>> percent_interval(0.018, 0.024)
-    '1.80 to 2.40 %'
-    """
+    """Write an interval of fractions, such as ``1.80 to 2.40 %``."""
     return MISSING if is_missing(low) or is_missing(high) else f"{_percent(low)} to {_percent(high)} %"
 
 
 def points(difference: Any, *, signed: bool = True) -> str:
-    """Write a difference of fractions in percentage points, with its sign: a minus as wide as the plus.
-
-    Examples
-    --------
-    >>> points(0.0042), points(-0.0003), points(0.25, signed=False), points(0.0)
-    ('+0.42 pp', '−0.03 pp', '25.0 pp', '0 pp')
-    """
+    """Write a difference of fractions in percentage points, such as ``−0.03 pp``, with a true minus sign."""
     return MISSING if is_missing(difference) else f"{_points(difference, signed=signed)} pp"
 
 
 def points_between(before: Any, after: Any) -> str:
-    """Write the difference of two fractions as it follows from both as `percent` writes them.
-
-    Examples
-    --------
-    >>> percent(0.02388), percent(0.03484), points(0.03484 - 0.02388), points_between(0.02388, 0.03484)
-    ('2.39 %', '3.48 %', '+1.10 pp', '+1.09 pp')
-    """
+    """Write the difference of two fractions as it follows from both as `percent` writes them."""
     if is_missing(before) or is_missing(after):
         return MISSING
     shown = [_rounded(100 * abs(value)) for value in (before, after)]
@@ -189,24 +123,12 @@ def points_between(before: Any, after: Any) -> str:
 
 
 def points_interval(low: Any, high: Any) -> str:
-    """Write an interval of differences of fractions.
-
-    Examples
-    --------
-    >>> points_interval(-0.001, 0.004)
-    '−0.10 to +0.40 pp'
-    """
+    """Write an interval of differences of fractions, such as ``−0.10 to +0.40 pp``."""
     return MISSING if is_missing(low) or is_missing(high) else f"{_points(low)} to {_points(high)} pp"
 
 
 def p_value(p: Any, *, alpha: float = 0.05) -> str:
-    """Write a p-value, rounded to its own side of alpha.
-
-    Examples
-    --------
-    >>> p_value(0.0123), p_value(0.66), p_value(0.04996), p_value(1e-9)
-    ('0.012', '0.66', '0.04996', '< 0.001')
-    """
+    """Write a p-value, rounded to its own side of alpha."""
     if is_missing(p):
         return MISSING
     if p < 0.001:
@@ -219,13 +141,7 @@ def p_value(p: Any, *, alpha: float = 0.05) -> str:
 
 
 def hours(value: Any) -> str:
-    """Write a number of hours in the unit that reads best.
-
-    Examples
-    --------
-    >>> hours(2 / 3), hours(7.5), hours(76.8)
-    ('40 min', '7.5 h', '3.2 days')
-    """
+    """Write a number of hours in the unit that reads best: ``40 min``, ``7.5 h``, ``3.2 days``."""
     if is_missing(value):
         return MISSING
     if value < 1:
@@ -236,13 +152,7 @@ def hours(value: Any) -> str:
 
 
 def hours_between(low: Any, high: Any) -> str:
-    """Write a range of hours, either end of which may be unknown.
-
-    Examples
-    --------
-    >>> hours_between(5, 7.5), hours_between(5, None), hours_between(69, 72)
-    ('5 h to 7.5 h', 'at least 5 h', '2.9 days to 3 days')
-    """
+    """Write a range of hours, either end of which may be unknown, such as ``at least 5 h``."""
     if is_missing(low):
         return MISSING if is_missing(high) else f"at most {hours(high)}"
     if is_missing(high):
@@ -253,13 +163,7 @@ def hours_between(low: Any, high: Any) -> str:
 
 
 def in_markdown(text: str) -> str:
-    r"""Escape text for Markdown, in a paragraph or a table's cell: no markup, HTML, formula or link is left.
-
-    Examples
-    --------
-    >>> print(in_markdown("a|b <i>*c*</i> +1.2"))
-    a\|b &lt;i&gt;\*c\*&lt;/i&gt; +1.2
-    """
+    """Escape text for Markdown, in a paragraph or a table cell: no markup, HTML, formula or link is left."""
     text = visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKUP.sub(r"\\\1", text).replace("://", r"\://").replace("www.", "www&#46;")
 
@@ -268,11 +172,6 @@ def csv_cell(value: object) -> object:
     """Keep a spreadsheet from running a cell: text that looks like a formula gets a leading apostrophe.
 
     Also behind blanks, and for full-width signs: some spreadsheets read both as formulas.
-
-    Examples
-    --------
-    >>> csv_cell("=1+1"), csv_cell(" =1+1"), csv_cell("-0.5"), csv_cell(-0.5)
-    ("'=1+1", "' =1+1", '-0.5', -0.5)
     """
     if isinstance(value, str) and _FORMULA.match(value):
         return value if _NUMBER.fullmatch(value) else "'" + value

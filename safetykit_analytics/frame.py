@@ -30,16 +30,8 @@ _AS_IT_CAME = ("batch_status", *COUNT_COLUMNS, "policy_id", "policy_version", "h
 def frame_from_table(table: Any) -> pd.DataFrame:
     """Convert an Arrow table into a DataFrame whose dtypes depend on the schema alone.
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Any columns of string, int64, double, bool or timestamp type.
-
-    Returns
-    -------
-    DataFrame
-        RangeIndex; strings are ``StringDtype("pyarrow")`` with NA, instants ``datetime64[us, zone]``
-        with NaT, counts int64, flags bool: the same for 0, 1 or N rows, on pandas 2.2 and 3.
+    Strings are ``StringDtype("pyarrow")`` with NA, instants ``datetime64[us, zone]`` with NaT, counts int64,
+    flags bool: the same for 0, 1 or N rows, on pandas 2.2 and 3.
     """
     columns = {}
     for field in table.schema:
@@ -57,28 +49,10 @@ def frame_from_table(table: Any) -> pd.DataFrame:
 def table_from_frame(frame: Any, *, exact: bool = False) -> Any:
     """Check that a DataFrame holds observations and turn it into an Arrow table of `OBSERVATION_SCHEMA`.
 
-    Parameters
-    ----------
-    frame : DataFrame
-        Of pandas, or of anything that has the Arrow C stream interface, such as Polars and DuckDB. All
-        columns of the schema, in any order, with any index; any string dtype; instants of any unit and zone.
-    exact : bool
-        Refuse columns that the schema does not have, instead of leaving them out.
-
-    Returns
-    -------
-    pyarrow.Table
-        Exactly `OBSERVATION_SCHEMA`; rows in the order of the frame. ``""`` in ``policy_id`` and
-        ``policy_version`` has become null.
-
-    Raises
-    ------
-    TypeError
-        No frame.
-    InvalidFrame
-        A column is missing, extra (if `exact`) or twice there, or holds a value that the schema does not
-        allow: a naive time, a null key or count, a negative count, a number with a fraction. The
-        message names the column, the first row and the expected type.
+    Any frame with the Arrow C stream interface will do, such as one of Polars or DuckDB, with any string
+    dtype and instants of any unit and zone. Columns that the schema does not have are left out, or with
+    `exact` refused. ``""`` becomes null in policy and version. InvalidFrame names the column, the first row
+    and the expected type; TypeError is raised for no frame.
     """
     if not isinstance(frame, pd.DataFrame) and hasattr(frame, "__arrow_c_stream__"):
         frame = _from_stream(frame)

@@ -30,16 +30,8 @@ def concat(tables: Sequence[Any]) -> Any:
 def sorted_unique(table: Any) -> Any:
     """Sort observations by (batch_id, observed_at) and keep one row of each key: the most advanced.
 
-    Parameters
-    ----------
-    table : pyarrow.Table
-        The key columns and any others of `OBSERVATION_SCHEMA`; strings plain or dictionary-encoded.
-
-    Returns
-    -------
-    pyarrow.Table
-        The very same table if it is sorted and unique already. Of rows with one key stays the greatest by
-        (finished, `TIE_BREAKERS`…), as far as these columns are there; null is the least.
+    That is the greatest by (finished, `TIE_BREAKERS`…), as far as these columns are there; null is the least.
+    A table that is sorted and unique already is returned itself.
     """
     if table.num_rows < 2:
         return table
@@ -69,15 +61,7 @@ def ranked(table: Any) -> tuple[Any, Ints]:
 def same_as_before(table: Any, columns: Sequence[str]) -> Flags:
     """Compare each row of a table with the row before it in some columns; two nulls are equal.
 
-    Parameters
-    ----------
-    table : pyarrow.Table, n rows
-    columns : sequence of str
-
-    Returns
-    -------
-    bool array, shape (n,)
-        False for the first row.
+    False for the first row.
     """
     same = np.ones(table.num_rows, dtype=np.bool_)
     same[:1] = False
@@ -90,12 +74,8 @@ def same_as_before(table: Any, columns: Sequence[str]) -> Flags:
 def inside_of_runs(same: Flags) -> Flags:
     """Flag what lies within runs of unchanged observations: neither the first nor the last of one.
 
-    Nothing grows there: no increment moves without it, no bucket changes and no bound widens.
-
-    Parameters
-    ----------
-    same : bool array, shape (n,)
-        Whether each observation equals the one before it in everything but the time.
+    `same` flags the observations that equal the one before in everything but the time. Nothing grows within a
+    run: no increment moves without it, no bucket changes and no bound widens.
     """
     inside = same.copy()
     inside[:-1] &= same[1:]
@@ -106,20 +86,8 @@ def inside_of_runs(same: Flags) -> Flags:
 def thinned(table: Any, *, before_us: int) -> Any:
     """Drop what lies within runs of unchanged observations from before an instant.
 
-    The first and the last of each run that were made before the instant stay: no table for an ``as_of`` at or
-    after it changes.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        All columns of `OBSERVATION_SCHEMA`, sorted by key and unique.
-    before_us : int
-        Microseconds since 1970, UTC.
-
-    Returns
-    -------
-    pyarrow.Table
-        The very same table if there is nothing to drop.
+    The first and the last of each run that were made before it stay: no table for an ``as_of`` at or after it
+    changes. The table is sorted by key and unique, and returned itself if there is nothing to drop.
     """
     early = _numbers(table.column("observed_at")) < before_us
     same = same_as_before(table, [name for name in OBSERVATION_SCHEMA.names if name != "observed_at"])

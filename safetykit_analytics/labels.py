@@ -30,14 +30,7 @@ _DIGITS = re.compile(r"([0-9]+)")
 
 @dataclass(frozen=True)
 class Label:
-    """One label column.
-
-    Attributes
-    ----------
-    codes : integer array, shape (n,)
-        Index into `names`, -1 for none.
-    names : tuple of str
-    """
+    """One label column: `codes` are indices into `names`, -1 for none."""
 
     codes: Ints
     names: tuple[str, ...]
@@ -48,13 +41,7 @@ class Label:
 
 
 def natural_key(name: str | None) -> tuple[object, ...]:
-    """Key to sort names the way people do: v9 before v10, none last.
-
-    Examples
-    --------
-    >>> sorted(["v10", None, "v9", "v9b"], key=natural_key)
-    ['v9', 'v9b', 'v10', None]
-    """
+    """Key to sort names the way people do: v9 before v10, none last."""
     if name is None or name == NONE:
         return (1,)
     pieces = _DIGITS.split(name)
@@ -67,20 +54,7 @@ def natural_key(name: str | None) -> tuple[object, ...]:
 def parse_by(by: object, own: Sequence[str] = ()) -> tuple[str, ...]:
     """Read the `by` argument: up to four distinct columns; a bare string is one.
 
-    Parameters
-    ----------
-    by : str or iterable of str
-    own : sequence of str
-        Columns of the caller's own that `by` may name, besides the policy and its version.
-
-    Raises
-    ------
-    UnknownName
-        A column that nothing can be split by (also ValueError).
-    ValueError
-        A column twice, or more than four.
-    TypeError
-        Neither a string nor strings.
+    `own` are the caller's columns that it may name besides. Raises UnknownName, ValueError or TypeError.
     """
     known = (*LABELS, *own)
     if isinstance(by, str):
@@ -108,12 +82,9 @@ def in_natural_order(label: Label) -> Label:
 
 
 def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None, ...]]]:
-    """Assign numbers to the combinations of labels that occur, in natural order of the columns, none last.
+    """Return the number of each row's combination of labels, and the names of each combination.
 
-    Returns
-    -------
-    codes : int64 array, shape (n,)
-    groups : list of tuples, the names of each group
+    Those that occur are numbered, in natural order of the columns, none last.
     """
     combined = np.zeros(n, dtype=np.int64)
     for label in labels:
@@ -140,18 +111,9 @@ def groups_of(labels: list[Label], n: int) -> tuple[Ints, list[tuple[str | None,
 
 
 def fill(codes: Ints, batch: Ints) -> Ints:
-    """Replace nulls by the label before them in their batch, leading nulls by the first one after.
+    """Replace nulls (-1) by the label before them in their batch, leading nulls by the first one after.
 
-    Parameters
-    ----------
-    codes : integer array, shape (n,)
-        -1 for none.
-    batch : integer array, shape (n,)
-        The batches' numbers, ascending from 0, those of one batch in time.
-
-    Returns
-    -------
-    integer array, shape (n,)
+    `batch` ascends from 0, and the rows of one batch are in the order of time.
     """
     valid = codes >= 0
     owner = batch[~valid]

@@ -83,23 +83,7 @@ class WrongShape(ValueError):  # noqa: N818
 
 
 def parse_batch_status(body: bytes) -> BatchStatus:
-    """Read one answer, strictly.
-
-    Parameters
-    ----------
-    body : bytes
-        JSON in UTF-8, with or without a byte order mark.
-
-    Returns
-    -------
-    BatchStatus
-
-    Raises
-    ------
-    NotJson
-        The bytes are not UTF-8, not JSON, or nested deeper than Python's parser goes.
-    WrongShape
-        A field is missing or has the wrong type, a key is there twice, a number is NaN or infinite.
+    """Read one answer, strictly; raise NotJson, or WrongShape also for a key that is there twice.
 
     Neither shows a value of the body, and neither is chained to an exception that would.
     """
@@ -110,15 +94,7 @@ def parse_batch_status(body: bytes) -> BatchStatus:
 
 
 class CompletedEvent(BaseModel):
-    """A ``batch.completed`` event of a webhook, and when it was received.
-
-    Attributes
-    ----------
-    received_at : str
-        ISO 8601 with an offset.
-    data : BatchStatus
-        Without a policy, as far as is known.
-    """
+    """A ``batch.completed`` event of a webhook, and when it was received, in ISO 8601 with an offset."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore", hide_input_in_errors=True)
 
@@ -127,13 +103,7 @@ class CompletedEvent(BaseModel):
 
 
 def parse_event(line: bytes) -> CompletedEvent | None:
-    """Read one event, strictly; None if it is of another type than ``batch.completed``.
-
-    Raises
-    ------
-    NotJson, WrongShape
-        As `parse_batch_status`.
-    """
+    """Read one event, strictly; None if it is of another type than ``batch.completed``."""
     document = _parse_json(line)
     if not isinstance(document, dict):
         raise WrongShape(f"expected a JSON object with an event, found {_json_type(document)}")

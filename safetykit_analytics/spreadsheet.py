@@ -30,28 +30,11 @@ _CLOCK = re.compile(rb"<dcterms:(created|modified)[^>]*>[^<]*</dcterms:\1>")
 
 
 def workbook(tables: Mapping[str, pd.DataFrame], *, about: Sequence[str] = ()) -> bytes:
-    """Return an Excel workbook without formulas, with a sheet for each table.
+    """Return an Excel workbook without formulas, with a sheet for each table, the same for the same tables.
 
-    Parameters
-    ----------
-    tables : mapping of str to DataFrame
-        By the name of the sheet, of at most 31 characters.
-    about : sequence of str
-        Lines of a first sheet, "about"; without any, there is none.
-
-    Returns
-    -------
-    bytes
-        An .xlsx file, the same for the same tables. Excel knows no time zones: instants are UTC without one,
-        and durations are hours; the headings of both say so. Shares and rates are shown in percent, missing
-        values are empty, characters that Excel cannot hold become U+FFFD.
-
-    Raises
-    ------
-    ModuleNotFoundError
-        openpyxl is not installed; the message says how to install it.
-    ValueError
-        A table has more rows than a sheet.
+    Names of sheets have at most 31 characters; lines `about` make a first sheet. Excel knows no time zones:
+    instants are UTC without one, and durations are hours; the headings of both say so. Missing values are
+    empty, characters that Excel cannot hold become U+FFFD. Raises ValueError for more rows than a sheet has.
     """
     try:
         from openpyxl import Workbook  # noqa: PLC0415 -- an extra

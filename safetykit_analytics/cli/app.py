@@ -138,18 +138,7 @@ def _open_closed_streams() -> None:
 
 
 def run(args: Sequence[str]) -> int:
-    """Run one command.
-
-    Parameters
-    ----------
-    args : sequence of str
-        As a shell would pass them, without the program's name.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run one command, without the program's name, and return the exit code."""
     args = _global_options_first(args)
     debug = "--debug" in args
     quiet = "--quiet" in args or "-q" in args

@@ -66,28 +66,10 @@ def run_demo(
     seed: int = 0,
     progress: bool | None = None,
 ) -> Demo:
-    """Simulate, poll, append, compute and draw.
+    """Simulate a fleet, poll it every three of its hours, append, compute and draw.
 
-    Parameters
-    ----------
-    folder : path
-        Made by this function, with ``snapshots/`` and two PNGs in it.
-    batches : int
-        Size of the fleet.
-    weeks : float
-        Length of the fleet's time; it is polled every three of its hours.
-    seed : int
-    progress : bool, optional
-        None shows a bar on a terminal only.
-
-    Returns
-    -------
-    Demo
-
-    Raises
-    ------
-    FileExistsError
-        The folder exists already: a demo never adds files to another folder.
+    The folder gets ``snapshots/`` and two PNGs. One that exists raises FileExistsError: a demo never adds to
+    it.
     """
     from safetykit_analytics.simulator import make_fleet, serve  # noqa: PLC0415 -- needs the extra [demo]
 

@@ -22,20 +22,10 @@ def read_lines(source: str) -> list[str]:
 
 
 def read_ids(source: str, column: str | None) -> list[str]:
-    """Read batch ids.
+    """Read batch ids from a file, or ``-`` for stdin, without blanks and quotes around them.
 
-    Parameters
-    ----------
-    source : str
-        A file, or ``-`` for stdin. Parquet is recognised by its first bytes; a CSV file by its name, or where
-        a column is asked for; anything else is text with one id per line, and ``#`` begins a comment.
-    column : str or None
-        Default: ``batch_id``, or the only one.
-
-    Returns
-    -------
-    list of str
-        Without blanks and quotes around them.
+    Parquet is recognised by its first bytes, CSV by its name or where a column is asked for (default:
+    ``batch_id`` or the only one); else one id per line, and ``#`` begins a comment.
     """
     content = _content(source)
     if content[:4] == b"PAR1":

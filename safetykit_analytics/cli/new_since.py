@@ -25,24 +25,10 @@ Told = dict[Key, dt.datetime | None]
 
 
 def read_state(path: Path, parse: Callable[[Any], T], *, all_told: str) -> tuple[T | None, str, bool]:
-    """Read the state in a file.
+    """Read the state in a file, why it cannot be used (else ""), and whether the file may be replaced.
 
-    Parameters
-    ----------
-    path : Path
-    parse : callable
-        Makes the state of the content of the file; an error that it raises means damage.
-    all_told : str
-        The consequence of a file that cannot be used, for its message.
-
-    Returns
-    -------
-    state
-        None if there is no file yet, or none that can be used.
-    str
-        Why it cannot be used; empty if it can.
-    bool
-        Whether the file may be replaced: one of a newer release may not.
+    The state is None without a usable file. An error of `parse` means damage; a file of a newer release may
+    not be replaced. `all_told` names the consequence of an unusable file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

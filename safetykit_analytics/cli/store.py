@@ -22,13 +22,7 @@ Store = Annotated[
 
 
 def open_store(path: str, loudness: Loudness) -> SnapshotStore:
-    """Open a store to read it.
-
-    Raises
-    ------
-    NotAStore
-        There is no such folder, or nothing under such a URL: a mistyped path is not an empty store.
-    """
+    """Open a store to read it; raise NotAStore for a missing one: a mistyped path is not an empty store."""
     store = ska.SnapshotStore(path)
     if not store.exists():
         raise NotAStore(

@@ -139,13 +139,7 @@ def _line(cells: Any) -> str:
 
 
 def as_list_item(text: str) -> str:
-    r"""Escape text for a Markdown list item, where its first characters could open a heading or a list too.
-
-    Examples
-    --------
-    >>> print(as_list_item("# v1"), as_list_item("2. v1"))
-    - \# v1 - 2\. v1
-    """
+    """Escape text for a Markdown list item, where its first characters could open a heading or a list too."""
     return "- " + _BLOCK.sub(r"\1\\\2", in_markdown(text))
 
 

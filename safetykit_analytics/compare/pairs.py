@@ -28,15 +28,9 @@ _DAY_US = 86_400_000_000
 
 @dataclass(frozen=True)
 class Ended:
-    """The batches that count, sorted by policy and end.
+    """The batches that count, sorted by policy and end: arrays of int, shape (k,), times in microseconds.
 
-    Attributes
-    ----------
-    policy, group : arrays of int, shape (k,)
-    at_us, day : arrays of int, shape (k,)
-        End of each batch, and its local day in days since 1970-01-01.
-    errors, processed, started_us : arrays of int, shape (k,)
-    n_groups : int
+    `at_us` is the end of each batch, `day` its local day in days since 1970-01-01.
     """
 
     policy: Ints
@@ -63,21 +57,10 @@ def choose_pairs(
     candidate: str | None,
     wanted: NDArray[np.bool_] | None,
 ) -> pd.DataFrame:
-    """Choose the rows of the table: the group of each, and that of its baseline, -1 for none or itself.
+    """Choose the rows of the table: ``group``, its ``base`` (-1 for none or itself) and ``is_baseline``.
 
-    Parameters
-    ----------
-    heads : DataFrame
-        Policy and version of each group, in natural order.
-    ended : Ended
-    baseline, candidate : str or None
-    wanted : array of bool, shape (groups,), or None
-        The only versions that may be candidates.
-
-    Returns
-    -------
-    DataFrame
-        ``group``, ``base``, ``is_baseline``: each baseline, then its candidates.
+    Each baseline comes before its candidates, in the order of `heads`, which names policy and version of each
+    group. `wanted` flags the only groups that may be candidates.
     """
     versions = heads["policy_version"].fillna(NONE).tolist()
     for name in (baseline, candidate):

@@ -28,25 +28,10 @@ def sentences(
     correction: str,
     looks: str,
 ) -> tuple[str, ...]:
-    """Return what each candidate's row means, and what the whole does not mean.
+    """Return what each candidate's row means, and what the whole does not mean; no markup.
 
-    Parameters
-    ----------
-    table : DataFrame
-        As `VersionComparison.table`.
-    moved : float array, shape (rows, 2)
-        The largest move between neighbouring weeks of one version, and how far the next may go.
-    missing : float array, one value per row
-        How many more batches a verdict needs.
-    confidence : float
-        Of the intervals, before they are adjusted.
-    correction : {"holm", "bh", "none"}
-    looks : {"any", "once"}
-
-    Returns
-    -------
-    tuple of str
-        Names with invisible characters escaped; no markup.
+    `moved`, shape (rows, 2), is the largest move between neighbouring weeks of one version, and how far the
+    next may go; `missing` how many more batches a verdict needs. `confidence` is that before it is adjusted.
     """
     policies = table["policy_id"].nunique(dropna=False)
     tested = int(table["p_adjusted"].notna().sum())

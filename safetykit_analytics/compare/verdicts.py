@@ -92,21 +92,10 @@ def judge(
     alpha: float,
     correction: Literal["holm", "bh", "none"],
 ) -> Found:
-    """Test each pair and give its verdict.
+    """Test each pair of ``group`` and ``base``, both with batches, and give its verdict.
 
-    Parameters
-    ----------
-    pairs : DataFrame
-        ``group`` and ``base`` of each pair, both with batches.
-    ended : Ended
-    created_us : int64 array, shape (groups,)
-        First creation of a batch of each version.
-    within : bool array
-        The batches that are compared; all of them make the strata.
-    today : int
-        The local day of the look.
-    looks, alpha, correction
-        As `compare_versions`.
+    `created_us` is the first creation of a batch of each version, `today` the local day of the look. The
+    batches `within` are compared; all of them make the strata.
     """
     n = len(pairs)
     span, stratum = cut_strata(ended.policy, ended.day)

@@ -184,18 +184,10 @@ def compare_batches(
     correction: Literal["holm", "bh", "none"] = "bh",
     wanted: NDArray[np.bool_] | None = None,
 ) -> VersionComparison:
-    """Compare versions on a table of batches, of any number of policies.
+    """Compare versions on a table of batches (BATCH_COLUMNS), of any number of policies.
 
-    Parameters
-    ----------
-    batches : DataFrame
-        BATCH_COLUMNS, as `flow.batch_summary` returns them.
-    window : (int, int)
-        Half-open, in microseconds since 1970: when batches ended.
-    wanted : bool array, shape (len(batches),), optional
-        Only versions of these batches are candidates.
-    baseline, candidate, tz, as_of_us, looks, confidence, correction
-        As in `compare_versions`.
+    `window` is half-open, in microseconds since 1970: when batches ended. Only versions of `wanted` batches
+    are candidates.
     """
     group, heads = grouped(batches, _LABELS)
     policy, _ = grouped(batches, _LABELS[:1])

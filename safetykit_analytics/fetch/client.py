@@ -131,17 +131,10 @@ def fetch_in_pieces(
     api_key: str | SecretStr | None = None,
     **options: Any,
 ) -> FetchResult:
-    """Do what `fetch_batches` does, and hand over what has arrived again and again.
+    """Do what `fetch_batches` does, and call `keep` with what has arrived since: every `every_s` seconds.
 
-    Parameters
-    ----------
-    keep : callable
-        Called with the observations that have arrived since the last time: every `every_s` seconds, on
-        another thread, and at the end, whatever ends the run, before anything is raised or warned of.
-        What it raises ends the run.
-    every_s : float
-    batch_ids, api_key, **options
-        As for `fetch_batches`, and so are the result and the errors.
+    `keep` runs on another thread, and at the end, whatever ends the run, before anything is raised or warned
+    of. An error that it raises ends the run.
     """
     key = checked_key(api_key)
     del api_key

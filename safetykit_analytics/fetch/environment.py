@@ -29,13 +29,7 @@ class Proxy(NamedTuple):
 
 
 def proxy_for(base_url: str) -> Proxy | None:
-    """Return the proxy that ``HTTPS_PROXY`` and ``NO_PROXY`` name for an address, if there is one.
-
-    Raises
-    ------
-    InvalidEnvironment
-        ``HTTPS_PROXY`` is not the URL of an HTTP proxy.
-    """
+    """Return the proxy that ``HTTPS_PROXY`` and ``NO_PROXY`` name for an address, if there is one."""
     parts = urlsplit(base_url)
     proxies = getproxies_environment()
     given = proxies.get("https", "").strip()
@@ -97,10 +91,7 @@ def _contains(network: str, address: ipaddress.IPv4Address | ipaddress.IPv6Addre
 def tls_context() -> ssl.SSLContext:
     """Return a TLS context with the certificates of ``SSL_CERT_FILE`` or ``SSL_CERT_DIR``, else certifi's.
 
-    Raises
-    ------
-    InvalidEnvironment
-        A file or folder that the environment names cannot be read, or the key log not be written.
+    Raises InvalidEnvironment if one of these cannot be read, or the key log not be written.
     """
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     for variable, path, is_right, expected in (

@@ -9,13 +9,7 @@ import pyarrow as pa
 
 
 def checked_ids(batch_ids: object) -> Iterable[object]:
-    """Return ids as an iterable of Python objects.
-
-    Raises
-    ------
-    TypeError
-        A single id, a table of several columns, or an object that is not iterable.
-    """
+    """Return ids as an iterable of Python objects; raise TypeError for a single id or a table."""
     if isinstance(batch_ids, str | bytes):
         raise TypeError(
             "batch_ids is an iterable of ids, not a single one: pass [batch_id], or call get_batch"

@@ -11,15 +11,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """Ids done and failed, and the rate.
-
-    Parameters
-    ----------
-    wanted : bool or None
-        None: on a terminal or in a notebook only.
-    n_ids : int or None
-        None where the ids come from a generator.
-    """
+    """Ids done and failed, and the rate; if `wanted` is None, on a terminal or in a notebook only."""
 
     def __init__(self, wanted: bool | None, n_ids: int | None) -> None:  # noqa: FBT001 -- the public argument
         self._bar: Any = None

@@ -55,13 +55,7 @@ class Failure:
 
 
 async def read_answer(reply: Reply, batch_id: str, observed_at_us: int) -> Answer | Failure:
-    """Read and validate the body of a 200, unless it is too long. The caller closes the reply.
-
-    Raises
-    ------
-    Exception
-        What the transport raises while the body arrives.
-    """
+    """Read and validate the body of a 200, unless it is too long. The caller closes the reply."""
     body = await _read_body(reply)
     if isinstance(body, Failure):
         return body

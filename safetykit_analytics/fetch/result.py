@@ -184,12 +184,7 @@ class FetchResult:
 async def finish(run: Run, before: FetchResult | None = None) -> FetchResult:
     """Carry a run out and make its result, merged into the one before it.
 
-    Raises
-    ------
-    Unauthorized
-        With the result.
-    asyncio.CancelledError
-        With the result as ``.partial``.
+    Raises Unauthorized with the result, asyncio.CancelledError with the result as ``.partial``.
     """
     refused = None
     try:
@@ -206,13 +201,7 @@ async def finish(run: Run, before: FetchResult | None = None) -> FetchResult:
 
 
 def finish_sync(run: Run, before: FetchResult | None = None) -> FetchResult:
-    """Do what `finish` does, from synchronous code.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        With the result as ``.partial``.
-    """
+    """Do what `finish` does, from synchronous code: KeyboardInterrupt has the result as ``.partial``."""
     try:
         return run_sync(finish(run, before))
     except KeyboardInterrupt as stop:

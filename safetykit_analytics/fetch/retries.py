@@ -90,15 +90,7 @@ class Retrier:
         return Trial(batch_id, self.call.timeout_s)
 
     async def fetch(self, trial: Trial) -> Answer | Failure:
-        """Fetch the status of one batch.
-
-        Raises
-        ------
-        Refused
-            The API refused the key.
-        Exception
-            What the caller's clock raised; TypeError or ValueError if it gave no aware datetime.
-        """
+        """Fetch the status of one batch; raise Refused for the key, and what the caller's clock raises."""
         while True:
             answers_before = self._answers
             outcome = await self._attempt(trial)

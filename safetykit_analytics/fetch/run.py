@@ -29,14 +29,8 @@ _OUTAGE = Failure(
 class Run:
     """Ids and what became of them: ``batch_ids[i]`` ended in ``outcomes[i]``.
 
-    Parameters
-    ----------
-    call : Call
-    batch_ids : iterable
-        Pulled lazily: at most ``call.concurrency`` ids are held without an outcome. Each is asked for once.
-    keep : callable, optional
-        Called every `every_s` seconds with the rows that have arrived since, on another thread.
-    every_s : float
+    Ids are pulled lazily: at most ``call.concurrency`` of them are held without an outcome. `keep` is called
+    every `every_s` seconds with the rows that have arrived since, on another thread.
     """
 
     def __init__(
@@ -59,18 +53,9 @@ class Run:
         self._seen: set[tuple[str, bool]] = set()
 
     async def go(self) -> None:
-        """Fetch everything.
+        """Fetch everything; raise Refused for the key, and what cancels the run or the ids or clock raise.
 
-        Raises
-        ------
-        Refused
-            The API refused the key.
-        asyncio.CancelledError
-            Cancelled from outside.
-        Exception
-            What the iterable of ids or the clock raised.
-
-        Whatever is raised, every id that was pulled has an outcome and nothing is left running or open.
+        Every id that was pulled then has an outcome too, and nothing is left running or open.
         """
         channel = open_channel(self.call)
         try:

@@ -84,13 +84,7 @@ class Channel(Protocol):
 
 
 def open_channel(call: Call) -> Channel:
-    """Open the way to the API: through the caller's transport if there is one, else by aiohttp.
-
-    Raises
-    ------
-    InvalidEnvironment
-        The environment names certificates that cannot be read, or a proxy that cannot be used.
-    """
+    """Open the way to the API: through the caller's transport if there is one, else by aiohttp."""
     return _AiohttpChannel(call) if call.transport is None else _HttpxChannel(call, call.transport)
 
 

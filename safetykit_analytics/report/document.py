@@ -62,13 +62,7 @@ def readable(sentence: Sentence) -> str:
 
 
 def cut(sentence: Sentence, longest: int) -> Sentence:
-    """Return a sentence of at most so many shown characters; one that is cut ends in an ellipsis.
-
-    Examples
-    --------
-    >>> plain(cut(("The error rate of ", Name("spam"), " rose from 2 % to 3 %."), 28))
-    'The error rate of spam rose…'
-    """
+    """Return a sentence of at most so many shown characters; one that is cut ends in an ellipsis."""
     kept: list[str | Name | Code] = []
     left = longest
     for part in sentence:
@@ -86,11 +80,6 @@ def markdown_code(text: str, *, in_table: bool = False) -> str:
 
     A code span needs a fence that is longer than any run of backticks in it; only a table's cells still read
     ``|``, which is escaped there.
-
-    Examples
-    --------
-    >>> print(markdown_code("a`b"))
-    ``a`b``
     """
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     padding = " " if text[:1] in {"`", " "} or text[-1:] in {"`", " "} else ""
@@ -141,10 +130,7 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """A table whose first column names its rows.
-
-    `numeric` says for each column whether it holds numbers, which are set flush right.
-    """
+    """A table whose first column names its rows; `numeric` columns hold numbers and are set flush right."""
 
     caption: str
     header: tuple[str, ...]

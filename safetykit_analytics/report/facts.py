@@ -48,23 +48,11 @@ FINE = "6h"
 
 @dataclass(frozen=True)
 class Facts:
-    """All numbers of one week's report.
+    """All numbers of one week's report; instants are in UTC.
 
-    Attributes
-    ----------
-    week, previous_week : str
-        ISO names.
-    tz : str
-    previous_start, previous_end, start, end, as_of, state_at : datetime
-        In UTC. `previous_end` is `start`, or for a partial week the instant until which as many hours of the
-        previous week had passed. `state_at` is the earlier of `end` and `as_of`: backlog and stalled batches
-        are as they were then.
-    elapsed_hours : float
-        Of the week by `as_of`: 167 to 169 for a complete one.
-    partial : bool
-        The week was not over by `as_of`.
-    store : str or None
-        The name of the store that they were selected from, if any.
+    `previous_end` is `start`, or for a partial week the instant until which as many hours of the previous
+    week had passed. Backlog and stalled batches are as of `state_at`, the earlier of `end` and `as_of`.
+    `elapsed_hours`, by `as_of`, are 167 to 169 for a complete week. `store` is a name, never a path.
     """
 
     week: str
@@ -135,17 +123,7 @@ class Facts:
 
 
 def gather_facts(reading: Reading, findings: pd.DataFrame, *, tz: str, store: str | None) -> Facts:
-    """Compute everything that a report on one week states.
-
-    Parameters
-    ----------
-    reading : Reading
-    findings : DataFrame
-        As `data_quality`.
-    tz : str
-    store : str or None
-        The name of the store that the observations are from, if any.
-    """
+    """Compute everything that a report on one week states; `findings` are as of `data_quality`."""
     monday, as_of, observations = reading.monday, reading.as_of, reading.selection
     previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
     state_at = max(start, min(end, as_of))

@@ -26,9 +26,8 @@ def write_mail(
 ) -> EmailMessage:
     """Return a report as an e-mail with neither sender nor recipients.
 
-    `pictures` holds PNG files by pictures whose sources are ``cid:`` and a content id. The HTML `page` is
-    attached unless it is larger than `LARGEST_PAGE` bytes. No header and no boundary depends on when, where
-    or by whom the mail is made.
+    `pictures` holds PNG files by pictures whose sources are ``cid:`` and a content id. A page beyond
+    `LARGEST_PAGE` bytes is not attached. No header or boundary depends on when, where or by whom it is made.
     """
     attached = page.encode()
     fits = len(attached) <= LARGEST_PAGE

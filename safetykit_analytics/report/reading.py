@@ -36,23 +36,11 @@ _EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
 
 @dataclass(frozen=True)
 class Reading:
-    """What a week's report is computed from.
+    """What a week's report is computed from: the observations that both weeks depend on, and tables of them.
 
-    Attributes
-    ----------
-    monday : datetime.date
-        The first day of the week.
-    as_of : datetime
-        In UTC.
-    selection : Selection
-        The observations that both weeks depend on.
-    batches : DataFrame
-        `compare.BATCH_COLUMNS` of all batches begun before the week's end: versions are compared since they
-        ran.
-    trend : DataFrame
-        As `rates` by week and policy.
-    days : DataFrame
-        As `rates` by day, policy and version, from CHART_WEEKS before the week.
+    `batches` (`compare.BATCH_COLUMNS`) are all those begun before the week's end: versions are compared since
+    they ran. `trend` is as `rates` by week and policy; `days` by day, policy and version, from CHART_WEEKS
+    before the week.
     """
 
     monday: dt.date
@@ -66,10 +54,7 @@ class Reading:
 def read_week(observations: Any, *, week: str | None, tz: str, as_of: int | None) -> Reading:
     """Read what the report on one week, by default the last that was over, is computed from.
 
-    Raises
-    ------
-    ValueError
-        No such week, or neither a week nor `as_of` nor any observation to take it from.
+    Raises ValueError for no such week, and without a week, `as_of` or any observation to take it from.
     """
     function = partial(_read, week=week, tz=tz, as_of=as_of)
     return with_listing(observations, OBSERVATION_SCHEMA.names, as_of, function)

@@ -26,8 +26,7 @@ _LOADER = jinja2.PackageLoader("safetykit_analytics", "report/templates")
 def render_html(document: Document) -> str:
     """Return a document as one HTML page that needs nothing else and runs nothing.
 
-    Style sheet and pictures are inside; the content security policy allows that style sheet, by its hash,
-    and pictures from data URIs, and forbids everything else.
+    Its content security policy allows its own style sheet, by its hash, and pictures from data URIs.
     """
     environment = _html_environment()
     css = (_LOADER.get_source(environment, "report.css")[0]).strip()

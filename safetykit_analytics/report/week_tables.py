@@ -46,31 +46,15 @@ def compare_weeks(
     observed: tuple[pd.DataFrame, pd.DataFrame],
     hours: tuple[float, float],
 ) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Set two spans of time against each other, for all policies together and for each.
+    """Compare two spans of time: later, earlier and change, for all policies (`scope` = all), then for each.
 
-    Parameters
-    ----------
-    ends : DataFrame
-        As `batch_summary`.
-    spans : two pairs of datetime
-        The earlier and the later span.
-    work : DataFrame
-        As `batch_work`, with `bucket` 0 for the earlier span and 1 for the later.
-    observed : two DataFrames
-        `policy_id` (absent for the row of all policies), `coverage` and `smeared_share` of both spans.
-    hours : two floats
-        How long each span is.
-
-    Returns
-    -------
-    later, earlier, change : DataFrame
-        Rows in the same order: all policies together (`scope` = all), then each (`scope` = policy) in natural
-        order. `throughput_change` is a fraction of the earlier throughput; `difference` one of error
-        rates, later - earlier, with the interval of a batch as the unit, also where a batch worked in
-        both. `p_adjusted` is Benjamini and Hochberg's over the policies; the row of all policies stands
-        for itself. `is_headline`: also by a permutation test of the batches that ended in each span, and
-        below 1 %. `mix_effect` and `rate_effect` add up to the difference of all policies: how much comes
-        from the shares of the policies, and how much from their rates.
+    `ends` is as `batch_summary`, `work` as `batch_work` with `bucket` 0 for the earlier span; `observed`
+    holds `coverage` and `smeared_share` by `policy_id` (absent for the row of all). `throughput_change` is a
+    fraction of the earlier throughput; `difference` one of error rates, later - earlier, with the interval of
+    a batch as the unit, also where a batch worked in both. `p_adjusted` is Benjamini and Hochberg's over the
+    policies; the row of all policies stands for itself. `is_headline`: also by a permutation test of the
+    batches that ended in each span, and below 1 %. `mix_effect` and `rate_effect` add up to the difference of
+    all policies: how much comes from the shares of the policies, and how much from their rates.
     """
     group, names = grouped(work, ["policy_id"])
     rows = pd.concat(
@@ -228,10 +212,9 @@ def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.D
 def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
     """List which versions came, stayed and went: one row per policy and version, in natural order.
 
-    `work` is as `batch_work` returns it, with `bucket` 0 for the previous week and 1 for this one.
-    `status` is new (no work in the previous week), gone (none in this one) or at work. `first_created_at`
-    is that of the version's batches that worked in either week (NaT where no id tells); `share` and
-    `previous_share` are of the policy's processed decisions.
+    `work` has `bucket` 0 for the previous week and 1 for this one. `first_created_at` is that of the
+    version's batches that worked in either week (NaT where no id tells); `share` and `previous_share` are of
+    the policy's processed decisions.
     """
     group, table = grouped(work, ["policy_id", "policy_version"])
     work = work.assign(group=group, processed=work["success"] + work["error"])
@@ -266,8 +249,7 @@ class Outage:
 def find_outage(waiting: pd.DataFrame, work: pd.DataFrame, until: dt.datetime) -> Outage | None:
     """Find the longest run of two or more buckets in which nothing was processed though batches were open.
 
-    `waiting` is as `backlog` returns it, by policy; `work` as `rates` does, over all policies, with the same
-    buckets. Buckets after `until` do not count.
+    `waiting` is as `backlog`, by policy; `work` as `rates` over all policies, with the same buckets.
     """
     open_ = waiting.groupby("bucket_start")[["n_open", "pending"]].sum()
     rows = work[(work["bucket_end"] <= pd.Timestamp(until)).to_numpy(dtype=bool)]

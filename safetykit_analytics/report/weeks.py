@@ -12,15 +12,7 @@ _SEVEN_DAYS = dt.timedelta(days=7)
 
 
 def monday_of(week: str) -> dt.date:
-    """Return the Monday on which an ISO week such as "2026-W47" begins; raise ValueError for no such week.
-
-    >>> monday_of("2026-W53")
-    datetime.date(2026, 12, 28)
-    >>> monday_of("2025-W53")
-    Traceback (most recent call last):
-        ...
-    ValueError: week '2025-W53' does not exist: 2025 ends with 2025-W52
-    """
+    """Return the Monday on which an ISO week such as "2026-W47" begins; raise ValueError for no such week."""
     found = _WEEK_NAME.fullmatch(str(week))
     if found is None:
         raise ValueError(f"not an ISO week: {week!r}; expected a year and a week such as '2026-W47'")
@@ -36,11 +28,7 @@ def monday_of(week: str) -> dt.date:
 
 
 def week_name(day: dt.date) -> str:
-    """Return the name of the ISO week of a day.
-
-    >>> week_name(dt.date(2027, 1, 3))
-    '2026-W53'
-    """
+    """Return the name of the ISO week of a day."""
     year, number, _ = day.isocalendar()
     return f"{year:04}-W{number:02}"
 
@@ -55,12 +43,7 @@ def midnight(day: dt.date, tz: str) -> dt.datetime:
 
 
 def week_bounds(monday: dt.date, tz: str) -> tuple[dt.datetime, dt.datetime]:
-    """Return the instants at which a local week begins and ends, in UTC, half-open.
-
-    >>> start, end = week_bounds(monday_of("2026-W13"), "Europe/Berlin")  # summer time begins on its Sunday
-    >>> (end - start) / dt.timedelta(hours=1)
-    167.0
-    """
+    """Return the instants at which a local week begins and ends, in UTC, half-open."""
     return midnight(monday, tz), midnight(monday + _SEVEN_DAYS, tz)
 
 
@@ -77,12 +60,9 @@ def last_complete_monday(as_of: dt.datetime, tz: str) -> dt.date:
 def week_spans(
     monday: dt.date, tz: str, as_of: dt.datetime
 ) -> tuple[dt.datetime, dt.datetime, dt.datetime, dt.datetime]:
-    """Find the week's bounds, and those of the part of the previous week to compare it with.
+    """Find the bounds, in UTC, of the part of the previous week to compare with, and of the week itself.
 
-    Returns
-    -------
-    previous_start, previous_end, start, end : datetime
-        In UTC. A week that is not over by `as_of` is compared with as many hours of the one before.
+    A week that is not over by `as_of` is compared with as many hours of the one before.
     """
     start, end = week_bounds(monday, tz)
     previous_start, _ = week_bounds(monday - dt.timedelta(days=7), tz)

@@ -26,18 +26,10 @@ _ODD_ENDINGS = {"cancelled": 0.03, "failed": 0.004, "short": 0.004, "stuck": 0.0
 
 
 class Version(NamedTuple):
-    """One version of a policy.
+    """One version of a policy (``""`` for none, as in the API), from `since`, a share of the fleet's time.
 
-    Attributes
-    ----------
-    policy_version : str
-        ``""`` for none, as the API writes it.
-    since : float
-        When its roll-out begins, as a share of the fleet's time.
-    error_rate : float
-        Share of its decisions that fail, over all its batches.
-    per_hour : float
-        Decisions per hour of a typical batch.
+    `error_rate` is the share of its decisions that fail, over all its batches; `per_hour` are the decisions
+    per hour of a typical batch.
     """
 
     policy_version: str

@@ -30,7 +30,7 @@ _IGNORED = "ignored: "
 
 
 class Finding(NamedTuple):
-    """A file or folder that is not a sound snapshot: its full name, and what is wrong.
+    """A file or folder that is not a sound snapshot: its full name and the reason.
 
     A reason begins with "ignored: " for a file of another kind: no observation is missing.
     """

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safetykit_analytics.batch_ids import checksums, created_at_us
+from safetykit_analytics.batch_ids import checksums, cohort_days, created_at_us
 
 ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 FAR = 2**52
@@ -83,3 +83,8 @@ def test_slices_of_a_longer_array_decode_as_themselves():
 def test_checksums_in_bulk_are_those_of_zlib(ids):
     ids = [name.encode("utf-8", "ignore").decode() for name in ids]
     assert checksums(ids).tolist() == [zlib.crc32(name.encode()) for name in ids]
+
+
+def test_a_cohort_is_the_day_of_the_time_in_an_id():
+    published, from_2101 = "batch_01hf89meedvef6pc00njv3ezh0", encode(4_136_000_000_000)
+    assert cohort_days([published, "batch_1", from_2101]).tolist() == [19676, -1, -1]

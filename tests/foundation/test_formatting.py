@@ -159,3 +159,21 @@ def test_a_list_reads_as_people_say_it():
     assert [formatting.listed(words) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [
         "", "a", "a and b", "a, b and c",
     ]  # fmt: skip
+
+
+def test_a_noun_follows_its_number():
+    shown = [formatting.plural(*words) for words in ((1, "batch"), (24112.0, "decision"), (0, "batch"))]
+    assert shown == ["1 batch", "24,112 decisions", "0 batches"]
+    assert formatting.plural(2, "policy", "policies") == "2 policies"
+
+
+def test_the_place_of_a_store_is_shown_without_its_user_and_password():
+    assert formatting.place_name("ftp://user:password@example.com/snapshots") == "ftp://example.com/snapshots"
+    assert formatting.place_name("snapshots") == "snapshots"
+
+
+def test_a_difference_follows_from_the_percentages_as_they_are_shown():
+    before, after = 0.02388, 0.03484
+    assert (formatting.percent(before), formatting.percent(after)) == ("2.39 %", "3.48 %")
+    assert formatting.points_between(before, after) == "+1.09 pp"
+    assert formatting.points(after - before) == "+1.10 pp"
