@@ -7,21 +7,23 @@ from collections.abc import Iterable
 import pandas as pd
 import pyarrow as pa
 
+from safetykit_analytics.formatting import plural
+
 
 def checked_ids(batch_ids: object) -> Iterable[object]:
     """Return ids as an iterable of Python objects; raise TypeError for a single id or a table."""
     if isinstance(batch_ids, str | bytes):
         raise TypeError(
-            "batch_ids is an iterable of ids, not a single one: pass [batch_id], or call get_batch"
+            "batch_ids: expected an iterable of ids, found a single one; pass [batch_id], or call get_batch"
         )
     if isinstance(batch_ids, pd.DataFrame):
-        raise TypeError("batch_ids is an iterable of ids, not a table: pass one column, frame['batch_id']")
+        raise _a_table(len(batch_ids.columns))
     if isinstance(batch_ids, pa.Array | pa.ChunkedArray):
         return list(batch_ids.to_pylist())
     if hasattr(batch_ids, "__arrow_c_stream__") and not isinstance(batch_ids, pd.Series):
         return _from_stream(batch_ids)
     if not isinstance(batch_ids, Iterable):
-        raise TypeError(f"batch_ids is an iterable of ids, not {type(batch_ids).__name__}")
+        raise TypeError(f"batch_ids: expected an iterable of ids, found {type(batch_ids).__name__}")
     return batch_ids
 
 
@@ -32,10 +34,15 @@ def _from_stream(stream: object) -> list[object]:
         return list(pa.chunked_array(stream).to_pylist())
     names = reader.schema.names
     if len(names) != 1:
-        raise TypeError(
-            f"batch_ids is an iterable of ids, not a table of {len(names)} columns: pass one of them"
-        )
+        raise _a_table(len(names))
     return list(reader.read_all().column(0).to_pylist())
+
+
+def _a_table(width: int) -> TypeError:
+    return TypeError(
+        f"batch_ids: expected an iterable of ids, found a table of {plural(width, 'column')}; "
+        "pass one column, such as table['batch_id']"
+    )
 
 
 def _is_table(stream: object) -> bool:
