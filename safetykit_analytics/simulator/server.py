@@ -8,7 +8,8 @@ import errno
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from safetykit_analytics.simulator.fleet import Fleet
+
+_Transports: TypeAlias = "dict[Any, asyncio.Transport]"
 
 
 @contextlib.contextmanager
@@ -55,11 +58,35 @@ def serve(
     OSError
         The address is in use or not of this machine.
     """
-    transports: dict[Any, asyncio.Transport] = {}
+    transports: _Transports = {}
+    app = simulator_app(
+        fleet,
+        clock=clock,
+        api_key=api_key,
+        faults=faults,
+        reset=partial(_reset, transports),
+        close=partial(_close, transports),
+    )
+    config = uvicorn.Config(
+        app,
+        http=_protocol(transports),
+        log_config=None,
+        log_level="critical",  # a truncated body is an error to uvicorn; here it was asked for
+        access_log=False,
+        lifespan="off",
+        date_header=False,
+        server_header=False,
+        proxy_headers=False,
+    )
+    with _listen(host, port) as listening, _running(uvicorn.Server(config), listening, transports):
+        address, bound = listening.getsockname()[:2]
+        yield f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
+
+
+def _protocol(transports: _Transports) -> type[asyncio.Protocol]:
+    """Return uvicorn's protocol, which also keeps the transport of each client."""
 
     class Protocol(AutoHTTPProtocol):  # type: ignore[misc,valid-type] # which one it is, uvicorn finds out
-        """uvicorn's protocol, which also remembers whose connection is whose."""
-
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             transports[self.client] = transport
@@ -68,32 +95,26 @@ def serve(
             transports.pop(self.client, None)
             super().connection_lost(exc)
 
-    def reset(client: tuple[str, int]) -> None:
-        transport = transports[tuple(client)]
-        # Closing a socket that lingers for no time sends RST instead of FIN.
-        transport.get_extra_info("socket").setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )
-        transport.abort()
+    return Protocol
 
-    def close(client: tuple[str, int]) -> None:
-        if (transport := transports.get(tuple(client))) is not None:
-            transport.close()
 
-    listening = _listen(host, port)
-    server = uvicorn.Server(
-        uvicorn.Config(
-            simulator_app(fleet, clock=clock, api_key=api_key, faults=faults, reset=reset, close=close),
-            http=Protocol,
-            log_config=None,
-            log_level="critical",  # a truncated body is an error to uvicorn; here it was asked for
-            access_log=False,
-            lifespan="off",
-            date_header=False,
-            server_header=False,
-            proxy_headers=False,
-        )
+def _reset(transports: _Transports, client: tuple[str, int]) -> None:
+    transport = transports[tuple(client)]
+    # Closing a socket that lingers for no time sends RST instead of FIN.
+    transport.get_extra_info("socket").setsockopt(
+        socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
     )
+    transport.abort()
+
+
+def _close(transports: _Transports, client: tuple[str, int]) -> None:
+    if (transport := transports.get(tuple(client))) is not None:
+        transport.close()
+
+
+@contextlib.contextmanager
+def _running(server: uvicorn.Server, listening: socket.socket, transports: _Transports) -> Iterator[None]:
+    """Run a server in a thread until the block ends; then its connections are aborted."""
     stop = asyncio.Event()
     loop = asyncio.new_event_loop()
 
@@ -113,12 +134,10 @@ def serve(
     thread = threading.Thread(target=run_in_thread, name="safetykit-simulator", daemon=True)
     thread.start()
     try:
-        address, bound = listening.getsockname()[:2]
-        yield f"http://[{address}]:{bound}" if ":" in address else f"http://{address}:{bound}"
+        yield
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()
-        listening.close()
 
 
 def _listen(host: str, port: int) -> socket.socket:
