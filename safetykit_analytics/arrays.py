@@ -43,6 +43,13 @@ def run_bounds(starts: Flags) -> tuple[Ints, Ints]:
     return begin, np.append(begin, len(starts))[1:]
 
 
+def ratio(part: Any, whole: Any) -> Floats:
+    """Return part / whole; NaN where the whole is not above zero."""
+    found: Floats = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
+
+
 def last_valid(valid: Flags, run_start: Ints) -> Ints:
     """Return the last valid position at or before each one within its run, -1 where there is none.
 

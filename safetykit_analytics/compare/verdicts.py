@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from safetykit_analytics.arrays import ratio
 from safetykit_analytics.stats import (
     LEAST_DRAWS,
     MIN_BATCHES,
@@ -299,9 +300,9 @@ def _intervals(
     if once and once[0] is not None:
         for i, one in enumerate(once):
             if one is not None and not math.isnan(difference[i]):
-                ends = permutation_interval(one, alpha=own[i])
-                ratio = permutation_ratio(one, alpha=own[i])
-                for name, value in zip(names, (*ends, *ratio), strict=True):
+                difference_ends = permutation_interval(one, alpha=own[i])
+                risks = permutation_ratio(one, alpha=own[i])
+                for name, value in zip(names, (*difference_ends, *risks), strict=True):
                     columns[name][i] = value
         return
     size = int(strata.pair[-1]) + 1 if len(strata.pair) else 0
@@ -342,7 +343,7 @@ def _raw(ended: Ended, places: list[Ints], pairs: pd.DataFrame) -> Floats:
         np.array([values[rows].sum() for rows in places], dtype=np.float64)
         for values in (ended.errors, ended.processed)
     )
-    rate = np.divide(y, n, out=np.full(len(n), np.nan), where=n > 0)
+    rate = ratio(y, n)
     found: Floats = rate[pairs["group"].to_numpy()] - rate[pairs["base"].to_numpy()]
     return found
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow as pa
 
 from safetykit_analytics import flow
+from safetykit_analytics.arrays import ratio
 from safetykit_analytics.batch_ids import checksums
 from safetykit_analytics.calendar import parse_instant, zone
 from safetykit_analytics.compare.comparison import VersionComparison
@@ -309,7 +310,7 @@ def _table(
     hours, timed = _hours(used)
     first, last = _span(used, own, n_groups)
     median = median_brackets(batches.loc[asked, list(DURATION_COLUMNS)], group[asked], n_groups)
-    throughput = _ratio(total(n * timed), total(hours))
+    throughput = ratio(total(n * timed), total(hours))
     table = heads.iloc[row].reset_index(drop=True)
     table["role"] = pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=STRING)
     table["n_batches"] = rates.n_clusters[row]
@@ -317,7 +318,7 @@ def _table(
     table["error"] = rates.errors[row].astype(np.int64)
     table["error_rate"] = rates.rate[row]
     table["error_rate_low"], table["error_rate_high"] = rates.low[row], rates.high[row]
-    table["cancelled_share"] = _ratio(total(cancelled), rates.processed + total(cancelled))[row]
+    table["cancelled_share"] = ratio(total(cancelled), rates.processed + total(cancelled))[row]
     table["throughput_per_batch_hour"] = throughput[row]
     table["df"] = rates.df[row]
     overlap = _overlap(first[base], last[base], first[row], last[row])
@@ -388,12 +389,6 @@ _NOT_TIMED = {False: "no_created_at", True: "median_not_reached"}
 
 def _note(*codes: str) -> str:
     return ";".join(dict.fromkeys(code for code in codes if code))
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    found = np.full(len(whole), np.nan)
-    np.divide(part, whole, out=found, where=whole > 0.0)
-    return found
 
 
 def _hours(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from safetykit_analytics.arrays import ratio
 from safetykit_analytics.calendar import (
     DAY_US,
     HOUR_US,
@@ -173,7 +174,7 @@ def _table(
         **group_columns(levels.groups, by, group),
         "pending": pending,
         "n_open": levels.n_open[place],
-        "throughput_per_hour": np.divide(processed, hours, out=np.full(len(hours), np.nan), where=hours > 0),
+        "throughput_per_hour": ratio(processed, hours),
     }
     table = frame_from_table(pa.table(columns))
     table["eta_low"] = low.astype("timedelta64[us]")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from safetykit_analytics.arrays import ratio
 from safetykit_analytics.calendar import (
     HOUR_US,
     Frequency,
@@ -341,7 +342,7 @@ def _table(
     hours = (np.minimum(stop, as_of) - start) / HOUR_US
     noise = _ZERO_WORK * sums[ABSOLUTE]
     ratable = (np.abs(processed) > noise) & (success >= -noise) & (error >= -noise)
-    rate = _ratio(np.where(ratable, error, np.nan), processed)
+    rate = ratio(np.where(ratable, error, np.nan), processed)
     coverage = _coverage(work)[place]
     low, high, note = (values[place] for values in _intervals(work, confidence))
     uncovered = coverage < _ENOUGH_COVERAGE
@@ -357,7 +358,7 @@ def _table(
         "error": error,
         "cancelled": cancelled,
         "processed": processed,
-        "throughput_per_hour": _ratio(processed, np.where(hours > 0, hours, 0.0)),
+        "throughput_per_hour": ratio(processed, hours),
         "error_rate": np.clip(rate, 0.0, 1.0),
         "error_rate_low": low,
         "error_rate_high": high,
@@ -427,15 +428,8 @@ def _is_smeared(sums: Floats) -> Flags:
 
 
 def _coverage(work: Totals) -> Floats:
-    return _ratio(work.observed, work.observed + work.unobserved)
+    return ratio(work.observed, work.observed + work.unobserved)
 
 
 def _smeared(sums: Floats) -> Floats:
-    return np.minimum(_ratio(sums[SMEARED], sums[MOVED]), 1.0)
-
-
-def _ratio(numerator: Any, denominator: Any) -> Floats:
-    """Divide; NaN where the denominator is zero."""
-    result = np.full(len(numerator), np.nan)
-    np.divide(numerator, denominator, out=result, where=denominator != 0)
-    return result
+    return np.minimum(ratio(sums[SMEARED], sums[MOVED]), 1.0)

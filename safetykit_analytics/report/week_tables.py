@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from safetykit_analytics.arrays import ratio
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates import grouped
 from safetykit_analytics.stats import (
@@ -176,9 +177,7 @@ def _change(
     table = heads.copy()
     before = earlier["throughput_per_hour"].to_numpy(dtype="float64")
     after = later["throughput_per_hour"].to_numpy(dtype="float64")
-    table["throughput_change"] = (
-        np.divide(after, before, out=np.full(len(table), np.nan), where=before > 0) - 1.0
-    )
+    table["throughput_change"] = ratio(after, before) - 1.0
     unsure = np.zeros(len(table), dtype=bool)
     for side in (later, earlier):
         unsure |= (side["coverage"] < _UNTRUSTED).to_numpy() | (side["smeared_share"] > _UNTRUSTED).to_numpy()
@@ -225,9 +224,7 @@ def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
     table["first_created_at"] = born.reindex(table.index)
     for name, share in (("processed", "share"), ("previous_processed", "previous_share")):
         whole = table.groupby("policy_id", dropna=False)[name].transform("sum").to_numpy()
-        table[share] = np.divide(
-            table[name].to_numpy(), whole, out=np.full(len(table), np.nan), where=whole > 0
-        )
+        table[share] = ratio(table[name].to_numpy(), whole)
     table["status"] = np.select(
         [table["previous_processed"] == 0, table["processed"] == 0], ["new", "gone"], "at work"
     )
