@@ -181,7 +181,7 @@ def test_a_pipe_or_a_device_is_written_to_and_not_replaced(kind, capsys):
     read = []
     reader = threading.Thread(target=lambda: read.append(Path("pipe.png").read_bytes()), daemon=True)
     reader.start()
-    assert run(["rates", "--freq", "W", f"--{kind}", "pipe.png"]) == 0
+    assert run(["rates", "--freq", "W", "--by", "none", f"--{kind}", "pipe.png"]) == 0
     reader.join(60)
     assert stat.S_ISFIFO(os.stat("pipe.png").st_mode)
     assert os.listdir() == ["pipe.png"]
@@ -193,7 +193,8 @@ def test_a_link_keeps_leading_to_what_is_written(capsys):
     os.mkdir("elsewhere")
     for name in ("latest.csv", "latest.png"):
         os.symlink("elsewhere/target", name)
-        assert run(["rates", "--freq", "W", "--plot" if name.endswith("png") else "--csv", name]) == 0
+        kind = "--plot" if name.endswith("png") else "--csv"
+        assert run(["rates", "--freq", "W", "--by", "none", kind, name]) == 0
         assert os.readlink(name) == "elsewhere/target"
         with open("elsewhere/target", "rb") as file:
             assert file.read(4) == (b"\x89PNG" if name.endswith("png") else b"buck")
