@@ -209,8 +209,6 @@ def _local_midnights(freq: Frequency, tz: ZoneInfo, first_us: int, last_us: int)
 
 def _first_at(local: Ints, tz: ZoneInfo) -> Ints:
     """Return the first instant at which the local clock shows each reading, or, if skipped, a later one."""
-    if not len(local):
-        return local
     starts, offsets = _offsets(tz, int(local[0]) - 2 * DAY_US, int(local[-1]) + 2 * DAY_US)
     reached = np.append(starts[1:] + offsets[:-1], np.iinfo(np.int64).max)
     piece = np.searchsorted(np.maximum.accumulate(reached), local, side="right")

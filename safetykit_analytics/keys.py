@@ -127,8 +127,6 @@ def _most_advanced(table: Any, order: Ints, starts: Flags) -> Ints:
 def _ranks(column: Any) -> Ints:
     """Rank dictionary-encoded text."""
     codes = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(codes, pa.ChunkedArray):
-        codes = codes.unify_dictionaries().chunk(0) if codes.num_chunks else pa.array([], codes.type)
     indices = codes.indices.to_numpy()
     rank = pc.rank(codes.dictionary, tiebreaker="dense").to_numpy().astype(np.int64)
     if len(rank) and rank[-1] == len(rank) and (np.diff(rank) == 1).all():

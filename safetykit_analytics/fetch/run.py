@@ -96,8 +96,7 @@ class Run:
         """Hand over what has arrived, again and again, until the run ends."""
         while True:
             await asyncio.sleep(min(self._every_s, _DAY_S))
-            if self._keep is not None:
-                await asyncio.to_thread(self.keep_rest)
+            await asyncio.to_thread(self.keep_rest)
 
     def keep_rest(self) -> None:
         """Hand over the rows that have arrived and were not handed over yet."""

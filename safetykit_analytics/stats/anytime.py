@@ -271,8 +271,6 @@ def _invert(
     `null` is always met, and bounds the search on its side, so that it lies inside exactly if it was kept.
     """
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
-    if not len(center):
-        return center.copy(), center.copy()
     start = np.clip(np.nan_to_num(center), *bounds)
     is_kept = test(start).log_most <= limit
     null_excess = test(np.full(len(start), null)).log_most - limit

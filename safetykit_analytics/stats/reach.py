@@ -49,8 +49,6 @@ def missing_batches(sides: Sequence[tuple[int, int]], *, alpha: float, any_look:
         return None
     most = max(range(len(strata)), key=lambda place: strata[place])
     base, own = strata.pop(most)
-    if base < 1:
-        return None
     rest = [pair for pair in strata if min(pair) > 0]
     for more in range(1, _MOST_MISSING + 1):
         if can_decide([*rest, (base, own + more)], alpha=alpha, any_look=any_look):
