@@ -259,13 +259,13 @@ def _check_place(path: str, footer: dict[str, bytes], place: str) -> None:
     if date := old_date(folder):
         found = footer.get("observed_date", b"another day").decode(errors="replace")
         if found != date.isoformat():
-            raise damaged(place, f"it belongs into the folder of {found}; move it back")
+            raise damaged(place, f"it belongs in the folder of {found}; move it back")
         return
     found = footer.get("name", b"another").decode(errors="replace")
     if found != stem_of(path):
-        raise damaged(place, f"it was written as {found}_…; give it back its name")
+        raise damaged(place, f"it was written as {found}_…; restore that name")
     if (folder == RECENT) != name.startswith(f"{RECENT}_"):
-        raise damaged(place, f"it belongs into another folder than {folder}/; move it back")
+        raise damaged(place, f"it belongs in another folder than {folder}/; move it back")
 
 
 def _open(data: bytes, *, verify_pages: bool) -> Any:

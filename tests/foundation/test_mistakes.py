@@ -217,7 +217,7 @@ def test_a_file_under_another_name_is_told_its_own(store, tmp_path):
     store.append(FRAME[:2])
     (recent,) = (tmp_path / "snapshots" / "recent").glob("*.parquet")
     recent.rename(recent.with_name(recent.name.replace("_r2_", "_r3_")))
-    assert "give it back its name" in said(ska.DamagedFile, store.read)
+    assert "restore that name" in said(ska.DamagedFile, store.read)
 
 
 def test_a_report_that_cannot_be_written_names_the_file_that_was_asked_for(tmp_path):

@@ -224,7 +224,7 @@ def test_a_file_in_the_other_folder_is_damage(store, tmp_path):
     (tmp_path / "cohorts").mkdir()
     source = files_of(tmp_path)[0]
     source.rename(tmp_path / "cohorts" / source.name)
-    with pytest.raises(ska.DamagedFile, match="it belongs into another folder than cohorts/"):
+    with pytest.raises(ska.DamagedFile, match="it belongs in another folder than cohorts/"):
         store.read()
 
 
