@@ -56,8 +56,9 @@ class Totals:
 
 
 def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fold) -> Totals:
-    """Add up what cohorts reduce to, in their order, each with the earliest instant that a later one can
-    touch.
+    """Add up what cohorts reduce to.
+
+    Results come in the order of the cohorts, each with the earliest instant that a later one can touch.
     """
     groups: dict[Group, int] = {}
     sums: list[Sparse] = []

@@ -112,13 +112,7 @@ def parse_length(value: object, name: str) -> pd.Timedelta:
 
 
 def parse_policies(policy_id: object) -> tuple[str, ...] | None:
-    """Read `policy_id`: one policy or several; None for all of them.
-
-    Raises
-    ------
-    TypeError
-        Neither text nor texts.
-    """
+    """Read `policy_id`: one policy, several, or None for all; raises TypeError for what is not text."""
     if policy_id is None:
         return None
     if not isinstance(policy_id, Iterable):
@@ -131,12 +125,9 @@ def parse_policies(policy_id: object) -> tuple[str, ...] | None:
 
 
 def check_policies(observations: Any, policies: tuple[str, ...] | None, *, found: bool) -> None:
-    """Raise if nothing was found because a policy is unknown; known ones are looked up only then.
+    """Raise UnknownName, with the policies that are there, if nothing was found because one is unknown.
 
-    Raises
-    ------
-    UnknownName
-        The message lists the policies that are there.
+    Known policies are looked up only then.
     """
     if policies is None or found:
         return
@@ -149,17 +140,9 @@ def check_policies(observations: Any, policies: tuple[str, ...] | None, *, found
 def parse_batches(batches: object) -> Any:
     """Read `batches`: a DataFrame with ``batch_id`` and columns of the caller's own, as text.
 
-    Returns
-    -------
-    pyarrow.Table or None
-        ``batch_id`` first; a missing value is null.
-
-    Raises
-    ------
-    TypeError
-        Not a DataFrame.
-    InvalidFrame
-        No ``batch_id``; a batch twice; a column of observations or of a result.
+    In the Arrow table ``batch_id`` comes first, and a missing value is null. Raises TypeError for what is
+    not a DataFrame; InvalidFrame without ``batch_id``, for a batch twice, for a column of observations or
+    of a result.
     """
     if batches is None:
         return None

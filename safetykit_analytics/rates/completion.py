@@ -157,12 +157,9 @@ def _add(table: pd.DataFrame, name: str, pairs: list[tuple[float, float]]) -> No
 
 
 def grouped(ends: pd.DataFrame, labels: Sequence[str]) -> tuple[NDArray[np.int64], pd.DataFrame]:
-    """Return numbers to the combinations of labels that occur, in natural order of the columns, none last.
+    """Return a number for each row's combination of labels, in natural order of the columns, none last.
 
-    Returns
-    -------
-    group : int64 array, shape (len(ends),)
-    heads : DataFrame, one row per group with its labels; with no labels, one row unless `ends` is empty.
+    Also one row of labels per group; with no labels, one row unless `ends` is empty.
     """
     n_groups = min(len(ends), 1)
     group = np.zeros(len(ends), dtype=np.int64)
@@ -198,12 +195,9 @@ DURATION_COLUMNS = (
 def durations(ends: pd.DataFrame) -> pd.DataFrame:
     """Return the microseconds from creation between which each batch ended, or its age when it was last seen.
 
-    Returns
-    -------
-    DataFrame
-        One row per row of `ends`, float64 unless said otherwise: ``lower``, ``upper`` as `quantile_bracket`
-        takes them, ``is_event`` (bool: completed), ``is_running`` (bool: never terminal), ``is_known``
-        (bool: the batch has a creation time; the others' numbers mean nothing).
+    One row per row of `ends`: ``lower``, ``upper`` (float64) as `quantile_bracket` takes them;
+    ``is_event``: completed; ``is_running``: never terminal; ``is_known``: it has a creation time (the
+    others' numbers mean nothing).
     """
     # A clock that runs ahead may put the creation after the first observation.
     created = ends["created_at"].where(
