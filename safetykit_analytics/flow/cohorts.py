@@ -195,10 +195,9 @@ def reduced(
 ) -> Iterator[tuple[int, _Result]]:
     """Read each cohort once and reduce it alone; yield results in the order of the listing.
 
-    Before each result stands the earliest instant that a later one can touch, BEYOND with the last. Without
-    cohorts there is one result, of no observations. `reducer` is a module-level function or a partial of
-    one. `labels` are those of `columns` that are labels; `own` has ``batch_id`` and text columns, a row per
-    batch.
+    Each result comes after the earliest instant that a later one can touch, BEYOND with the last. Without
+    cohorts there is one result, of no observations. `reducer` is a module-level function or a partial of one.
+    `labels` are the label columns among `columns`; `own` has ``batch_id`` and columns of text, one row each.
     """
     if not listing.cohorts:
         yield BEYOND, reducer(rows_of(_EMPTY, as_of=listing.as_of, labels=labels, own=own))

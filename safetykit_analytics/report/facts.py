@@ -123,7 +123,7 @@ class Facts:
 
 
 def gather_facts(reading: Reading, findings: pd.DataFrame, *, tz: str, store: str | None) -> Facts:
-    """Compute everything that a report on one week states; `findings` are as of `data_quality`."""
+    """Compute everything that a report on one week states; `findings` are those of `data_quality`."""
     monday, as_of, observations = reading.monday, reading.as_of, reading.selection
     previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
     state_at = max(start, min(end, as_of))

@@ -73,3 +73,12 @@ def test_policies_without_a_verdict_are_drawn_by_volume_and_all_charts_with_alar
     outside = set(report.facts.outside["policy_id"])
     charts = [plain(one.caption).partition(":")[0] for one in figures._control(report.facts)]
     assert set(charts) == outside if outside else charts == [volume.index[0]]
+
+
+def test_throughput_and_error_rate_of_a_policy_have_one_legend_and_one_time_axis(report):
+    for figure, _, _ in figures._versions(report.facts, most=8):
+        upper, lower = figure.axes
+        assert upper.get_legend() is None
+        assert lower.get_legend() is not None
+        assert not upper.get_xlabel()
+        assert lower.get_xlabel().startswith("time (")
