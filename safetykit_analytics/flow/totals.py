@@ -79,7 +79,8 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
             final, limit = until, max(_CELLS, 2 * _size(cells))
     folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
     blank = fold(np.zeros((N_ROWS, 1)), _no_batches)
-    return _totals(groups, merged_sums(sums), merged_sums(times), folded, blank, edges)
+    sums, times = [merged_sums(sums)], [merged_sums(times)]
+    return _totals(groups, sums[0], times[0], folded, blank, edges)
 
 
 def numbered(groups: dict[Group, int], some: list[Group]) -> Ints:
@@ -123,11 +124,15 @@ def merged_sums(pile: list[Sparse]) -> Sparse:
         none = np.zeros(0, dtype=np.int64)
         return Sparse(none, none, np.zeros((0, 0)))
     group, bucket = (np.concatenate([getattr(s, name) for s in pile]) for name in ("group", "bucket"))
-    values = np.concatenate([sparse.values for sparse in pile], axis=1)
     order = np.lexsort((bucket, group))
     group, bucket = group[order], bucket[order]
     starts = np.flatnonzero(run_starts(group, bucket))
-    added = np.add.reduceat(values.take(order, axis=1), starts, axis=1) if len(starts) else values
+    added = np.empty((len(pile[0].values), len(starts)))
+    # Row by row, which needs memory for one row only.
+    for row, sums in enumerate(added):
+        if len(starts):
+            values = np.concatenate([sparse.values[row] for sparse in pile])
+            np.add.reduceat(values[order], starts, out=sums)
     return Sparse(group[starts], bucket[starts], added)
 
 
@@ -166,7 +171,7 @@ def _folded(  # noqa: PLR0917 -- all that is there
         kept = np.flatnonzero(wanted[owner])
         return (np.cumsum(wanted) - 1)[owner[kept]], work.take(kept, axis=1)
 
-    return at, fold(at.values, batches)
+    return Sparse(at.group, at.bucket, at.values[:0]), fold(at.values, batches)
 
 
 def _chosen(sparse: Sparse, which: Flags) -> Sparse:
