@@ -79,6 +79,7 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
             final, limit = until, max(_CELLS, 2 * _size(cells))
     folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
     blank = fold(np.zeros((N_ROWS, 1)), _no_batches)
+    # The piles are freed before their sums are laid out.
     sums, times = [merged_sums(sums)], [merged_sums(times)]
     return _totals(groups, sums[0], times[0], folded, blank, edges)
 
@@ -127,12 +128,11 @@ def merged_sums(pile: list[Sparse]) -> Sparse:
     order = np.lexsort((bucket, group))
     group, bucket = group[order], bucket[order]
     starts = np.flatnonzero(run_starts(group, bucket))
-    added = np.empty((len(pile[0].values), len(starts)))
-    # Row by row, which needs memory for one row only.
-    for row, sums in enumerate(added):
-        if len(starts):
-            values = np.concatenate([sparse.values[row] for sparse in pile])
-            np.add.reduceat(values[order], starts, out=sums)
+    added = np.zeros((len(pile[0].values), len(starts)))
+    # Row by row: the memory of a second whole matrix is not needed.
+    for row, sums in enumerate(added if len(starts) else ()):
+        values = np.concatenate([sparse.values[row] for sparse in pile])
+        np.add.reduceat(values[order], starts, out=sums)
     return Sparse(group[starts], bucket[starts], added)
 
 
@@ -171,7 +171,7 @@ def _folded(  # noqa: PLR0917 -- all that is there
         kept = np.flatnonzero(wanted[owner])
         return (np.cumsum(wanted) - 1)[owner[kept]], work.take(kept, axis=1)
 
-    return Sparse(at.group, at.bucket, at.values[:0]), fold(at.values, batches)
+    return at, fold(at.values, batches)
 
 
 def _chosen(sparse: Sparse, which: Flags) -> Sparse:

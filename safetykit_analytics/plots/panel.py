@@ -114,7 +114,7 @@ def _fits_below(
 
 def _lowest(ax: Axes, entries: Sequence[Entry], form: tuple[int, float, bool]) -> float:
     """Return how many inches high a legend is at least, all names beside each other."""
-    lines = max(1 + (1 + entry.detail.count("\n") if entry.detail and form[2] else 0) for entry in entries)
+    lines = max(2 + entry.detail.count("\n") if entry.detail and form[2] else 1 for entry in entries)
     return lines * text_size(ax, small=True) * form[1] / 72
 
 
