@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.arrays import NEVER, Flags, Ints, run_starts
+from safetykit_analytics.arrays import NEVER, Flags, Ints
 from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
-from safetykit_analytics.flow.increments import growth, increments_of, since
+from safetykit_analytics.flow.increments import growth, increments_of
 from safetykit_analytics.flow.observations import BASE_COLUMNS, COUNTERS, Rows
 from safetykit_analytics.flow.reduce import groups_by, of_policies
 from safetykit_analytics.flow.spread import Cells, joined, merged, spread, written_out
@@ -173,7 +173,7 @@ def summarize(
     """
     wanted = np.ones(rows.n_batches, dtype=np.bool_)
     if policies is not None:
-        wanted &= of_policies(rows, policies)[rows.first[1:] - 1]
+        wanted &= of_policies(rows, policies)[rows.last_run]
     if begun_before is not None:
         wanted &= np.where(rows.begin == NEVER, rows.t[rows.first[:-1]], rows.begin) < begun_before
     some = _Some(rows, np.flatnonzero(wanted))
@@ -207,14 +207,14 @@ class _Some:
         """Between which instants a counter last moved; NEVER where it is not known."""
         rows = self.rows
         row = _last_row((growth(rows.counts, rows) != 0).any(axis=0), rows.first[:-1])
-        after, before = np.append(since(rows), NEVER)[row], np.append(rows.t, NEVER)[row]
+        after, before = np.append(rows.since, NEVER)[row], np.append(rows.t, NEVER)[row]
         after[(row == rows.first[:-1]) & (rows.begin == NEVER)] = NEVER
         return after[self.batches], before[self.batches]
 
 
 def _label(name: str, some: _Some) -> Any:
     label = some.rows.labels[name]
-    return text_of(label.names, label.codes[some.last])
+    return text_of(label.names, label.codes[some.rows.last_run[some.batches]])
 
 
 def _value(name: str, some: _Some) -> Any:
@@ -281,9 +281,7 @@ def _last_row(flags: Flags, first: Ints) -> Ints:
 
 def _changed(rows: Rows) -> Any:
     """Return for each batch whether its filled labels ever changed."""
-    is_run = run_starts(rows.batch, *(rows.labels[name].codes for name in LABELS))
-    runs = np.bincount(rows.batch[is_run], minlength=rows.n_batches)
-    return runs > 1
+    return np.bincount(rows.batch[rows.run[:-1]], minlength=rows.n_batches) > 1
 
 
 def _times(values: Ints) -> Any:

@@ -21,7 +21,7 @@ from safetykit_analytics.calendar import BEYOND
 from safetykit_analytics.errors import StoreChanged, StoreFailed
 from safetykit_analytics.flow.observations import Rows, instants, one_array, rows_of
 from safetykit_analytics.frame import table_from_frame
-from safetykit_analytics.keys import concat, sorted_unique
+from safetykit_analytics.keys import sorted_unique
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _Result = TypeVar("_Result")
 
 _EMPTY = OBSERVATION_SCHEMA.empty_table()
 # Small cohorts are read together up to this many rows: fewer, and the passes cost more than the rows.
-_ROWS_PER_TASK = 100_000
+_ROWS_PER_TASK = 70_000
 # Tasks begun ahead of the result that is due: enough for some dozen workers, few enough for little memory.
 _AHEAD = 32
 _THREADS = min(4, os.cpu_count() or 1)
@@ -200,7 +200,7 @@ def reduced(
     `labels` are the label columns among `columns`; `own` has ``batch_id`` and columns of text, one row each.
     """
     if not listing.cohorts:
-        yield BEYOND, reducer(rows_of(_EMPTY, as_of=listing.as_of, labels=labels, own=own))
+        yield BEYOND, reducer(rows_of([_EMPTY], as_of=listing.as_of, labels=labels, own=own))
         return
     cuts = list(_tasks(listing.cohorts))
     follows = [cut[0].earliest for cut in cuts[1:]] + [BEYOND]
@@ -253,8 +253,8 @@ def _reduce(
     cohorts, own = task
     rows = partial(rows_of, as_of=as_of, labels=labels, own=own)
     tables = (table for cohort in cohorts for table in cohort.tables(columns))
-    pieces = tables if len(cohorts) == 1 else [concat([*tables] or [_EMPTY])]
-    return [reducer(rows(piece)) for piece in pieces] or [reducer(rows(_EMPTY))]
+    pieces = ([table] for table in tables) if len(cohorts) == 1 else [[*tables] or [_EMPTY]]
+    return [reducer(rows(piece)) for piece in pieces] or [reducer(rows([_EMPTY]))]
 
 
 def ordered_map(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.arrays import NEVER, Flags, Ints, columns_of, run_starts
+from safetykit_analytics.arrays import NEVER, Flags, Ints, columns_of
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.observations import Rows
@@ -62,15 +62,6 @@ class Active:
     observed: Flags
 
 
-def since(rows: Rows) -> Ints:
-    """Return for each row the instant from which it reports: the row before, or when the batch began."""
-    previous = np.empty_like(rows.t)
-    previous[1:] = rows.t[:-1]
-    first, begin = rows.first[:-1], rows.begin
-    previous[first] = np.where(begin == NEVER, rows.t[first], begin)
-    return previous
-
-
 def growth(counts: Ints, rows: Rows) -> Ints:
     """Return what counters grew by at each row; a batch's first row holds what it had done until then."""
     grown = np.empty_like(counts)
@@ -82,46 +73,43 @@ def growth(counts: Ints, rows: Rows) -> Ints:
 
 
 def increments_of(rows: Rows, group: Ints) -> Increments:
-    """List the increments in which a counter moved, by the group of the observation that reported them.
+    """List the increments in which a counter moved, by the group of the run that reported them.
 
-    Rows of group -1 are left out, as is what a batch without a creation time had done before its first
+    Runs of group -1 are left out, as is what a batch without a creation time had done before its first
     observation: it is in no bucket.
     """
     grown = growth(rows.counts, rows)
     unplaced = rows.first[:-1][rows.begin == NEVER]
     for values in grown:
         values[unplaced] = 0
-    moved = np.flatnonzero((grown[0] | grown[1] | grown[2]) != 0)
-    if len(group) and group.min() < 0:
-        moved = moved[group[moved] >= 0]
+    moves = (grown[0] | grown[1] | grown[2]) != 0
+    owner = rows.by_row(group)
+    if group.min(initial=0) < 0:
+        moves &= owner >= 0
+    moved = np.flatnonzero(moves)
     return Increments(
-        since(rows).take(moved),
+        rows.since.take(moved),
         rows.t.take(moved),
         grown.take(moved, axis=1),
         rows.batch.take(moved),
-        group.take(moved),
+        owner.take(moved),
     )
 
 
 def active_spans(rows: Rows, group: Ints, as_of: int) -> Active:
     """List the spans in which batches were active: from their beginning to their first terminal observation.
 
-    A batch that never was terminal is active until `as_of`, with the label of its last observation.
+    By the group of their runs. A batch that never was terminal is active until `as_of`, with its last label.
     """
-    is_run = run_starts(rows.batch, group)
-    start_row = np.flatnonzero(is_run)
-    last_row = np.append(start_row, len(group))[1:] - 1
-    batch = rows.batch[start_row]
+    start, last = rows.run[:-1], rows.run[1:] - 1
     ended = rows.first_terminal
     n = len(rows.t)
-    until = np.append(rows.t, as_of)[np.minimum(ended, n)]
-    start, end = since(rows)[start_row], np.minimum(rows.t[last_row], until[batch])
-    last = rows.first[1:] - 1
-    running = np.flatnonzero(ended >= n)
+    until = np.where(ended < n, rows.t.take(np.minimum(ended, n - 1)), as_of)
+    running = rows.last_run[ended >= n]
     spans = Active(
-        np.concatenate([start, rows.t[last][running]]),
-        np.concatenate([end, np.full(len(running), as_of)]),
-        np.concatenate([group[start_row], group[last][running]]),
+        np.concatenate([rows.since[start], rows.t[last[running]]]),
+        np.concatenate([np.minimum(rows.t[last], until[rows.batch[start]]), np.full(len(running), as_of)]),
+        np.concatenate([group, group[running]]),
         np.append(np.ones(len(start), dtype=np.bool_), np.zeros(len(running), dtype=np.bool_)),
     )
     kept = (spans.end > spans.start) & (spans.group >= 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Rows:
         The number of each row's batch, from 0 to m - 1.
     first : int64 array, shape (m + 1,)
         Where the rows of each batch start; the last one is n.
+    run : int64 array, shape (r + 1,)
+        Where each run of rows of one batch and one combination of labels starts; the last one is n.
     t : int64 array, shape (n,)
         ``observed_at``, microseconds since 1970 UTC.
     counts : int32 or int64 array, shape (3, n)
@@ -40,13 +43,14 @@ class Rows:
     created : int64 array, shape (m,)
         ``created_at`` of each batch's first row; NEVER for none.
     labels : dict of str to Label
-        Filled: a null has the label before it, leading nulls the first one.
+        Of each run. Filled: a null has the label before it, leading nulls the first one.
     table : pyarrow.Table
         All columns that were read; text may be dictionary-encoded.
     """
 
     batch: Ints
     first: Ints
+    run: Ints
     t: Ints
     counts: Ints
     terminal: Flags
@@ -59,6 +63,15 @@ class Rows:
         """Return the number of batches."""
         return len(self.first) - 1
 
+    def by_row(self, values: Ints) -> Ints:
+        """Repeat what each run has for each of its rows."""
+        return np.repeat(values, np.diff(self.run))
+
+    @property
+    def last_run(self) -> Ints:
+        """Return the run that ends each batch."""
+        return np.searchsorted(self.run, self.first[1:]) - 1
+
     @property
     def begin(self) -> Ints:
         """Return when each batch began: its creation, or its first observation if that is earlier.
@@ -69,6 +82,15 @@ class Rows:
         first_t = self.t[self.first[:-1]]
         begin: Ints = np.minimum(self.created, first_t)
         return np.where(self.created - first_t > DAY_US, NEVER, begin)
+
+    @cached_property
+    def since(self) -> Ints:
+        """The instant from which each row reports: the row before, or when the batch began."""
+        previous = np.empty_like(self.t)
+        previous[1:] = self.t[:-1]
+        first, begin = self.first[:-1], self.begin
+        previous[first] = np.where(begin == NEVER, self.t[first], begin)
+        return previous
 
     @property
     def first_terminal(self) -> Ints:
@@ -94,30 +116,31 @@ class Rows:
         return self.take("batch_id", self.first[:-1])
 
 
-def rows_of(table: Any, *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
-    """Convert a table into arrays, without what was observed after `as_of`.
+def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
+    """Convert tables into arrays, without what was observed after `as_of`.
 
-    The rows of one batch stand together and in time, each key once. `labels` are filled; `own` has
-    ``batch_id`` and further columns of text, labels that a batch keeps.
+    The rows of one batch stand in one table, together and in time, each key once. `labels` are filled; `own`
+    has ``batch_id`` and further columns of text, labels that a batch keeps.
     """
-    table = _until(table, as_of)
-    is_start = run_starts(encoded(table.column("batch_id"))[0])
+    tables = [_until(table, as_of) for table in tables]
+    # Each table has its own dictionary of ids.
+    starts = [run_starts(encoded(table.column("batch_id"))[0]) for table in tables]
+    is_start = np.concatenate(starts)
+    table = pa.concat_tables(tables)
     start = np.flatnonzero(is_start)
     batch: Any = np.cumsum(is_start, dtype=np.int32) - 1
-    counters = [_values(table.column(name)) for name in COUNTERS]
-    found = {}
-    for name in labels:
-        label = in_natural_order(_label(table.column(name)))
-        found[name] = Label(fill(label.codes, batch), label.names)
+    run, found = _runs(batch, {name: _label(table.column(name)) for name in labels})
     if own is not None:
         ids = one_array(table.column("batch_id")).take(pa.array(start)).cast(pa.string())
         row = pc.index_in(ids, value_set=one_array(own.column("batch_id")))
         for name in own.column_names[1:]:
             label = _label(one_array(own.column(name)).take(row))
-            found[name] = Label(label.codes[batch], label.names)
+            found[name] = label.take(batch[run])
+    counters = [_values(table.column(name)) for name in COUNTERS]
     return Rows(
         batch=batch,
         first=np.append(start, len(batch)),
+        run=np.append(run, len(batch)),
         t=instants(table.column("observed_at")),
         counts=np.stack(counters, dtype=narrowest(counters), casting="same_kind"),
         terminal=_values(table.column("is_terminal")),
@@ -125,6 +148,21 @@ def rows_of(table: Any, *, as_of: int, labels: Sequence[str] = (), own: Any = No
         labels=found,
         table=table,
     )
+
+
+def _runs(batch: Ints, labels: dict[str, Label]) -> tuple[Ints, dict[str, Label]]:
+    """Return where runs of one batch and one combination of filled labels start, and the labels of each."""
+    run = np.flatnonzero(run_starts(batch, *(label.codes for label in labels.values())))
+    owner = batch[run]
+    filled = {}
+    for name, label in labels.items():
+        ordered = in_natural_order(label.take(run))
+        filled[name] = Label(fill(ordered.codes, owner), ordered.names)
+    # A null that is filled may equal its neighbours.
+    kept = run_starts(owner, *(label.codes for label in filled.values()))
+    if kept.all():
+        return run, filled
+    return run[kept], {name: label.take(np.flatnonzero(kept)) for name, label in filled.items()}
 
 
 def one_array(column: Any) -> Any:

@@ -14,7 +14,7 @@ import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import Layout
-from safetykit_analytics.flow.increments import Increments, growth, increments_of, since, terminal_before
+from safetykit_analytics.flow.increments import Increments, growth, increments_of, terminal_before
 from safetykit_analytics.flow.reduce import Sparse, groups_by
 from safetykit_analytics.flow.spread import spread
 from safetykit_analytics.flow.totals import merged_sums, naturally, numbered
@@ -85,11 +85,10 @@ def reduce_pending(
 ) -> Changes:
     """Reduce whole batches to changes of the levels, and to their work between finer edges."""
     group, groups = groups_by(rows, by, policies)
-    begun = since(rows)
     first = np.full(len(groups), np.iinfo(np.int64).max)
     kept = group >= 0
-    np.minimum.at(first, group[kept], begun[kept])
-    levels, _, _, layout = spread(_level_changes(rows, group, begun), edges, len(groups))
+    np.minimum.at(first, group[kept], rows.since[rows.run[:-1][kept]])
+    levels, _, _, layout = spread(_level_changes(rows, rows.by_row(group)), edges, len(groups))
     came_or_moved = np.flatnonzero((levels[:3] != 0).any(axis=0))
     work, _, _, places = spread(increments_of(rows, group), paced, len(groups))
     moved = np.flatnonzero((work[:3] != 0).any(axis=0))
@@ -110,9 +109,9 @@ def reduce_pending(
     )
 
 
-def _level_changes(rows: Rows, group: Ints, begun: Ints) -> Increments:
+def _level_changes(rows: Rows, group: Ints) -> Increments:
     """List the changes of pending decisions, open batches, and batches that came."""
-    pending = rows.numbers("pending_count")
+    pending, begun = rows.numbers("pending_count"), rows.since
     first = rows.first[:-1]
     is_open = ~terminal_before(rows)
     changes = growth(pending, rows)

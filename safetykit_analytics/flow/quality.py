@@ -77,7 +77,7 @@ def contradictions(
 
 def _contradictions(rows: Rows) -> Any:
     """List the contradictions of whole batches."""
-    first, last = rows.first[:-1], rows.first[1:] - 1
+    first = rows.first[:-1]
     every = np.arange(rows.n_batches)
     pending, size = rows.numbers("pending_count"), rows.numbers("batch_count")
     finished = rows.counts.sum(axis=0, dtype=np.int64)
@@ -99,7 +99,7 @@ def _contradictions(rows: Rows) -> Any:
         "no_created_at": _some(every[unknown_age], np.full(len(every), np.nan)),
     }
     ids, policy = rows.ids(), rows.labels["policy_id"]
-    policies = text_of(policy.names, policy.codes[last])
+    policies = text_of(policy.names, policy.codes[rows.last_run])
     pieces = [
         pa.table(
             [
@@ -145,15 +145,13 @@ def _last_of_batch(rows: Rows, at: Ints) -> Ints:
 def _label_changes(rows: Rows) -> tuple[Ints, Any, list[str]]:
     """Count changes of policy or version after the first one was known, and show the last one."""
     labels = [rows.labels[name] for name in LABELS]
-    changed = run_starts(rows.batch, *(label.codes for label in labels))
-    changed[rows.first[:-1]] = False
-    batches, counts = _nonzero(np.bincount(rows.batch[changed], minlength=rows.n_batches))
+    batches, counts = _nonzero(np.bincount(rows.batch[rows.run[:-1]], minlength=rows.n_batches) - 1)
 
-    def shown(row: int) -> str:
-        return " ".join(NONE if label.codes[row] < 0 else label.names[label.codes[row]] for label in labels)
+    def shown(run: int) -> str:
+        return " ".join(NONE if label.codes[run] < 0 else label.names[label.codes[run]] for label in labels)
 
-    at = _last_of_batch(rows, np.flatnonzero(changed)).tolist()
-    return batches, counts[batches], [f"{shown(row - 1)} → {shown(row)}" for row in at]
+    last = rows.last_run[batches].tolist()
+    return batches, counts[batches], [f"{shown(run - 1)} → {shown(run)}" for run in last]
 
 
 def _unknown_statuses(rows: Rows, pending: Ints) -> tuple[Ints, Any, list[str]]:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
 from safetykit_analytics.flow.increments import Active, active_spans, increments_of
 from safetykit_analytics.flow.spread import N_SUMS, add_ranges, covering, merged, spread
@@ -17,6 +16,7 @@ from safetykit_analytics.labels import groups_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from safetykit_analytics.arrays import Flags, Floats, Ints
     from safetykit_analytics.flow.observations import Rows
 
 #: Further rows of the matrix of sums: distinct batches with work; of those that processed n > 0, y
@@ -75,15 +75,15 @@ class Reduced:
 def groups_by(
     rows: Rows, by: Sequence[str], policies: Sequence[str] | None
 ) -> tuple[Ints, list[tuple[str | None, ...]]]:
-    """Return each row's group, -1 for those of other policies, and the names of the groups."""
-    codes, groups = groups_of([rows.labels[name] for name in by], len(rows.t))
+    """Return the group of each run, -1 for those of other policies, and the names of the groups."""
+    codes, groups = groups_of([rows.labels[name] for name in by], len(rows.run) - 1)
     if policies is not None:
         codes = np.where(of_policies(rows, policies), codes, -1)
     return codes, groups
 
 
 def of_policies(rows: Rows, policies: Sequence[str]) -> Flags:
-    """Flag the rows whose policy is one of some; "(none)" for none."""
+    """Flag the runs whose policy is one of some; "(none)" for none."""
     policy = rows.labels["policy_id"]
     # The last element stands for none, whose code is -1.
     chosen = np.array([*(name in policies for name in policy.names), NONE in policies], dtype=np.bool_)
@@ -107,7 +107,7 @@ def reduce_work(
     group, groups = groups_by(rows, by, policies)
     increments = increments_of(rows, group)
     sums, cells, spans, layout = spread(increments, edges, len(groups))
-    if len(groups) > 1 and np.count_nonzero(run_starts(rows.batch, group)) > rows.n_batches:
+    if len(groups) > 1 and len(group) > rows.n_batches:
         # A batch whose label changes may come back to a group.
         cells = merged(cells, layout.size)
     n_batches = np.bincount(cells.place, minlength=layout.size) + covering(spans, layout.size)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from safetykit_analytics import flow
-from safetykit_analytics.arrays import NEVER, run_starts
+from safetykit_analytics.arrays import NEVER
 from safetykit_analytics.calendar import BEYOND
 from safetykit_analytics.formatting import NONE
 from safetykit_analytics.health.judge import moment
@@ -144,12 +144,12 @@ def _summed(observations: Any, now: int, executor: Executor | None) -> _Sums:
 
 def _reduce(rows: flow.Rows) -> _Sums:
     """Reduce whole batches to sums by group; additive over pieces."""
-    runs = np.flatnonzero(run_starts(rows.batch, *(rows.labels[name].codes for name in LABELS)))
-    batch, n_runs = rows.batch[runs], len(runs)
-    group, labels = groups_of([rows.labels[name].take(runs) for name in LABELS], n_runs)
+    runs = rows.run[:-1]
+    batch = rows.batch[runs]
+    group, labels = groups_of([rows.labels[name] for name in LABELS], len(runs))
     groups, n = [tuple(NONE if name is None else name for name in names) for names in labels], len(labels)
     first, last = rows.first[:-1], rows.first[1:] - 1
-    own, is_open = group[np.searchsorted(runs, last, "right") - 1], ~rows.terminal[last]
+    own, is_open = group[rows.last_run], ~rows.terminal[last]
     # Labels are filled: only a batch that never had one lacks it at its last row.
     is_known = np.array([None not in names for names in labels], dtype=np.bool_)[own]
     counted = (is_known | ~is_open)[batch]

@@ -314,7 +314,7 @@ def overlap_only(listing: Listing, edges: Ints) -> Listing:
 
 def _weights(rows: Rows) -> Floats:
     """Sum absolute processed work by the length of the time in which it happened."""
-    found = increments_of(rows, np.zeros(len(rows.t), dtype=np.int32))
+    found = increments_of(rows, np.zeros(len(rows.run) - 1, dtype=np.int32))
     lengths = [parse_freq(name).length_us for name in AUTO_FREQS]
     kind = np.searchsorted(lengths, found.end - found.start, side="left")
     work = np.abs(found.delta[0] + found.delta[1])
