@@ -14,12 +14,6 @@ Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 NEVER = -(2**62)
 
 
-def narrowest(some: list[Ints]) -> type[np.signedinteger[Any]]:
-    """Return the narrower type that holds whole numbers, and a few differences of them added up."""
-    fits = all(values.min(initial=0) > -(2**28) and values.max(initial=0) < 2**28 for values in some)
-    return np.int32 if fits else np.int64
-
-
 def columns_of(values: Any, which: Ints | Flags | slice) -> Any:
     """Return ``values[:, which]``; NumPy itself would lay it out by columns, and take far longer."""
     if isinstance(which, slice):

@@ -200,7 +200,7 @@ def reduced(
     `labels` are the label columns among `columns`; `own` has ``batch_id`` and columns of text, one row each.
     """
     if not listing.cohorts:
-        yield BEYOND, reducer(rows_of([_EMPTY], as_of=listing.as_of, labels=labels, own=own))
+        yield BEYOND, reducer(rows_of([_EMPTY], labels=labels, own=own))
         return
     cuts = list(_tasks(listing.cohorts))
     follows = [cut[0].earliest for cut in cuts[1:]] + [BEYOND]
@@ -251,10 +251,17 @@ def _reduce(
 ) -> list[_Result]:
     """Read a task and reduce it: a large cohort piece by piece, small cohorts together."""
     cohorts, own = task
-    rows = partial(rows_of, as_of=as_of, labels=labels, own=own)
-    tables = (table for cohort in cohorts for table in cohort.tables(columns))
+    rows = partial(rows_of, labels=labels, own=own)
+    tables = (_until(table, cohort, as_of) for cohort in cohorts for table in cohort.tables(columns))
     pieces = ([table] for table in tables) if len(cohorts) == 1 else [[*tables] or [_EMPTY]]
     return [reducer(rows(piece)) for piece in pieces] or [reducer(rows([_EMPTY]))]
+
+
+def _until(table: Any, cohort: Cohort, as_of: int) -> Any:
+    """Return the rows of a cohort observed up to `as_of`."""
+    if cohort.last_observed <= as_of:
+        return table
+    return table.filter(pa.array(instants(table.column("observed_at")) <= as_of))
 
 
 def ordered_map(

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from safetykit_analytics.arrays import NEVER, Flags, Ints, narrowest, run_starts
+from safetykit_analytics.arrays import NEVER, Flags, Ints, run_starts
 from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.labels import Label, fill, in_natural_order
 
@@ -37,7 +37,7 @@ class Rows:
         Where each run of rows of one batch and one combination of labels starts; the last one is n.
     t : int64 array, shape (n,)
         ``observed_at``, microseconds since 1970 UTC.
-    counts : int32 or int64 array, shape (3, n)
+    counts : int64 array, shape (3, n)
         success, error, cancelled.
     terminal : bool array, shape (n,)
     created : int64 array, shape (m,)
@@ -116,13 +116,12 @@ class Rows:
         return self.take("batch_id", self.first[:-1])
 
 
-def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), own: Any = None) -> Rows:
-    """Convert tables into arrays, without what was observed after `as_of`.
+def rows_of(tables: Sequence[Any], *, labels: Sequence[str] = (), own: Any = None) -> Rows:
+    """Convert tables into arrays.
 
     The rows of one batch stand in one table, together and in time, each key once. `labels` are filled; `own`
     has ``batch_id`` and further columns of text, labels that a batch keeps.
     """
-    tables = [_until(table, as_of) for table in tables]
     # Each table has its own dictionary of ids.
     starts = [run_starts(encoded(table.column("batch_id"))[0]) for table in tables]
     is_start = np.concatenate(starts)
@@ -136,13 +135,12 @@ def rows_of(tables: Sequence[Any], *, as_of: int, labels: Sequence[str] = (), ow
         for name in own.column_names[1:]:
             label = _label(one_array(own.column(name)).take(row))
             found[name] = label.take(batch[run])
-    counters = [_values(table.column(name)) for name in COUNTERS]
     return Rows(
         batch=batch,
         first=np.append(start, len(batch)),
         run=np.append(run, len(batch)),
         t=instants(table.column("observed_at")),
-        counts=np.stack(counters, dtype=narrowest(counters), casting="same_kind"),
+        counts=_counts(table),
         terminal=_values(table.column("is_terminal")),
         created=instants(table.column("created_at"))[start],
         labels=found,
@@ -196,15 +194,19 @@ def _values(column: Any) -> Any:
     return one_array(column).to_numpy(zero_copy_only=False)
 
 
+def _counts(table: Any) -> Ints:
+    counts = np.empty((len(COUNTERS), table.num_rows), dtype=np.int64)
+    for values, name in zip(counts, COUNTERS, strict=True):
+        at = 0
+        for chunk in table.column(name).chunks:
+            values[at : at + len(chunk)] = chunk.to_numpy()
+            at += len(chunk)
+    return counts
+
+
 def _label(column: Any) -> Label:
     codes, names = encoded(column)
     texts = names.to_pylist()
     if "" in texts:
         codes = np.where(codes == texts.index(""), -1, codes)
     return Label(codes, tuple(texts))
-
-
-def _until(table: Any, as_of: int) -> Any:
-    """Return the rows observed up to `as_of`."""
-    t = instants(table.column("observed_at"))
-    return table.filter(pa.array(t <= as_of)) if len(t) and int(t.max()) > as_of else table

@@ -75,20 +75,20 @@ def spread(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, 
     spans in between; and the places: of each group, from the first bucket that an increment touches to the
     last.
     """
-    delta = increments.delta.astype(np.float64)
+    delta = increments.delta
     ends, layout = _ends_of(increments, edges, n_groups)
     cells = _cells(increments.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
         if work.any():
             np.add.at(sums[row], cells.place, work)
-    went_down = bool(delta.size and delta.min() < 0)
+    went_down = bool(delta.min(initial=0) < 0)
     _measure(sums, delta, ends, went_down=went_down)
     long = np.flatnonzero(ends.high > ends.low + 1)
     first, stop = ends.left[long] + 1, ends.right[long]
     spans = Spans(increments.batch[long], first, stop, delta.take(long, axis=1) / ends.length[long])
     if len(long):
-        processed = (delta[0] + delta[1])[long]
+        processed = delta[0][long] + delta[1][long]
         bucket_length = np.diff(edges)[layout.buckets()]
         _add_spans(sums, spans, processed / ends.length[long], processed, bucket_length)
     if not went_down:
@@ -159,7 +159,7 @@ def _ends_of(increments: Increments, edges: Ints, n_groups: int) -> tuple[_Ends,
     return ends, layout
 
 
-def _cells(batch: Ints, delta: Floats, ends: _Ends) -> Cells:
+def _cells(batch: Ints, delta: Ints, ends: _Ends) -> Cells:
     """Add up what falls into the same bucket one after the other."""
     crosses = ends.crosses
     if not len(batch):
@@ -185,9 +185,9 @@ def _cells(batch: Ints, delta: Floats, ends: _Ends) -> Cells:
     return Cells(owner, place, work)
 
 
-def _measure(sums: Floats, delta: Floats, ends: _Ends, *, went_down: bool) -> None:
+def _measure(sums: Floats, delta: Ints, ends: _Ends, *, went_down: bool) -> None:
     """Fill in the bounds, the smeared work, and the absolute work where a counter went down."""
-    processed = delta[0] + delta[1]
+    processed = (delta[0] + delta[1]).astype(np.float64)
     distance = np.abs(processed) if went_down else processed
     across = processed * ends.crosses
     within = np.flatnonzero(~ends.crosses)
