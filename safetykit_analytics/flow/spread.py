@@ -9,15 +9,12 @@ a bucket without work holds an exact zero, and no share has the rounding of a ru
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_bounds, run_starts
 from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket, layout_of
-
-if TYPE_CHECKING:
-    from safetykit_analytics.flow.increments import Increments
+from safetykit_analytics.flow.increments import Increments
 
 # Rows of the matrix of sums.
 SUCCESS, ERROR, CANCELLED, LOW, HIGH, SMEARED, ABSOLUTE, MOVED, REPROCESSED = range(9)
@@ -75,14 +72,15 @@ def spread(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, 
     spans in between; and the places: of each group, from the first bucket that an increment touches to the
     last.
     """
+    went_down = bool(increments.delta.min(initial=0) < 0)
+    increments, low, high = _by_bucket(increments, edges, went_down=went_down)
     delta = increments.delta
-    ends, layout = _ends_of(increments, edges, n_groups)
+    ends, layout = _ends_of(increments, low, high, edges, n_groups)
     cells = _cells(increments.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
     for row, work in enumerate(cells.work):
         if work.any():
             np.add.at(sums[row], cells.place, work)
-    went_down = bool(delta.min(initial=0) < 0)
     _measure(sums, delta, ends, went_down=went_down)
     long = np.flatnonzero(ends.high > ends.low + 1)
     first, stop = ends.left[long] + 1, ends.right[long]
@@ -128,11 +126,36 @@ class _Ends:
     right_is_short: Flags
 
 
-def _ends_of(increments: Increments, edges: Ints, n_groups: int) -> tuple[_Ends, Layout]:
-    start, end = increments.start, increments.end
-    low = first_bucket(edges, start)
+def _by_bucket(increments: Increments, edges: Ints, *, went_down: bool) -> tuple[Increments, Ints, Ints]:
+    """Return increments with their first and last buckets; those within one bucket added up.
+
+    Only where no counter went down, and where at least half of them fall away: to copy fewer costs more.
+    """
+    low = first_bucket(edges, increments.start)
     # An instant at an edge ends before it and begins after it: it belongs after.
-    high = np.maximum(last_bucket(edges, end), low)
+    high = np.maximum(last_bucket(edges, increments.end), low)
+    inside = low == high
+    if went_down:
+        inside &= (increments.delta >= 0).all(axis=0)
+    is_start = run_starts(increments.batch, increments.group, low)
+    is_start[1:] |= ~(inside[1:] & inside[:-1])
+    if 2 * np.count_nonzero(is_start) > len(is_start):
+        return increments, low, high
+    first, stop = run_bounds(is_start)
+    added = Increments(
+        increments.start[first],
+        increments.end[stop - 1],
+        np.add.reduceat(increments.delta, first, axis=1),
+        increments.batch[first],
+        increments.group[first],
+    )
+    return added, low[first], high[first]
+
+
+def _ends_of(
+    increments: Increments, low: Ints, high: Ints, edges: Ints, n_groups: int
+) -> tuple[_Ends, Layout]:
+    start, end = increments.start, increments.end
     crosses = high > low
     # A batch goes on in time.
     begin, stop = run_bounds(run_starts(increments.batch, increments.group))
