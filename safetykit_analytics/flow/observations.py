@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.labels import Label, fill, in_natural_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 #: The three counters of work, in the order of the rows of every array of counts.
 COUNTERS = ("success_count", "error_count", "cancelled_count")
@@ -100,6 +101,25 @@ class Rows:
         # Of several values for one place the last is kept.
         row[self.batch[flagged]] = flagged
         return row
+
+    def slices(self, n_rows: int) -> Iterator[Rows]:
+        """Cut between batches into slices of about `n_rows`, none without rows but of an empty whole."""
+        cuts = np.searchsorted(self.first, np.arange(n_rows, len(self.t), n_rows))
+        ends = np.unique(np.append(cuts, self.n_batches)).tolist()
+        for low, high in itertools.pairwise([0, *ends]):
+            begin, end = self.first[[low, high]].tolist()
+            runs = slice(*np.searchsorted(self.run, [begin, end]).tolist())
+            yield Rows(
+                batch=self.batch[begin:end] - low,
+                first=self.first[low : high + 1] - begin,
+                run=self.run[runs.start : runs.stop + 1] - begin,
+                t=self.t[begin:end],
+                counts=self.counts[:, begin:end],
+                terminal=self.terminal[begin:end],
+                created=self.created[low:high],
+                labels={name: Label(label.codes[runs], label.names) for name, label in self.labels.items()},
+                table=self.table.slice(begin, end - begin),
+            )
 
     def take(self, column: str, rows: Ints) -> Any:
         """Return values of a column at some of the rows as an Arrow array."""
