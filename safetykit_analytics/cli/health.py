@@ -16,7 +16,7 @@ from safetykit_analytics.cli.files import check_folder, is_stdout
 from safetykit_analytics.cli.new_since import is_known, keys_of, read_told, write_told
 from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.formatting import hours, listed, place_name, plural, visible
+from safetykit_analytics.formatting import hours, listed, place_name, size_text, visible
 from safetykit_analytics.json_tables import json_value, records
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def status(
         "last compaction": "never"
         if compacted is None
         else f"{compacted.astimezone(clock):%Y-%m-%d %H:%M %Z}",
-        "size": _size(size),
+        "size": size_text(size),
     }
     for name, value in lines.items():
         typer.echo(f"{name:18}{value}")
@@ -215,13 +215,3 @@ def _check_names(path: Path, table: dict[str, Any], known: tuple[str, ...], wher
             raise typer.BadParameter(
                 f"--limits {path}: unknown limit {name!r}{where}; known: {', '.join(known)}"
             )
-
-
-def _size(count: float) -> str:
-    if count < 1000:
-        return plural(count, "byte")
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000 or unit == "GB":
-            break
-    return f"{count:,.1f} {unit}"

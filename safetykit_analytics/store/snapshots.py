@@ -153,7 +153,7 @@ class SnapshotStore:
             if new is not None:
                 if f"{MARKER}/" not in tree.get("", ()):
                     self._files.create()
-                self._files.publish({new.path: new.data})
+                self._files.publish(new.path, new.data)
         return int(table.num_rows)
 
     def read(

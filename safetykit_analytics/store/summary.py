@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from safetykit_analytics.calendar import from_us
-from safetykit_analytics.formatting import plural
+from safetykit_analytics.formatting import plural, size_text
 from safetykit_analytics.store.names import add_facts
 
 if TYPE_CHECKING:
@@ -83,12 +83,3 @@ def summarize(listing: Listing) -> StoreInfo:
         bytes=listing.files.total_size(file.path for file in files),
         old_files=sum(file.is_old for file in files),
     )
-
-
-def size_text(count: float) -> str:
-    """Write a number of bytes."""
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"

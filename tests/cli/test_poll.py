@@ -482,10 +482,10 @@ def test_ctrl_c_while_it_is_written_keeps_what_arrived_too(simulated, monkeypatc
     publish = LocalFiles.publish
     interrupts = iter([KeyboardInterrupt])
 
-    def interrupted(self, files):
+    def interrupted(self, path, data):
         for interrupt in interrupts:
             raise interrupt
-        publish(self, files)
+        publish(self, path, data)
 
     monkeypatch.setattr(LocalFiles, "publish", interrupted)
     ids = simulated.created()[:20]
