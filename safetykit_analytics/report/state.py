@@ -10,6 +10,7 @@ from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.formatting import is_missing
 from safetykit_analytics.report.document import Bullets, Code, Paragraph, Sentence, Table, instant, named
+from safetykit_analytics.report.facts import IDLE_H
 from safetykit_analytics.report.headlines import all_policies
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
-    least = fmt.hours(facts.idle_h)
+    least = fmt.hours(IDLE_H)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
     cut, note = first_rows(facts.stalled)
