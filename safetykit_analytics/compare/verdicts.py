@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from safetykit_analytics.arrays import ratio
+from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.stats import (
     LEAST_DRAWS,
     MIN_BATCHES,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 #: below the other, one ran after the other.
 SIDE_BY_SIDE, BEFORE_AND_AFTER = 0.3, 0.05
 
-_PERIOD_US = 28 * 86_400_000_000
+_PERIOD_US = 28 * DAY_US
 # After four weeks the period of a candidate is over: later looks see nothing new.
 _LAST_WEEK = 5
 # The next week moves less than is allowed for in so many of policies that do not change.
@@ -204,13 +205,9 @@ COLUMNS = (
 
 
 def _design(share: float) -> str:
-    return (
-        "side by side"
-        if share >= SIDE_BY_SIDE
-        else "before and after"
-        if share < BEFORE_AND_AFTER
-        else "mixed"
-    )
+    if share >= SIDE_BY_SIDE:
+        return "side by side"
+    return "before and after" if share < BEFORE_AND_AFTER else "mixed"
 
 
 def _draws(n: int, alpha: float) -> int:
