@@ -192,19 +192,16 @@ def _explain(error: Exception) -> int:
         message = error.format_message()  # type: ignore[attr-defined] # mypy knows no base that is looked up
         say(f"error: {visible(message)} (see: {context.command_path if context else NAME} --help)")
         return 2
+    # A ValueError is the library's way to refuse the value of an argument, as in freq="7h".
+    is_usage = isinstance(error, ValueError) and not isinstance(error, SafetyKitAnalyticsError | OSError)
     if isinstance(error, SafetyKitAnalyticsError | OSError):
-        say(f"error: {visible(_in_words(error))}")
-        return 1
-    if isinstance(error, ValueError):
-        # The library's way to refuse the value of an argument, as in freq="7h".
-        say(f"error: {visible(str(error))}")
-        return 2
-    if isinstance(error, ModuleNotFoundError):
-        # The message names the extra.
-        say(f"error: {visible(str(error))}")
-        return 1
-    say(f"error: unexpected {type(error).__name__}: {visible(str(error))} (--debug shows where)")
-    return 1
+        said = _in_words(error)
+    elif is_usage or isinstance(error, ModuleNotFoundError):
+        said = str(error)
+    else:
+        said = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+    say(f"error: {visible(said)}")
+    return 2 if is_usage else 1
 
 
 def _in_words(error: SafetyKitAnalyticsError | OSError) -> str:

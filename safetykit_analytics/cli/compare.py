@@ -9,7 +9,7 @@ import typer
 import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import Outputs, Plot, save_plot, show_table, write_table
-from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.options import Store, open_store
 from safetykit_analytics.formatting import (
     is_missing,
     number,

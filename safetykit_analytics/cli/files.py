@@ -127,13 +127,9 @@ def _parquet(table: pd.DataFrame) -> bytes:
     return written.getvalue()
 
 
-def _xlsx(table: pd.DataFrame) -> bytes:
-    return workbook({"table": table})
-
-
 _WRITERS: dict[str, Callable[[pd.DataFrame], bytes]] = {
     "csv": _csv,
     "json_file": _json,
     "parquet": _parquet,
-    "xlsx": _xlsx,
+    "xlsx": lambda table: workbook({"table": table}),
 }

@@ -14,7 +14,7 @@ from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import check_folder, is_stdout
 from safetykit_analytics.cli.new_since import is_known, keys_of, read_told, write_told
-from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.options import Store, open_store
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.formatting import hours, listed, place_name, size_text, visible
 from safetykit_analytics.json_tables import json_value, records

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from safetykit_analytics.cli import options
-from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.options import Store, open_store
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.formatting import visible
 

@@ -11,7 +11,7 @@ import typer
 import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import check_folder, write_bytes
-from safetykit_analytics.cli.store import Store, open_store
+from safetykit_analytics.cli.options import Store, open_store
 from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
