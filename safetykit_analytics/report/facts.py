@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -43,6 +43,14 @@ IDLE_H = 6.0
 
 #: Error rate and control chart are by day, as most batches take less; backlog and outages are finer.
 FINE = "6h"
+
+
+class Compared(NamedTuple):
+    """A candidate's row, its baseline's, and the day on which the verdict was reached."""
+
+    row: Any
+    base: Any
+    found_on: dt.date | None
 
 
 @dataclass(frozen=True)
@@ -97,14 +105,14 @@ class Facts:
         """Hours of the week that had passed by `as_of`."""
         return max(0.0, (self.state_at - self.start) / _HOUR)
 
-    def versions_compared(self) -> Iterator[tuple[Any, Any, dt.date | None]]:
-        """Yield each candidate's row, its baseline's row, and the day on which its verdict was reached."""
+    def versions_compared(self) -> Iterator[Compared]:
+        """Yield each candidate."""
         baseline: Any = None
         for row, found_on in zip(self.comparison.table.itertuples(), self.comparison.found_on, strict=True):
             if row.role == "baseline":
                 baseline = row
             else:
-                yield row, baseline, found_on
+                yield Compared(row, baseline, found_on)
 
     @property
     def charted(self) -> pd.DataFrame:

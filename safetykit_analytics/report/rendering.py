@@ -13,7 +13,7 @@ import jinja2
 import markupsafe
 
 from safetykit_analytics.formatting import csv_cell, in_markdown, visible
-from safetykit_analytics.report.document import Code, Name, markdown_code, plain
+from safetykit_analytics.report.document import Code, Name, markdown_code, plain, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -101,7 +101,7 @@ def _html_name(name: Name) -> markupsafe.Markup:
 
 def _html_part(part: str | Name | Code) -> markupsafe.Markup:
     if isinstance(part, Code):
-        return markupsafe.Markup("<code>{}</code>").format(visible(part.value))
+        return markupsafe.Markup("<code>{}</code>").format(part.short)
     return _html_cell(part)
 
 
@@ -123,13 +123,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _markdown_sentence(sentence: Sentence) -> str:
-    return "".join(map(_markdown_part, sentence))
-
-
-def _markdown_part(part: str | Name | Code) -> str:
-    if isinstance(part, str):
-        return in_markdown(part)
-    return markdown_code(part.short if isinstance(part, Name) else visible(part.value))
+    return written(sentence, in_markdown, markdown_code)
 
 
 def _markdown_whole(name: Name) -> str:
