@@ -12,7 +12,7 @@ import pyarrow as pa
 from safetykit_analytics import flow
 from safetykit_analytics.arrays import ratio
 from safetykit_analytics.batch_ids import checksums
-from safetykit_analytics.calendar import parse_instant, zone
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
 from safetykit_analytics.compare.sentences import sentences
@@ -27,6 +27,7 @@ from safetykit_analytics.rates import (
     median_brackets,
     parse_as_of,
     parse_policies,
+    parse_window,
     timedeltas,
 )
 from safetykit_analytics.stats import adjust, cluster_rates
@@ -154,7 +155,7 @@ def compare_versions(
     check_confidence(confidence)
     check_observations(observations)
     place = zone(tz)
-    window = _window(start, end, place)
+    first, last = parse_window(start, end, place)
     at = parse_as_of(as_of, place)
     policies = parse_policies(policy_id)
     batches = flow.batch_summary(observations, as_of=at, policies=policies, columns=BATCH_COLUMNS)
@@ -163,7 +164,7 @@ def compare_versions(
         batches,
         baseline=baseline,
         candidate=candidate,
-        window=window,
+        window=(_EARLIEST if first is None else first, _LATEST if last is None else last),
         tz=place,
         as_of_us=at,
         looks=looks,
@@ -177,9 +178,9 @@ def compare_batches(
     *,
     baseline: str | None = None,
     candidate: str | None = None,
-    window: tuple[int, int] = (_EARLIEST, _LATEST),
+    window: tuple[int, int],
     tz: ZoneInfo,
-    as_of_us: int | None = None,
+    as_of_us: int | None,
     looks: Literal["any", "once"] = "any",
     confidence: float = 0.95,
     correction: Literal["holm", "bh", "none"] = "bh",
@@ -251,14 +252,6 @@ def compare_batches(
             for day, known in zip(since, is_found, strict=True)
         ),
     )
-
-
-def _window(start: Time | None, end: Time | None, tz: ZoneInfo) -> tuple[int, int]:
-    first = _EARLIEST if start is None else parse_instant(start, "start", tz)
-    last = _LATEST if end is None else parse_instant(end, "end", tz)
-    if first >= last:
-        raise ValueError(f"start must be before end; found start={start!r} and end={end!r}")
-    return first, last
 
 
 def _local_days(instants: pd.Series[Any], tz: ZoneInfo) -> NDArray[np.int64]:
