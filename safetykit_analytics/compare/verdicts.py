@@ -110,11 +110,13 @@ def judge(
     _describe(found, strata, ended, places, pairs)
     is_apart = np.array([pair.share < BEFORE_AND_AFTER for pair in found], dtype=np.bool_)
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
-    draws = _draws(1 if correction == "none" else n, alpha)
+    draws = max(LEAST_DRAWS, math.ceil(20 * (1 if correction == "none" else n) / alpha) - 1)
     once = [find_outcomes(_of(strata, i), draws=draws) if looks == "once" else None for i in range(n)]
     weight = np.bincount(strata.pair, weights=strata.weight, minlength=n)
     score = np.bincount(strata.pair, weights=strata.score, minlength=n)
     difference = np.divide(score, weight, out=np.full(n, np.nan), where=(weight > 0.0) & ~is_apart)
+    # A share beyond 1 is rounding.
+    difference = np.clip(difference, -1.0, 1.0)
     columns["difference"] = difference
     if looks == "any":
         seen = evidence(strata)
@@ -208,10 +210,6 @@ def _design(share: float) -> str:
     if share >= SIDE_BY_SIDE:
         return "side by side"
     return "before and after" if share < BEFORE_AND_AFTER else "mixed"
-
-
-def _draws(n: int, alpha: float) -> int:
-    return max(LEAST_DRAWS, math.ceil(20 * n / alpha) - 1)
 
 
 def _choose(ended: Ended, places: tuple[Ints, Ints], first_us: int, stratum: Ints) -> _Pair:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from safetykit_analytics import flow
 from safetykit_analytics.arrays import ratio
-from safetykit_analytics.batch_ids import checksums
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
@@ -178,7 +177,7 @@ def compare_batches(
     *,
     baseline: str | None = None,
     candidate: str | None = None,
-    window: tuple[int, int],
+    window: tuple[int, int] = (_EARLIEST, _LATEST),
     tz: ZoneInfo,
     as_of_us: int | None,
     looks: Literal["any", "once"] = "any",
@@ -198,7 +197,8 @@ def compare_batches(
     end_us = _microseconds(batches["first_terminal_at"])
     is_used = is_final & (processed > 0)
     order = np.flatnonzero(is_used)
-    crc = checksums(pa.array(batches["batch_id"].iloc[order], pa.string()))
+    # Among those that ended together an order that has nothing to do with time or size.
+    crc = np.array([zlib.crc32(name.encode()) for name in batches["batch_id"].iloc[order]], dtype=np.int64)
     order = order[np.lexsort((crc, end_us[order], policy[order]))]
     started_us = np.minimum(_microseconds(batches["created_at"]), _microseconds(batches["first_observed_at"]))
     created_us = np.full(len(heads), NEVER)
@@ -216,7 +216,9 @@ def compare_batches(
     asked = None if wanted is None else np.bincount(group[wanted], minlength=len(heads)) > 0
     pairs = choose_pairs(heads, used, baseline=baseline, candidate=candidate, wanted=asked)
     within = (used.at_us >= window[0]) & (used.at_us < window[1])
-    last = as_of_us if as_of_us is not None else _last_us(batches)
+    last = as_of_us
+    if last is None:
+        last = int(_microseconds(batches["last_observed_at"]).max()) if len(batches) else 0
     n_within = np.bincount(used.group[within], minlength=len(heads))
     base, own = pairs["base"].to_numpy(), pairs["group"].to_numpy()
     is_compared = (base >= 0) & (n_within[base] > 0) & (n_within[own] > 0)
@@ -266,11 +268,6 @@ def _microseconds(instants: pd.Series[Any]) -> NDArray[np.int64]:
     found = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
     missing = np.isnat(found)
     return np.where(missing, NEVER, found.astype(np.int64))
-
-
-def _last_us(batches: pd.DataFrame) -> int:
-    seen = _microseconds(batches["last_observed_at"])
-    return int(seen.max()) if len(seen) else 0
 
 
 def _table(

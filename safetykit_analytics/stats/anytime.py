@@ -8,7 +8,7 @@ with probability 5 % at most. NumPy and scipy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -74,11 +74,14 @@ def _log_symmetric(x: Floats, k: NDArray[np.int64], m: NDArray[np.int64]) -> Flo
         low = max(1, least - (width - 1 - i))
         e[low : high + 1] += x[i] * e[low - 1 : high]
     log_e = np.log(np.take_along_axis(e, k[None, None, :], axis=0)[0])
-    log_choices = (
-        scipy.special.gammaln(m + 1.0) - scipy.special.gammaln(k + 1.0) - scipy.special.gammaln(m - k + 1.0)
-    )
-    found: Floats = log_e - log_choices
+    found: Floats = log_e - log_choose(m, k)
     return found
+
+
+def log_choose(m: Any, k: Any) -> Any:
+    """Return the logarithm of the number of choices of k of m."""
+    log = scipy.special.gammaln
+    return log(m + 1.0) - log(k + 1.0) - log(m - k + 1.0)
 
 
 class Classes:
