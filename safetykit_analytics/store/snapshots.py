@@ -15,14 +15,13 @@ from safetykit_analytics.store.batches import open_ids
 from safetykit_analytics.store.cohort import Cohort, known_columns, list_cohorts
 from safetykit_analytics.store.compaction import Compaction, compact_store
 from safetykit_analytics.store.files import open_files, typed_errors
+from safetykit_analytics.store.inspection import Finding, StoreInfo, findings, summarize
 from safetykit_analytics.store.listing import list_store, read_whole, stable_tree
 from safetykit_analytics.store.names import MARKER, RECENT
 from safetykit_analytics.store.parquet import encode
 from safetykit_analytics.store.reading import check_times, frame_of, known_policies, read_latest, read_rows
 from safetykit_analytics.store.recent import by_cohort
 from safetykit_analytics.store.row_filter import RowFilter
-from safetykit_analytics.store.summary import StoreInfo, summarize
-from safetykit_analytics.store.verification import Finding, findings
 
 if TYPE_CHECKING:
     import datetime as dt
