@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetykit_analytics.formatting import MISSING, NONE, is_missing, shortened, visible
+from safetykit_analytics.formatting import NONE, is_missing, shortened, visible
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -98,10 +98,8 @@ def markdown_code(text: str, *, in_table: bool = False) -> str:
     return f"{fence}{padding}{inside}{padding}{fence}"
 
 
-def instant(value: dt.datetime | None, zone: dt.tzinfo) -> str:
+def instant(value: dt.datetime, zone: dt.tzinfo) -> str:
     """Write an instant on the local clock, with its offset: ``Mon 16 Nov 2026, 00:00 +01:00``."""
-    if value is None or is_missing(value):
-        return MISSING
     local = value.astimezone(zone)
     offset = local.strftime("%z")
     shown = "UTC" if offset == "+0000" else f"{offset[:3]}:{offset[3:5]}"

@@ -115,10 +115,11 @@ def slack_message(document: Document) -> dict[str, Any]:
         for tile in document.tiles
     ]
     context = [_fitting(lambda longest: _slack(cut((document.subtitle,), longest)), _LONGEST_SECTION)]
+    title = {"type": "plain_text", "text": shortened(document.title, longest=_LONGEST_HEADER), "emoji": False}
     return {
         "text": _fitting(lambda longest: _slack(cut((f"{document.title}: ", *first), longest)), 3000),
         "blocks": [
-            {"type": "header", "text": _plain_text(document.title)},
+            {"type": "header", "text": title},
             {"type": "context", "elements": [_mrkdwn(text, _LONGEST_SECTION) for text in context]},
             *warnings,
             *headlines,
@@ -130,10 +131,6 @@ def slack_message(document: Document) -> dict[str, Any]:
 def _section(sentence: Sentence) -> dict[str, Any]:
     text = _fitting(lambda longest: _slack(cut(sentence, longest)), _LONGEST_SECTION)
     return {"type": "section", "text": _mrkdwn(text, _LONGEST_SECTION)}
-
-
-def _plain_text(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": shortened(text, longest=_LONGEST_HEADER), "emoji": False}
 
 
 def _mrkdwn(text: str, longest: int) -> dict[str, Any]:
