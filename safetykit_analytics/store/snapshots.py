@@ -331,16 +331,14 @@ class SnapshotStore:
     def __repr__(self) -> str:
         """Return where it is and how much there is in it; never fails."""
         try:
-            with typed_errors(f"read {self._files.locate()}"):
-                what = str(summarize(list_store(self._files)))
+            what = str(self.info())
         except Exception as error:  # noqa: BLE001 -- a client library may raise anything
             what = _why(error)
         return f"SnapshotStore({self._files.locate()!r}): {what}"
 
     def _repr_html_(self) -> str:
         try:
-            with typed_errors(f"read {self._files.locate()}"):
-                return summarize(list_store(self._files)).html(self._files.locate())
+            return self.info().html(self._files.locate())
         except Exception as error:  # noqa: BLE001 -- as above
             return f"<p>SnapshotStore: {html.escape(_why(error))}</p>"
 
