@@ -194,8 +194,10 @@ def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out
     rows = [
         row("moving", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
         row("moving", MONDAY + 4 * HOUR, 6, pending_count=8),
-        row("stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
-        row("stuck", MONDAY + 4 * HOUR, 5, pending_count=9),
+        row("stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=1),
+        row("stuck", MONDAY + 4 * HOUR, 5, pending_count=1),
+        row("nothing left", MONDAY, 5, created_at=MONDAY - HOUR),
+        row("nothing left", MONDAY + 4 * HOUR, 5),
         row("unseen", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
         row("lost", MONDAY - 9 * HOUR, 5, pending_count=9),
         row("lost", MONDAY - 2 * HOUR, 5, pending_count=9),
