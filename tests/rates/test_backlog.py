@@ -196,6 +196,8 @@ def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out
         row("moving", MONDAY + 4 * HOUR, 6, pending_count=8),
         row("stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=1),
         row("stuck", MONDAY + 4 * HOUR, 5, pending_count=1),
+        row("also stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=1),
+        row("also stuck", MONDAY + 4 * HOUR, 5, pending_count=1),
         row("nothing left", MONDAY, 5, created_at=MONDAY - HOUR),
         row("nothing left", MONDAY + 4 * HOUR, 5),
         row("unseen", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
@@ -206,18 +208,22 @@ def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out
         row("never began", MONDAY + 4 * HOUR, 0, created_at=MONDAY - HOUR, pending_count=9),
     ]
     table = ska.stalled_batches(frame_of(rows), idle="2h").set_index("batch_id")
+    assert table.index.tolist() == ["lost", "never began", "also stuck", "stuck"]
     assert table["idle_at_least"].dt.total_seconds().div(3600).to_dict() == {
         "lost": 7,
         "never began": 5,
+        "also stuck": 4,
         "stuck": 4,
     }
     assert table["idle_at_most"].dt.total_seconds().div(3600).dropna().to_dict() == {
         "never began": 5,
+        "also stuck": 5,
         "stuck": 5,
     }
     assert table["state"].to_dict() == {
         "lost": "not_seen_lately",
         "never began": "stalled",
+        "also stuck": "stalled",
         "stuck": "stalled",
     }
 
@@ -236,6 +242,9 @@ def test_a_batch_is_stalled_from_exactly_idle_on() -> None:
     stood = frame_of([row("stuck", when, pending_count=5) for when in (MONDAY, MONDAY + 2 * HOUR)])
     assert len(ska.stalled_batches(stood, idle="2h")) == 1
     assert ska.stalled_batches(stood, idle="7200.000001s").empty
+    for later, state in ((2 * HOUR, "stalled"), (2 * HOUR + 1, "not_seen_lately")):
+        table = ska.stalled_batches(stood, idle="2h", as_of=at(MONDAY + 2 * HOUR + later))
+        assert table["state"].tolist() == [state]
 
 
 @pytest.mark.parametrize("idle", ["soon", "-1h", 0, 30, 1.5, None])
