@@ -288,15 +288,7 @@ def _event_line(summary: dict[str, Any], store: str) -> str:
 def _report(done: PollResult, store: str, *, loudness: Loudness, as_json: bool, at: str = "") -> None:
     """Print the one line, or the JSON, of a round; list failures on stderr."""
     summary: dict[str, Any] = {"at": at} if at else {}
-    summary |= {
-        "asked": done.asked,
-        "answered": done.answered,
-        "failed": done.failed,
-        "open": done.open,
-        "settled_skipped": done.settled_skipped,
-        "rows_appended": done.rows_appended,
-        "failures": records(done.failures),
-    }
+    summary |= vars(done) | {"failures": records(done.failures)}
     line = f"asked {done.asked:,}, answered {done.answered:,}"
     if done.failed:
         line += f", failed {done.failed:,} ({_kinds(done.failures)})"
