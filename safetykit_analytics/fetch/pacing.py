@@ -292,9 +292,7 @@ class MaxRate:
 
     def __init__(self, per_second: float) -> None:
         whole = max(1, int(per_second))
-        self._window = (
-            max(self._WINDOW_S, self._WINDOW_S * whole / per_second) if per_second < 1 else self._WINDOW_S
-        )
+        self._window = self._WINDOW_S / min(1.0, per_second)
         self._gap = self._window / whole
         self._sent: deque[float] = deque(maxlen=whole)
         self._next = 0.0
