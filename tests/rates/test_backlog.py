@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from tests.effort import examples
 from tests.rates import oracle
-from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
+from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 from tests.rates.test_rates import BY, keyed
 
 if TYPE_CHECKING:
@@ -188,6 +188,28 @@ def test_throughput_is_that_of_rates_also_where_the_bucket_is_not_over(rows: Any
     )
     found, expected = (both[name] * hours for name in ("throughput_per_hour", "throughput_per_hour_of_rates"))
     assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9, abs=1e-9, nan_ok=True)
+
+
+def test_the_pace_is_that_of_the_seven_days_before_and_of_no_earlier_day() -> None:
+    rows = [
+        row("quick", MONDAY, created_at=MONDAY, pending_count=2400),
+        row("quick", MONDAY + DAY, 2400, batch_status="SUCCESS"),
+        row("slow", MONDAY, created_at=MONDAY, pending_count=432),
+        row("slow", MONDAY + 8 * DAY, 192, pending_count=240),
+    ]
+    last = ska.backlog(frame_of(rows), freq="1D", by=()).iloc[-1]
+    assert (last["eta_low"], last["eta_high"]) == (pd.Timedelta(days=10), pd.Timedelta(days=10))
+    early = ska.backlog(frame_of(rows), freq="1D", by=(), as_of=at(MONDAY + 7 * DAY)).iloc[-1]
+    assert early["eta_low"] == pd.Timedelta(days=432 / 2400)
+
+
+def test_the_first_bucket_asked_for_holds_the_work_of_its_own_time_alone() -> None:
+    rows = [
+        row("slow", MONDAY, created_at=MONDAY, pending_count=480),
+        row("slow", MONDAY + DAY, 480, batch_status="SUCCESS"),
+    ]
+    table = ska.backlog(frame_of(rows), freq="1h", by=(), start=at(MONDAY + 12 * HOUR))
+    assert table["throughput_per_hour"].iloc[0] == pytest.approx(20.0)
 
 
 def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out_of_sight() -> None:
