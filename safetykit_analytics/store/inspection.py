@@ -1,4 +1,4 @@
-"""What a store tells of itself from the names of its files, and what is wrong in their bytes."""
+"""How much a store holds, by the names of its files, and which of its bytes are damaged."""
 
 from __future__ import annotations
 
