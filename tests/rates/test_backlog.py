@@ -203,6 +203,17 @@ def test_the_pace_is_that_of_the_seven_days_before_and_of_no_earlier_day() -> No
     assert early["eta_low"] == pd.Timedelta(days=432 / 2400)
 
 
+def test_the_days_of_a_pace_end_with_the_bucket_however_late_the_first_one_asked_for() -> None:
+    counts = {7 * DAY: 0, 7 * DAY + 6 * HOUR: 600, 8 * DAY + 6 * HOUR: 840}
+    rows = [
+        row("one", MONDAY + age, success, created_at=MONDAY, pending_count=1080 - success)
+        for age, success in counts.items()
+    ]
+    first = ska.backlog(frame_of(rows), freq="1h", by=(), start=at(MONDAY + 8 * DAY)).iloc[0]
+    # 100 decisions were made in the hour before these 24, and 790 by their end.
+    assert first["eta_low"] / pd.Timedelta(days=1) == pytest.approx(290 / 690)
+
+
 def test_the_first_bucket_asked_for_holds_the_work_of_its_own_time_alone() -> None:
     rows = [
         row("slow", MONDAY, created_at=MONDAY, pending_count=480),
