@@ -199,8 +199,9 @@ def test_the_pace_is_that_of_the_seven_days_before_and_of_no_earlier_day() -> No
     ]
     last = ska.backlog(frame_of(rows), freq="1D", by=()).iloc[-1]
     assert (last["eta_low"], last["eta_high"]) == (pd.Timedelta(days=10), pd.Timedelta(days=10))
-    early = ska.backlog(frame_of(rows), freq="1D", by=(), as_of=at(MONDAY + 7 * DAY)).iloc[-1]
-    assert early["eta_low"] == pd.Timedelta(days=432 / 2400)
+    for start in (MONDAY, MONDAY + 6 * DAY):
+        early = ska.backlog(frame_of(rows), freq="1D", by=(), start=at(start), as_of=at(MONDAY + 7 * DAY))
+        assert early["eta_low"].iloc[-1] == pd.Timedelta(days=432 / 2400)
 
 
 def test_the_days_of_a_pace_end_with_the_bucket_however_late_the_first_one_asked_for() -> None:
