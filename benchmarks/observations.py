@@ -83,13 +83,13 @@ def write_store(
         in_file = (rows["observed_at"][mine] - START_US) // DAY_US <= moved_until[number]
         name = (START + dt.timedelta(days=number)).date().isoformat()
         new = encode([_table(batches, rows, mine[in_file])], kind=name)
-        store._files.publish({new.path: new.data})  # noqa: SLF001
+        store._files.publish(new.path, new.data)  # noqa: SLF001
         if not in_file.all():
             waiting.append(_table(batches, rows, mine[~in_file]))
             n_waiting += waiting[-1].num_rows
         if waiting and (n_waiting > 500_000 or number == days - 1):
             new = encode([pa.concat_tables(waiting).unify_dictionaries().combine_chunks()], kind=RECENT)
-            store._files.publish({new.path: new.data})  # noqa: SLF001
+            store._files.publish(new.path, new.data)  # noqa: SLF001
             waiting, n_waiting = [], 0
     return store
 

@@ -53,30 +53,6 @@ def cohort_days(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int32]]:
     return np.where(known, created // _DAY_US, -1).astype(np.int32)
 
 
-def checksums(batch_ids: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Compute the CRC-32 of each id, in bulk: an order that has nothing to do with time or size."""
-    ids = batch_ids if isinstance(batch_ids, pa.Array) else pa.array(batch_ids, type=pa.string())
-    offsets, data = _string_buffers(ids.cast(pa.string()))
-    length = np.diff(offsets)
-    crc = np.full(len(length), 0xFFFFFFFF, dtype=np.uint32)
-    for place in range(int(length.max(initial=0))):
-        rows: Any = slice(None) if (length > place).all() else np.flatnonzero(length > place)
-        index = (crc[rows] ^ data[offsets[:-1][rows] + place]) & np.uint32(0xFF)
-        crc[rows] = _CRC[index] ^ (crc[rows] >> np.uint32(8))
-    return (crc ^ np.uint32(0xFFFFFFFF)).astype(np.int64)
-
-
-def _crc_table() -> np.ndarray[Any, np.dtype[np.uint32]]:
-    """Return the CRC-32 of each byte alone, as its bitwise definition gives it."""
-    table = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        table = np.where(table & 1, (table >> np.uint32(1)) ^ np.uint32(0xEDB88320), table >> np.uint32(1))
-    return table
-
-
-_CRC = _crc_table()
-
-
 def _decoded(
     batch_ids: Any,
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.bool_]]]:

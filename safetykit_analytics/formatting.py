@@ -86,6 +86,17 @@ def plural(count: float, one: str, many: str | None = None) -> str:
     return f"{count:,.0f} {one if round(count) == 1 else many or regular}"
 
 
+def size_text(count: float) -> str:
+    """Write a number of bytes: ``1.2 MB``."""
+    if count < 1000:
+        return plural(count, "byte")
+    for unit in ("kB", "MB"):
+        count /= 1000
+        if count < 1000:
+            return f"{count:,.1f} {unit}"
+    return f"{count / 1000:,.1f} GB"
+
+
 def listed(words: Sequence[str]) -> str:
     """Write words as a list in a sentence: ``one, two and three``."""
     return " and ".join(part for part in (", ".join(words[:-1]), *words[-1:]) if part)

@@ -9,6 +9,7 @@ import zipfile
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.formatting import is_missing
+from safetykit_analytics.json_tables import json_value
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -86,15 +87,10 @@ def _format(name: str, kind: str) -> str:
 
 
 def _value(value: Any) -> Any:
-    """Return a cell as a plain value: instants naive in UTC, durations in hours, None where missing."""
-    if is_missing(value):
-        return None
-    if isinstance(value, dt.timedelta):
-        return value.total_seconds() / 3600
-    if isinstance(value, dt.datetime):
+    """Return a cell as a plain value: as in JSON, but instants naive in UTC."""
+    if isinstance(value, dt.datetime) and not is_missing(value):
         return value.astimezone(dt.UTC).replace(tzinfo=None)
-    value = value.item() if hasattr(value, "item") else value
-    return None if value in {float("inf"), float("-inf")} else value
+    return json_value(value)
 
 
 def _cell(sheet: Any, value: Any, **style: Any) -> Any:

@@ -6,23 +6,23 @@ import contextlib
 import errno
 import functools
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 import safetykit_analytics
-from safetykit_analytics.cli.compare import compare
 from safetykit_analytics.cli.demo import demo
-from safetykit_analytics.cli.health import check, metrics, status
-from safetykit_analytics.cli.maintain import compact, verify
+from safetykit_analytics.cli.health import check, compact, metrics, status, verify
 from safetykit_analytics.cli.options import flattened
 from safetykit_analytics.cli.poll import poll
 from safetykit_analytics.cli.simulate import simulate
-from safetykit_analytics.cli.stopping import stoppable
-from safetykit_analytics.cli.tables import backlog, completion, quality, rates, stalled
+from safetykit_analytics.cli.tables import backlog, compare, completion, quality, rates, stalled
 from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.cli.weekly import report
 from safetykit_analytics.errors import SafetyKitAnalyticsError
@@ -37,6 +37,8 @@ NAME = "safetykit-analytics"
 _UsageError = typer.BadParameter.__bases__[0]
 
 _CTRL_C = 130
+# Windows has no SIGHUP.
+_LIKE_CTRL_C = ("SIGTERM", "SIGHUP")
 # Errors of a full or closed stdout; an error of a file has the name of the file.
 _OF_STDOUT = (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EFBIG)
 _ANYWHERE = ("--debug", "--quiet", "-q", "--verbose", "-v")
@@ -166,6 +168,40 @@ def run(args: Sequence[str]) -> int:
     return int(code or 0)
 
 
+@dataclass
+class Stop:
+    """The signal that stopped the command."""
+
+    name: str = "Ctrl-C"
+    exit_code: int = _CTRL_C
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """Handle SIGTERM and SIGHUP like Ctrl-C; one that is ignored, as under nohup, stays ignored."""
+    stop = Stop()
+    before = {}
+
+    def interrupt(number: int, _: object) -> None:
+        stop.name, stop.exit_code = signal.Signals(number).name, 128 + number
+        if callable(signal.getsignal(signal.SIGINT)):
+            # asyncio has a handler of its own there, which cancels what runs instead of breaking into it.
+            signal.raise_signal(signal.SIGINT)
+        else:
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for name in _LIKE_CTRL_C:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @functools.cache
 def _command_tree() -> Any:
     return typer.main.get_command(app)
@@ -192,19 +228,16 @@ def _explain(error: Exception) -> int:
         message = error.format_message()  # type: ignore[attr-defined] # mypy knows no base that is looked up
         say(f"error: {visible(message)} (see: {context.command_path if context else NAME} --help)")
         return 2
+    # A ValueError is the library's way to refuse the value of an argument, as in freq="7h".
+    is_usage = isinstance(error, ValueError) and not isinstance(error, SafetyKitAnalyticsError | OSError)
     if isinstance(error, SafetyKitAnalyticsError | OSError):
-        say(f"error: {visible(_in_words(error))}")
-        return 1
-    if isinstance(error, ValueError):
-        # The library's way to refuse the value of an argument, as in freq="7h".
-        say(f"error: {visible(str(error))}")
-        return 2
-    if isinstance(error, ModuleNotFoundError):
-        # The message names the extra.
-        say(f"error: {visible(str(error))}")
-        return 1
-    say(f"error: unexpected {type(error).__name__}: {visible(str(error))} (--debug shows where)")
-    return 1
+        said = _in_words(error)
+    elif is_usage or isinstance(error, ModuleNotFoundError):
+        said = str(error)
+    else:
+        said = f"unexpected {type(error).__name__}: {error} (--debug shows where)"
+    say(f"error: {visible(said)}")
+    return 2 if is_usage else 1
 
 
 def _in_words(error: SafetyKitAnalyticsError | OSError) -> str:

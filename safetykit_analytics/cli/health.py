@@ -1,4 +1,4 @@
-"""``status``, ``check`` and ``metrics``: for whoever runs it."""
+"""``status``, ``check``, ``metrics``, ``compact`` and ``verify``: for whoever runs it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import check_folder, is_stdout
 from safetykit_analytics.cli.new_since import is_known, keys_of, read_told, write_told
-from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.cli.terminal import say
-from safetykit_analytics.formatting import hours, listed, place_name, plural, visible
+from safetykit_analytics.formatting import hours, listed, place_name, size_text, visible
 from safetykit_analytics.json_tables import json_value, records
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ _FOUND = 5
 def status(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
+    store: options.Store = "snapshots",
     tz: options.TimeZone = "UTC",
     as_of: options.AsOfNow = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
@@ -41,7 +40,7 @@ def status(
     from safetykit_analytics.calendar import zone  # noqa: PLC0415
 
     loudness: Loudness = ctx.obj
-    source = open_store(store, loudness)
+    source = options.open_store(store, loudness)
     found = health.status(source, **_DEFAULTS, tz=tz, as_of=options.instant(as_of, tz))
     compacted = source.last_compaction_at()
     size = source.info().bytes
@@ -63,7 +62,7 @@ def status(
         "last compaction": "never"
         if compacted is None
         else f"{compacted.astimezone(clock):%Y-%m-%d %H:%M %Z}",
-        "size": _size(size),
+        "size": size_text(size),
     }
     for name, value in lines.items():
         typer.echo(f"{name:18}{value}")
@@ -72,7 +71,7 @@ def status(
 def check(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
+    store: options.Store = "snapshots",
     max_error_rate: Annotated[
         float | None,
         typer.Option(metavar="SHARE", help="Highest error rate of a policy without its own limit."),
@@ -106,7 +105,7 @@ def check(
     loudness: Loudness = ctx.obj
     given = {"max_error_rate": max_error_rate, "stalled": stalled, "silent": silent, "eta": eta}
     parsed = _limits(limits, given)
-    source = open_store(store, loudness)
+    source = options.open_store(store, loudness)
     report, unknown = health.examine(source, parsed, tz=tz, as_of=options.instant(as_of, tz))
     found = records(report.findings)
     told, trouble, replaceable = ({}, "", False) if new_since is None else read_told(new_since)
@@ -147,7 +146,7 @@ def _print_sentences(sentences: list[str], *, everything: bool) -> None:
 def metrics(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
+    store: options.Store = "snapshots",
     tz: options.TimeZone = "UTC",
     as_of: options.AsOfNow = None,
     output: Annotated[
@@ -163,7 +162,7 @@ def metrics(
     from safetykit_analytics import health  # noqa: PLC0415 -- a command that is not run costs nothing
 
     loudness: Loudness = ctx.obj
-    source = open_store(store, loudness)
+    source = options.open_store(store, loudness)
     until = options.instant(as_of, tz)
     if output is None or is_stdout(output):
         typer.echo(health.open_metrics(source, tz=tz, as_of=until), nl=False)
@@ -174,6 +173,40 @@ def metrics(
         # The collector runs as another user.
         temporary.chmod(0o644)
     loudness.note(f"wrote {output}")
+
+
+def compact(
+    ctx: typer.Context,
+    *,
+    store: options.Store = "snapshots",
+    thin_before: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Also drop repeated observations from before then; tables as of later stay the same.",
+        ),
+    ] = None,
+) -> None:
+    """Move recent observations into one file per day of creation. Safe while others append and read."""
+    loudness: Loudness = ctx.obj
+    source = options.open_store(store, loudness)
+    done = source.compact(thin_before=options.instant(thin_before, "UTC"))
+    if not loudness.quiet:
+        typer.echo(str(done))
+
+
+def verify(ctx: typer.Context, store: options.Store = "snapshots") -> None:
+    """Read every byte of the store, and list damaged files; exit code 1 if there are any."""
+    loudness: Loudness = ctx.obj
+    found = options.open_store(store, loudness).verify()
+    damaged = [finding for finding in found if finding.is_damage]
+    for path, reason in found if not loudness.quiet else damaged:
+        typer.echo(f"{visible(path)}: {visible(reason)}")
+    if damaged:
+        say(f"error: {len(damaged):,} damaged")
+        raise typer.Exit(1)
+    if not loudness.quiet:
+        typer.echo("all is well: nothing is damaged")
 
 
 def _limits(path: Path | None, given: dict[str, Any]) -> Any:
@@ -215,13 +248,3 @@ def _check_names(path: Path, table: dict[str, Any], known: tuple[str, ...], wher
             raise typer.BadParameter(
                 f"--limits {path}: unknown limit {name!r}{where}; known: {', '.join(known)}"
             )
-
-
-def _size(count: float) -> str:
-    if count < 1000:
-        return plural(count, "byte")
-    for unit in ("kB", "MB", "GB"):
-        count /= 1000
-        if count < 1000 or unit == "GB":
-            break
-    return f"{count:,.1f} {unit}"

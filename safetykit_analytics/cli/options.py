@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
-from safetykit_analytics.cli.store import Store
+import safetykit_analytics as ska
+from safetykit_analytics.cli.terminal import Loudness
+from safetykit_analytics.errors import NotAStore
+from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +23,10 @@ if TYPE_CHECKING:
 
     from safetykit_analytics import SnapshotStore
 
+Store = Annotated[
+    str,
+    typer.Option(metavar="PATH", envvar="SAFETYKIT_STORE", help="The snapshots: a folder or an fsspec URL."),
+]
 AsOf = Annotated[
     str | None,
     typer.Option(metavar="TIME", help="Ignore later observations.  [default: the last observation]"),
@@ -95,6 +102,19 @@ class Window(NamedTuple):
                 last = from_us(parse_instant(as_of, "as_of", zone(tz)))
             first = None if last is None else last - dt.timedelta(**{_UNITS[length[2]]: float(length[1])})
         return {"start": first, "end": instant(self.end, tz)}
+
+
+def open_store(path: str, loudness: Loudness) -> SnapshotStore:
+    """Open a store to read it; raise NotAStore for a missing one: a mistyped path is not an empty store."""
+    store = ska.SnapshotStore(path)
+    if not store.exists():
+        raise NotAStore(
+            f"there is no store at {place_name(path)}; name one with --store, or begin one with: "
+            "safetykit-analytics poll --ids FILE"
+        )
+    if not store.info().files:
+        loudness.note(f"note: there are no observations in {place_name(path)}")
+    return store
 
 
 def flattened(command: Callable[..., None]) -> Callable[..., None]:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,7 +21,7 @@ import typer
 import safetykit_analytics as ska
 from safetykit_analytics.cli.ids import read_ids, read_lines
 from safetykit_analytics.cli.new_since import read_state, write_state
-from safetykit_analytics.cli.store import Store
+from safetykit_analytics.cli.options import Store
 from safetykit_analytics.cli.terminal import Loudness, say
 from safetykit_analytics.errors import NotAStore, SafetyKitAnalyticsError
 from safetykit_analytics.formatting import place_name, plural, visible
@@ -163,17 +164,13 @@ def _once_per_change(path: Path | None, outcome: list[list[Any]]) -> Iterator[bo
     if path is None:
         yield True
         return
-    last, trouble, replaceable = read_state(path, _last_outcome, all_told="the outcome is printed")
+    last, trouble, replaceable = read_state(path, itemgetter("outcome"), all_told="the outcome is printed")
     if trouble:
         say(visible(trouble))
     yield outcome != last
     sys.stdout.flush()
     if outcome != last and replaceable:
         write_state(path, {"outcome": outcome})
-
-
-def _last_outcome(content: Any) -> Any:
-    return content["outcome"]
 
 
 def _outcome(failures: pd.DataFrame) -> list[list[Any]]:
@@ -291,15 +288,7 @@ def _event_line(summary: dict[str, Any], store: str) -> str:
 def _report(done: PollResult, store: str, *, loudness: Loudness, as_json: bool, at: str = "") -> None:
     """Print the one line, or the JSON, of a round; list failures on stderr."""
     summary: dict[str, Any] = {"at": at} if at else {}
-    summary |= {
-        "asked": done.asked,
-        "answered": done.answered,
-        "failed": done.failed,
-        "open": done.open,
-        "settled_skipped": done.settled_skipped,
-        "rows_appended": done.rows_appended,
-        "failures": records(done.failures),
-    }
+    summary |= vars(done) | {"failures": records(done.failures)}
     line = f"asked {done.asked:,}, answered {done.answered:,}"
     if done.failed:
         line += f", failed {done.failed:,} ({_kinds(done.failures)})"

@@ -1,23 +1,25 @@
-"""``rates``, ``backlog``, ``completion``, ``stalled``, ``quality``: the functions as commands."""
+"""Tables and comparisons as commands."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import Outputs, Plot, save_plot, show_table, write_table
-from safetykit_analytics.cli.store import open_store
 from safetykit_analytics.cli.terminal import instant, say
 from safetykit_analytics.formatting import (
     hours,
     hours_between,
     is_missing,
     number,
+    p_value,
     percent,
     percent_interval,
+    points,
+    points_interval,
     visible,
     visible_name,
 )
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
+    from safetykit_analytics import VersionComparison
     from safetykit_analytics.cli.terminal import Loudness
 
 _FREQ = "Length of a bucket: 15min, 1h, 1D, W, MS"
@@ -46,7 +49,7 @@ def rates(
 ) -> None:
     """Show throughput and error rate per calendar bucket, policy and version."""
     loudness: Loudness = ctx.obj
-    store = open_store(scope.store, loudness)
+    store = options.open_store(scope.store, loudness)
     names, keywords = options.group_names(by), scope.keywords()
     keywords |= window.keywords(store, tz=scope.tz, as_of=keywords["as_of"])
     table = ska.rates(store, freq=freq, by=names, confidence=confidence, **keywords)
@@ -83,7 +86,7 @@ def backlog(
 ) -> None:
     """Show pending decisions and open batches over time, and how long they will take."""
     loudness: Loudness = ctx.obj
-    store = open_store(scope.store, loudness)
+    store = options.open_store(scope.store, loudness)
     names, keywords = options.group_names(by), scope.keywords()
     keywords |= window.keywords(store, tz=scope.tz, as_of=keywords["as_of"])
     table = ska.backlog(store, freq=freq, by=names, **keywords)
@@ -115,7 +118,7 @@ def completion(
     """Show how long batches take from creation to completion: the median and the 90th percentile."""
     loudness: Loudness = ctx.obj
     names = options.group_names(by)
-    store = open_store(scope.store, loudness)
+    store = options.open_store(scope.store, loudness)
     table = ska.completion_time(store, by=names, confidence=confidence, **scope.keywords())
     kinds = {"median": "median", "90 %": "p90"}
     if confidence is not None:
@@ -143,7 +146,7 @@ def stalled(
 ) -> None:
     """List open batches with decisions pending whose counts certainly stood still."""
     loudness: Loudness = ctx.obj
-    store = open_store(scope.store, loudness)
+    store = options.open_store(scope.store, loudness)
     table = ska.stalled_batches(store, idle=idle, **scope.keywords())
 
     def cells(row: Any) -> _Cells:
@@ -162,7 +165,7 @@ def stalled(
 def quality(ctx: typer.Context, *, scope: options.Scope, outputs: Outputs) -> None:
     """List oddities in the data, which are neither repaired nor dropped."""
     loudness: Loudness = ctx.obj
-    table = ska.data_quality(open_store(scope.store, loudness), **scope.keywords())
+    table = ska.data_quality(options.open_store(scope.store, loudness), **scope.keywords())
 
     def cells(row: Any) -> _Cells:
         return {
@@ -173,6 +176,81 @@ def quality(ctx: typer.Context, *, scope: options.Scope, outputs: Outputs) -> No
         }
 
     _present(table, outputs, loudness, cells, ("value",))
+
+
+def compare(
+    ctx: typer.Context,
+    *,
+    store: options.Store = "snapshots",
+    policy_id: Annotated[
+        str | None, typer.Option(metavar="POLICY", help='"(none)" for none.  [default: scan all policies]')
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(metavar="VERSION", help="Version to compare with.  [default: chosen by the data]"),
+    ] = None,
+    candidate: Annotated[
+        str | None, typer.Option(metavar="VERSION", help="Version to compare.  [default: every other one]")
+    ] = None,
+    window: options.Window,
+    tz: options.TimeZone = "UTC",
+    as_of: options.AsOf = None,
+    looks: Annotated[
+        Literal["any", "once"], typer.Option(help="Whether you look repeatedly, or once as planned.")
+    ] = "any",
+    confidence: options.Confidence = 0.95,
+    correction: Annotated[
+        Literal["none", "holm", "bh"] | None,
+        typer.Option(help="Correction of p-values.  [default: holm, or bh in a scan]"),
+    ] = None,
+    outputs: Outputs,
+    plot: Plot = None,
+) -> None:
+    """Show whether a version's error rate differs from another's, and how sure that is."""
+    loudness: Loudness = ctx.obj
+    source = options.open_store(store, loudness)
+    until = options.instant(as_of, tz)
+    comparison = ska.compare_versions(
+        source,
+        policy_id=policy_id,
+        baseline=baseline,
+        candidate=candidate,
+        confidence=confidence,
+        correction=correction,
+        looks=looks,
+        tz=tz,
+        as_of=until,
+        **window.keywords(source, tz=tz, as_of=until),
+    )
+    written = write_table(comparison.table, outputs, loudness)
+    if plot is not None:
+        save_plot(ska.plot_comparison(comparison).figure, plot, loudness)
+    if written or plot is not None:
+        return
+    right = ("batches", "processed", "error rate", "interval", "difference", "its interval", "p")
+    show_table(_compared(comparison), right=right, loudness=loudness)
+    typer.echo()
+    for sentence in comparison.sentences:
+        typer.echo(visible(sentence))
+
+
+def _compared(comparison: VersionComparison) -> list[dict[str, str]]:
+    return [
+        {
+            "policy": visible_name(row["policy_id"]),
+            "version": visible_name(row["policy_version"]),
+            "role": row["role"],
+            "batches": number(row["n_batches"]),
+            "processed": number(row["processed"]),
+            "error rate": percent(row["error_rate"]),
+            "interval": percent_interval(row["error_rate_low"], row["error_rate_high"]),
+            "difference": points(row["difference"]),
+            "its interval": points_interval(row["difference_low"], row["difference_high"]),
+            "p": p_value(row["p_adjusted"], alpha=1 - comparison.confidence),
+            "verdict": "" if is_missing(row["verdict"]) else row["verdict"],
+        }
+        for row in comparison.table.to_dict("records")
+    ]
 
 
 def _present(

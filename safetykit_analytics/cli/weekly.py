@@ -11,7 +11,6 @@ import typer
 import safetykit_analytics as ska
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import check_folder, write_bytes
-from safetykit_analytics.cli.store import Store, open_store
 from safetykit_analytics.formatting import place_name
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 def report(
     ctx: typer.Context,
     *,
-    store: Store = "snapshots",
+    store: options.Store = "snapshots",
     week: Annotated[
         str | None, typer.Option(metavar="YYYY-Www", help="ISO week.  [default: the last whole one]")
     ] = None,
@@ -49,7 +48,9 @@ def report(
     permissions = None if mode is None else _permissions(mode, output)
     if output is not None and "://" not in output:
         check_folder(Path(output))
-    made = ska.weekly_report(open_store(store, loudness), week=week, tz=tz, as_of=options.instant(as_of, tz))
+    made = ska.weekly_report(
+        options.open_store(store, loudness), week=week, tz=tz, as_of=options.instant(as_of, tz)
+    )
     if csv is not None:
         made.to_csv(csv)
         loudness.note(f"wrote {csv}")

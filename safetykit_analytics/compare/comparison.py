@@ -78,26 +78,12 @@ class VersionComparison:
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import safetykit_analytics as ska
-    >>> errors = [18, 22, 19, 25, 21, 17, 35, 41, 29, 38, 33, 36]
-    >>> batches = pd.DataFrame({
-    ...     "batch_id": [f"batch_{number}" for number in range(12)],
-    ...     "observed_at": pd.Timestamp("2026-03-09T12:00Z"),
-    ...     "created_at": pd.Timestamp("2026-03-09T11:00Z"),
-    ...     "batch_status": "SUCCESS", "batch_count": 1000,
-    ...     "success_count": [1000 - error for error in errors], "error_count": errors,
-    ...     "cancelled_count": 0, "pending_count": 0, "policy_id": "spam",
-    ...     "policy_version": ["v7"] * 6 + ["v8"] * 6, "has_download": True, "is_terminal": True,
-    ... })
-    >>> comparison = ska.compare_versions(batches, policy_id="spam", looks="once")
-    >>> comparison.table.loc[1, ["policy_version", "error_rate", "difference", "p_value", "verdict"]]
-    policy_version          v8
-    error_rate        0.035333
-    difference           0.015
-    p_value           0.002165
-    verdict             higher
-    Name: 1, dtype: object
+    >>> comparison = ska.compare_versions(ska.SnapshotStore("snapshots"))
+    >>> comparison
+    VersionComparison:
+    - nothing to compare: no batches.
+    >>> markdown = comparison.to_markdown()
     """
 
     table: pd.DataFrame

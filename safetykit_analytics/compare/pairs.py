@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.errors import UnknownName
 from safetykit_analytics.formatting import NONE
 
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 #: The version with most batches in so much time before a candidate's first end is its baseline.
-BEFORE_US = 28 * 86_400_000_000
+BEFORE_US = 28 * DAY_US
 NEVER = np.iinfo(np.int64).max
-
-_DAY_US = 86_400_000_000
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def _baselines(
         chosen = [places[candidate]]
     else:
         # Of versions that began on one day the first by name is the oldest.
-        oldest = min(everyone, key=lambda place: (firsts[place] // _DAY_US, place))
+        oldest = min(everyone, key=lambda place: (firsts[place] // DAY_US, place))
         chosen = [place for place in everyone if place != oldest and (wanted is None or wanted[place])]
     found = {}
     for place in chosen:

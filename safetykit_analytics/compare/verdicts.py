@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from safetykit_analytics.arrays import ratio
+from safetykit_analytics.calendar import DAY_US
 from safetykit_analytics.stats import (
     LEAST_DRAWS,
     MIN_BATCHES,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 #: below the other, one ran after the other.
 SIDE_BY_SIDE, BEFORE_AND_AFTER = 0.3, 0.05
 
-_PERIOD_US = 28 * 86_400_000_000
+_PERIOD_US = 28 * DAY_US
 # After four weeks the period of a candidate is over: later looks see nothing new.
 _LAST_WEEK = 5
 # The next week moves less than is allowed for in so many of policies that do not change.
@@ -109,11 +110,13 @@ def judge(
     _describe(found, strata, ended, places, pairs)
     is_apart = np.array([pair.share < BEFORE_AND_AFTER for pair in found], dtype=np.bool_)
     columns = {name: np.full(n, np.nan) for name in COLUMNS}
-    draws = _draws(1 if correction == "none" else n, alpha)
+    draws = max(LEAST_DRAWS, math.ceil(20 * (1 if correction == "none" else n) / alpha) - 1)
     once = [find_outcomes(_of(strata, i), draws=draws) if looks == "once" else None for i in range(n)]
     weight = np.bincount(strata.pair, weights=strata.weight, minlength=n)
     score = np.bincount(strata.pair, weights=strata.score, minlength=n)
     difference = np.divide(score, weight, out=np.full(n, np.nan), where=(weight > 0.0) & ~is_apart)
+    # A share beyond 1 is rounding.
+    difference = np.clip(difference, -1.0, 1.0)
     columns["difference"] = difference
     if looks == "any":
         seen = evidence(strata)
@@ -204,17 +207,9 @@ COLUMNS = (
 
 
 def _design(share: float) -> str:
-    return (
-        "side by side"
-        if share >= SIDE_BY_SIDE
-        else "before and after"
-        if share < BEFORE_AND_AFTER
-        else "mixed"
-    )
-
-
-def _draws(n: int, alpha: float) -> int:
-    return max(LEAST_DRAWS, math.ceil(20 * n / alpha) - 1)
+    if share >= SIDE_BY_SIDE:
+        return "side by side"
+    return "before and after" if share < BEFORE_AND_AFTER else "mixed"
 
 
 def _choose(ended: Ended, places: tuple[Ints, Ints], first_us: int, stratum: Ints) -> _Pair:

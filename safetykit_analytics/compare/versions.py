@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 
 from safetykit_analytics import flow
 from safetykit_analytics.arrays import ratio
-from safetykit_analytics.batch_ids import checksums
-from safetykit_analytics.calendar import parse_instant, zone
+from safetykit_analytics.calendar import zone
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
 from safetykit_analytics.compare.sentences import sentences
@@ -27,6 +26,7 @@ from safetykit_analytics.rates import (
     median_brackets,
     parse_as_of,
     parse_policies,
+    parse_window,
     timedeltas,
 )
 from safetykit_analytics.stats import adjust, cluster_rates
@@ -154,7 +154,7 @@ def compare_versions(
     check_confidence(confidence)
     check_observations(observations)
     place = zone(tz)
-    window = _window(start, end, place)
+    first, last = parse_window(start, end, place)
     at = parse_as_of(as_of, place)
     policies = parse_policies(policy_id)
     batches = flow.batch_summary(observations, as_of=at, policies=policies, columns=BATCH_COLUMNS)
@@ -163,7 +163,7 @@ def compare_versions(
         batches,
         baseline=baseline,
         candidate=candidate,
-        window=window,
+        window=(_EARLIEST if first is None else first, _LATEST if last is None else last),
         tz=place,
         as_of_us=at,
         looks=looks,
@@ -179,7 +179,7 @@ def compare_batches(
     candidate: str | None = None,
     window: tuple[int, int] = (_EARLIEST, _LATEST),
     tz: ZoneInfo,
-    as_of_us: int | None = None,
+    as_of_us: int | None,
     looks: Literal["any", "once"] = "any",
     confidence: float = 0.95,
     correction: Literal["holm", "bh", "none"] = "bh",
@@ -197,7 +197,8 @@ def compare_batches(
     end_us = _microseconds(batches["first_terminal_at"])
     is_used = is_final & (processed > 0)
     order = np.flatnonzero(is_used)
-    crc = checksums(pa.array(batches["batch_id"].iloc[order], pa.string()))
+    # Among those that ended together an order that has nothing to do with time or size.
+    crc = np.array([zlib.crc32(name.encode()) for name in batches["batch_id"].iloc[order]], dtype=np.int64)
     order = order[np.lexsort((crc, end_us[order], policy[order]))]
     started_us = np.minimum(_microseconds(batches["created_at"]), _microseconds(batches["first_observed_at"]))
     created_us = np.full(len(heads), NEVER)
@@ -215,7 +216,9 @@ def compare_batches(
     asked = None if wanted is None else np.bincount(group[wanted], minlength=len(heads)) > 0
     pairs = choose_pairs(heads, used, baseline=baseline, candidate=candidate, wanted=asked)
     within = (used.at_us >= window[0]) & (used.at_us < window[1])
-    last = as_of_us if as_of_us is not None else _last_us(batches)
+    last = as_of_us
+    if last is None:
+        last = int(_microseconds(batches["last_observed_at"]).max()) if len(batches) else 0
     n_within = np.bincount(used.group[within], minlength=len(heads))
     base, own = pairs["base"].to_numpy(), pairs["group"].to_numpy()
     is_compared = (base >= 0) & (n_within[base] > 0) & (n_within[own] > 0)
@@ -253,14 +256,6 @@ def compare_batches(
     )
 
 
-def _window(start: Time | None, end: Time | None, tz: ZoneInfo) -> tuple[int, int]:
-    first = _EARLIEST if start is None else parse_instant(start, "start", tz)
-    last = _LATEST if end is None else parse_instant(end, "end", tz)
-    if first >= last:
-        raise ValueError(f"start must be before end; found start={start!r} and end={end!r}")
-    return first, last
-
-
 def _local_days(instants: pd.Series[Any], tz: ZoneInfo) -> NDArray[np.int64]:
     """Days since 1970-01-01 that the local calendar shows."""
     local = instants.dt.tz_convert(tz).dt.tz_localize(None).to_numpy()
@@ -273,11 +268,6 @@ def _microseconds(instants: pd.Series[Any]) -> NDArray[np.int64]:
     found = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
     missing = np.isnat(found)
     return np.where(missing, NEVER, found.astype(np.int64))
-
-
-def _last_us(batches: pd.DataFrame) -> int:
-    seen = _microseconds(batches["last_observed_at"])
-    return int(seen.max()) if len(seen) else 0
 
 
 def _table(

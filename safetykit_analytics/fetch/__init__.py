@@ -7,7 +7,7 @@ from safetykit_analytics.fetch.client import (
     fetch_in_pieces,
     get_batch,
 )
-from safetykit_analytics.fetch.ids import checked_ids
+from safetykit_analytics.fetch.request import checked_ids
 from safetykit_analytics.fetch.result import FetchResult
 
 __all__ = [

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.errors import FetchFailed, MissingApiKey, Unauthorized
 from safetykit_analytics.fetch.event_loop import run_sync
-from safetykit_analytics.fetch.ids import checked_ids
-from safetykit_analytics.fetch.request import Call, checked_key, id_problem, known_base_url
+from safetykit_analytics.fetch.request import Call, checked_ids, checked_key, id_problem, known_base_url
 from safetykit_analytics.fetch.responses import Answer, Failure
 from safetykit_analytics.fetch.result import (
     FetchResult,

@@ -97,23 +97,19 @@ class Pause:
         self.count = 0
         #: When the first refusal since the last answer came.
         self.began: float | None = None
-        self._window = 0
+        #: The number of pauses that have ended.
+        self.window = 0
         self._quota = math.inf
         self._sent = 0
         self._granted = 0
         self._beyond = 1
         self._refused_in_a_row = 0
 
-    @property
-    def window(self) -> int:
-        """The number of pauses that have ended."""
-        return self._window
-
     def admits(self, in_flight: int) -> bool:
         """Whether one more request may leave."""
         if self.is_on:
             return False
-        if self._window and not self._granted:
+        if self.window and not self._granted:
             return in_flight < _PROBES
         return self._sent < self._quota or in_flight < self._beyond
 
@@ -127,7 +123,7 @@ class Pause:
         self.count = 0
         self.began = None
         self._refused_in_a_row = 0
-        if window == self._window:
+        if window == self.window:
             self._granted += 1
             if nth > self._quota:
                 self._beyond += 1
@@ -135,11 +131,11 @@ class Pause:
     def refused(self, window: int, now: float, wait_s: float, most_in_flight: int) -> None:
         """Note that a request of a window was asked to wait."""
         self.began = now if self.began is None else self.began
-        if window != self._window:
+        if window != self.window:
             return
         self._refused_in_a_row += 1
         self.until = max(self.until, now + wait_s)
-        expected = self._window and (not self._granted or self._sent > self._quota)
+        expected = self.window and (not self._granted or self._sent > self._quota)
         if self._refused_in_a_row >= (1 if expected else min(_REFUSALS_THAT_PAUSE, most_in_flight)):
             self.count += not self.is_on
             self.is_on = True
@@ -148,7 +144,7 @@ class Pause:
         """Go on, carefully."""
         self.is_on = False
         self.until = -math.inf
-        self._window += 1
+        self.window += 1
         self._quota = self._granted
         self._sent = self._granted = self._refused_in_a_row = 0
         self._beyond = 1
@@ -178,25 +174,16 @@ class AdaptiveLimit:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._limit = most
+        #: Requests that may be in flight, and those that are.
+        self.limit = most
+        self.in_flight = 0
         self._ceiling = most
-        self._in_flight = 0
         self._cuts = 0
         self._calm = 0
         self._wait = self._FIRST_WAIT
         self._queue: deque[asyncio.Future[Ticket | None]] = deque()
         self._is_closed = False
         self.pause = Pause()
-
-    @property
-    def limit(self) -> int:
-        """Requests that may be in flight now."""
-        return self._limit
-
-    @property
-    def in_flight(self) -> int:
-        """Requests that are in flight now."""
-        return self._in_flight
 
     def enter(self) -> Ticket | None:
         """Occupy a place if one is free and nobody waits for it."""
@@ -218,7 +205,7 @@ class AdaptiveLimit:
 
     def leave(self) -> None:
         """Return the place."""
-        self._in_flight -= 1
+        self.in_flight -= 1
         self._admit()
 
     def close(self) -> None:
@@ -233,7 +220,7 @@ class AdaptiveLimit:
         """Note that the request of this ticket was asked to wait; whether the run pauses from now on."""
         loop, pause = asyncio.get_running_loop(), self.pause
         was_on = pause.is_on
-        pause.refused(ticket.window, loop.time(), wait_s, self._limit)
+        pause.refused(ticket.window, loop.time(), wait_s, self.limit)
         if not pause.is_on or was_on:
             return False
         loop.call_at(pause.until, self._end_pause)
@@ -255,35 +242,35 @@ class AdaptiveLimit:
             was_try = ticket.load > self._ceiling
             self._wait = min(2 * self._wait, self._LONGEST_WAIT) if was_try else self._FIRST_WAIT
             self._ceiling = max(1, min(self._ceiling, ticket.load - 1))
-            self._limit = max(1, min(self._limit // 2, self._ceiling))
+            self.limit = max(1, min(self.limit // 2, self._ceiling))
         elif ticket.cuts == self._cuts - 1:
             # Sent before the cut, so no reason for another one; the lowest refused load of a burst tells
             # the most.
             self._ceiling = max(1, min(self._ceiling, ticket.load - 1))
-            self._limit = min(self._limit, self._ceiling)
+            self.limit = min(self.limit, self._ceiling)
 
     def answered(self, ticket: Ticket) -> None:
         """Note that the request of this ticket was not refused."""
         self.pause.answered(ticket.window, ticket.nth)
-        if self._limit >= self._most:
+        if self.limit >= self._most:
             return
         if ticket.load > self._ceiling and ticket.cuts == self._cuts:
             self._ceiling = ticket.load
             self._wait = max(1, self._wait // 2)
         self._calm += 1
-        if self._limit < self._ceiling:
-            self._limit += 1
-        elif self._limit == self._ceiling and self._calm >= self._wait:
+        if self.limit < self._ceiling:
+            self.limit += 1
+        elif self.limit == self._ceiling and self._calm >= self._wait:
             self._calm = 0
-            self._limit += 1
+            self.limit += 1
         self._admit()
 
     def _has_room(self) -> bool:
-        return self._in_flight < self._limit and self.pause.admits(self._in_flight)
+        return self.in_flight < self.limit and self.pause.admits(self.in_flight)
 
     def _take(self) -> Ticket:
-        self._in_flight += 1
-        return Ticket(self._cuts, self._in_flight, self.pause.window, self.pause.sent())
+        self.in_flight += 1
+        return Ticket(self._cuts, self.in_flight, self.pause.window, self.pause.sent())
 
     def _admit(self) -> None:
         while self._queue and self._has_room():
@@ -305,9 +292,7 @@ class MaxRate:
 
     def __init__(self, per_second: float) -> None:
         whole = max(1, int(per_second))
-        self._window = (
-            max(self._WINDOW_S, self._WINDOW_S * whole / per_second) if per_second < 1 else self._WINDOW_S
-        )
+        self._window = self._WINDOW_S / min(1.0, per_second)
         self._gap = self._window / whole
         self._sent: deque[float] = deque(maxlen=whole)
         self._next = 0.0

@@ -6,15 +6,19 @@ import ipaddress
 import math
 import os
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
 import httpx
+import pandas as pd
+import pyarrow as pa
 from pydantic import SecretStr
 
 from safetykit_analytics.errors import MissingApiKey
+from safetykit_analytics.formatting import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,6 +155,49 @@ def _check_positive(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a number, found {type(value).__name__}")
     if not 0 < float(value) < math.inf:
         raise ValueError(f"{name} must be a positive number, found {value}")
+
+
+def checked_ids(batch_ids: object) -> Iterable[object]:
+    """Return ids as an iterable of Python objects; raise TypeError for a single id or a table.
+
+    Any iterable of text will do, or a column of pandas, Polars or pyarrow.
+    """
+    if isinstance(batch_ids, str | bytes):
+        raise TypeError(
+            "batch_ids: expected an iterable of ids, found a single one; pass [batch_id], or call get_batch"
+        )
+    if isinstance(batch_ids, pd.DataFrame):
+        raise _a_table(len(batch_ids.columns))
+    if isinstance(batch_ids, pa.Array | pa.ChunkedArray):
+        return list(batch_ids.to_pylist())
+    if hasattr(batch_ids, "__arrow_c_stream__") and not isinstance(batch_ids, pd.Series):
+        return _from_stream(batch_ids)
+    if not isinstance(batch_ids, Iterable):
+        raise TypeError(f"batch_ids: expected an iterable of ids, found {type(batch_ids).__name__}")
+    return batch_ids
+
+
+def _from_stream(stream: object) -> list[object]:
+    """Read a column, or a table of one column, through the Arrow C stream interface."""
+    reader = pa.RecordBatchReader.from_stream(stream) if _is_table(stream) else None
+    if reader is None:
+        return list(pa.chunked_array(stream).to_pylist())
+    names = reader.schema.names
+    if len(names) != 1:
+        raise _a_table(len(names))
+    return list(reader.read_all().column(0).to_pylist())
+
+
+def _a_table(width: int) -> TypeError:
+    return TypeError(
+        f"batch_ids: expected an iterable of ids, found a table of {plural(width, 'column')}; "
+        "pass one column, such as table['batch_id']"
+    )
+
+
+def _is_table(stream: object) -> bool:
+    # A table has names for its columns; a column has none.
+    return hasattr(stream, "columns") or hasattr(stream, "column_names")
 
 
 def id_problem(batch_id: object) -> str | None:  # noqa: PLR0911 -- one reason each

@@ -77,10 +77,10 @@ async def _read_body(reply: Reply) -> bytes | Failure:
         return Failure("protocol", "expected plain or gzip content, found another or a nested encoding", 200)
     declared = reply.headers.get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > MOST_BYTES:
-        return _too_long(200)
+        return _too_long()
     body = await reply.read(MOST_BYTES)
     if body is None:
-        return _too_long(200)
+        return _too_long()
     return _gunzip(body) if encoding == "gzip" else body
 
 
@@ -91,16 +91,14 @@ def _gunzip(body: bytes) -> bytes | Failure:
     except zlib.error:
         return Failure("protocol", "expected gzip content as its header says, found something else", 200)
     if len(plain) > MOST_BYTES:
-        return _too_long(200)
+        return _too_long()
     if not unpacker.eof or unpacker.unused_data:
         return Failure("protocol", "expected one whole gzip stream, found less or more", 200)
     return plain
 
 
-def _too_long(status_code: int) -> Failure:
-    return Failure(
-        "protocol", f"expected an answer of at most {MOST_BYTES:,} bytes, found a longer one", status_code
-    )
+def _too_long() -> Failure:
+    return Failure("protocol", f"expected an answer of at most {MOST_BYTES:,} bytes, found a longer one", 200)
 
 
 async def skip_body(reply: Reply) -> None:

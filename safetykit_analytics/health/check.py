@@ -87,9 +87,7 @@ def check(
         How long the counts of an open batch may stand still, and how long nothing may be observed.
     eta : str or timedelta, optional
         How long the backlog of a policy may take. Default: not judged.
-    tz : str
-    as_of : aware datetime, date or str, optional
-    executor : concurrent.futures.Executor, optional
+    tz, as_of, executor : optional
         As for `rates`, but the default `as_of` is now.
 
     Returns

@@ -50,9 +50,7 @@ def open_metrics(
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
-    tz : str
-    as_of : aware datetime, date or str, optional
-    executor : concurrent.futures.Executor, optional
+    tz, as_of, executor : optional
         As for `rates`, but the default `as_of` is now.
 
     Returns

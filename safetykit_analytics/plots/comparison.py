@@ -60,20 +60,9 @@ def plot_comparison(comparison: Any, *, ax: Axes | None = None) -> Axes:
 
     Examples
     --------
-    >>> import pandas as pd
     >>> import safetykit_analytics as ska
-    >>> errors = [18, 22, 19, 25, 21, 17, 35, 41, 29, 38, 33, 36]
-    >>> batches = pd.DataFrame({
-    ...     "batch_id": [f"batch_{number}" for number in range(12)],
-    ...     "observed_at": pd.Timestamp("2026-03-09T12:00Z"),
-    ...     "created_at": pd.Timestamp("2026-03-09T11:00Z"),
-    ...     "batch_status": "SUCCESS", "batch_count": 1000,
-    ...     "success_count": [1000 - error for error in errors], "error_count": errors,
-    ...     "cancelled_count": 0, "pending_count": 0, "policy_id": "spam",
-    ...     "policy_version": ["v7"] * 6 + ["v8"] * 6, "has_download": True, "is_terminal": True,
-    ... })
-    >>> comparison = ska.compare_versions(batches, policy_id="spam", baseline="v7")
-    >>> axes = ska.plot_comparison(comparison)
+    >>> store = ska.SnapshotStore("snapshots")
+    >>> axes = ska.plot_comparison(ska.compare_versions(store))
     >>> axes.figure.savefig("comparison.png")
     """
     return draw_alone(COMPARISON, getattr(comparison, "table", comparison), ax)

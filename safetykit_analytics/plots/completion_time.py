@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.lines import Line2D
 
 from safetykit_analytics.formatting import plural
@@ -14,6 +13,7 @@ from safetykit_analytics.plots.panel import Entry, Panel, Plot, draw_alone
 from safetykit_analytics.plots.rows import mark_open_end, number, rows_height, rows_of, write_rows
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
 
     from safetykit_analytics.plots.series import Names
@@ -56,7 +56,8 @@ def plot_completion_time(completion: pd.DataFrame, *, ax: Axes | None = None) ->
 
 
 def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
-    completion = completion.assign(**{name: _hours(completion[name]) for name in _BRACKETS})
+    hours = {name: completion[name].dt.total_seconds() / 3600 for name in _BRACKETS}
+    completion = completion.assign(**hours)
     rows, shared, left_out = rows_of(completion, names, ax, rank=lambda data: (-number(data["n_batches"]),))
     panel = Panel(title=f"Time to completion: {shared}" if shared else "Time to completion")
     known = completion[list(_BRACKETS)].to_numpy(dtype="float64")
@@ -65,13 +66,13 @@ def _draw(completion: pd.DataFrame, ax: Axes, names: Names) -> Panel:
         plain(ax)
         return panel
     longest = float(np.nanmax(known))
-    unit, hours = next((unit for unit in _UNITS if longest >= 2 * unit[1]), _UNITS[-1])
+    unit, in_hours = next((unit for unit in _UNITS if longest >= 2 * unit[1]), _UNITS[-1])
     ax.set_xlabel(f"{unit} from creation to the first SUCCESS or ERROR")
-    write_rows(ax, [row.label for row in rows], [_words(row.data, unit, hours) for row in rows])
-    reach = longest / hours
+    write_rows(ax, [row.label for row in rows], [_words(row.data, unit, in_hours) for row in rows])
+    reach = longest / in_hours
     for place, row in enumerate(rows):
         for quantile, offset, width in (("median", -0.12, 5.0), ("p90", 0.12, 2.2)):
-            low, high = (row.data[f"{quantile}_{side}"] / hours for side in ("low", "high"))
+            low, high = (row.data[f"{quantile}_{side}"] / in_hours for side in ("low", "high"))
             _bracket(ax, place + offset, low, high, reach, color=row.color, width=width)
     panel.span = (0.0, reach * 1.12)
     panel.detail = _detail(completion, left_out)
@@ -128,13 +129,6 @@ def _detail(completion: pd.DataFrame, left_out: list[dict[str, Any]]) -> str:
     batches, running = completion["n_batches"].sum(), completion["n_running"].sum()
     smaller = f"; not drawn: {len(left_out):,} with fewer batches" if left_out else ""
     return f"{plural(batches, 'batch')}, {running:,} of them still running{smaller}"
-
-
-def _hours(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Return durations in hours, NaN where they are missing."""
-    if pd.api.types.is_timedelta64_dtype(column.dtype):
-        return column.dt.total_seconds() / 3600
-    return column.astype("float64")
 
 
 COMPLETION_TIME = Plot(

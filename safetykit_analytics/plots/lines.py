@@ -33,20 +33,10 @@ _NICE_HOURS = (1 / 12, 1 / 6, 1 / 4, 1 / 2, 1, 2, 3, 4, 6, 8, 12, 24, 48, 168, 3
 
 @dataclass(frozen=True)
 class Track:
-    """One series on the time axis: arrays of one length, in time order.
+    """One series on the time axis: arrays of one length, in time order; NaN where missing.
 
-    Attributes
-    ----------
-    start, end : ndarray
-        Edges of the buckets, as date numbers.
-    value, low, high : ndarray
-        The value and its bounds; NaN where missing.
-    weight : ndarray
-        How much a bucket counts when buckets are pooled.
-    doubtful, partial : ndarray of bool
-        Hardly observed, or mostly smeared; not over yet.
-    at_end : bool
-        The value is that of the bucket's end, not of its whole length.
+    `start` and `end` of the buckets are date numbers, `weight` counts when buckets are pooled, `doubtful` is
+    hardly observed or mostly smeared, `partial` not over yet; with `at_end` the value is that of the end.
     """
 
     start: Any

@@ -216,17 +216,16 @@ def plot_error_rate(rates: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return draw_alone(ERROR_RATE, rates, ax)
 
 
-def _error_rate_track(rows: pd.DataFrame) -> Track:
-    low, high = values(rows, "error_rate_low"), values(rows, "error_rate_high")
-    return track(rows, values(rows, "error_rate"), low, high, weight=values(rows, "processed"))
-
-
 _ERROR_RATE = Quantity(
     title="Error rate",
     unit="errors / processed decisions",
     volume="processed",
     sums=("error", "processed", "n_batches"),
-    track=_error_rate_track,
+    track=lambda rows: track(
+        rows,
+        *(values(rows, name) for name in ("error_rate", "error_rate_low", "error_rate_high")),
+        weight=values(rows, "processed"),
+    ),
     axis=percent_axis,
     about=decisions,
     band=INTERVAL,
@@ -280,10 +279,6 @@ def plot_backlog(backlog: pd.DataFrame, *, ax: Axes | None = None) -> Axes:
     return draw_alone(_LANES if _n_groups(backlog) > _MOST_LINES else BACKLOG, backlog, ax)
 
 
-def _backlog_track(rows: pd.DataFrame) -> Track:
-    return track(rows, values(rows, "pending"), at_end=True)
-
-
 def _backlog_at_end(rows: pd.DataFrame, bucket: str) -> str:
     """Return where a line ends."""
     if not bucket:
@@ -299,7 +294,7 @@ _BACKLOG = Quantity(
     unit="pending decisions",
     volume="pending",
     sums=("pending", "n_open"),
-    track=_backlog_track,
+    track=lambda rows: track(rows, values(rows, "pending"), at_end=True),
     axis=count_axis,
     about=_backlog_at_end,
     pools=False,

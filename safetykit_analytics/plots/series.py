@@ -79,11 +79,6 @@ def wanted(name: str | None) -> Style:
     return NONE_STYLE if name is None else STYLES[_wanted(name)]
 
 
-def crossed(first: Style, last: Style) -> Style:
-    """Return the style of a version of one of several policies: the policy's colour, the version's shape."""
-    return replace(last, color=first.color)
-
-
 def _wanted(name: str) -> int:
     numbers = re.findall(r"[0-9]+", name)
     number = int(numbers[-1][-9:]) if numbers else zlib.crc32(name.encode("utf-8", "surrogatepass"))
@@ -229,7 +224,8 @@ def styles_of(keys: list[Key], names: Names) -> tuple[dict[Key, str], str, dict[
         here = {key: _joined(key, part) for key in keys}
         everywhere = set(list(names.values())[part[0]]) if len(part) == 1 else set(here.values())
         looks.append(_assigned(here, everywhere))
-    styles = {key: crossed(looks[0][key], looks[1][key]) if len(looks) > 1 else looks[0][key] for key in keys}
+    colors, shapes = looks[0], looks[-1]
+    styles = {key: replace(shapes[key], color=colors[key].color) for key in keys}
     return labels, " · ".join(shared), styles
 
 

@@ -35,32 +35,13 @@ _UNFIT = (
 )  # fmt: skip
 
 
-def literal(text: str, *, font: FontProperties | None = None, longest: int = LONGEST) -> str:
-    r"""Return a name from the data as it is drawn.
+def literal(text: str, *, longest: int = LONGEST) -> str:
+    r"""Return a name from the data as it is drawn; one longer than `longest` characters ends in ``…``.
 
-    Parameters
-    ----------
-    text : str
-        Any string, lone surrogates included.
-    font : FontProperties, optional
-        The font that will draw it; matplotlib's current default when not given.
-    longest : int
-        Characters to keep; a longer name ends in ``…``.
-
-    Returns
-    -------
-    str
-        Control and other invisible characters escaped as Python would write them (``\n``, ``\u202e``),
-        characters that no installed font has as □.
-
-    Examples
-    --------
-    >>> literal("line\nbreak")
-    'line\\nbreak'
-    >>> literal("a" * 2000) == "a" * 59 + "…"
-    True
+    Invisible characters are escaped as Python would write them (``\n``, ``\u202e``), and those that no
+    installed font has are □.
     """
-    glyphs = _glyphs(font or FontProperties())
+    glyphs = _glyphs(FontProperties())
     shown: list[str] = []
     length = 0
     for character in text:

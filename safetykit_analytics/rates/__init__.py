@@ -11,6 +11,7 @@ from safetykit_analytics.rates.arguments import (
     parse_as_of,
     parse_length,
     parse_policies,
+    parse_window,
 )
 from safetykit_analytics.rates.completion import (
     DURATION_COLUMNS,
@@ -41,6 +42,7 @@ __all__ = [
     "parse_as_of",
     "parse_length",
     "parse_policies",
+    "parse_window",
     "plan_rates",
     "rates",
     "rates_table",

@@ -57,21 +57,13 @@ def completion_time(
     by : str or sequence of str
         Up to four of ``policy_id``, ``policy_version`` and the columns of `batches`; a batch counts for its
         last ones.
-    tz : str
-        IANA zone in which a date is midnight.
-    as_of : aware datetime, date or str, optional
-        Later observations are ignored. Default: the last observation.
-    policy_id : str or sequence of str, optional
-        Only batches whose last policy is one of these.
+    tz, as_of, policy_id, batches : optional
+        As for `rates`.
 
-        .. versionadded:: 0.2.0
-    batches : DataFrame, optional
-        ``batch_id`` and columns of your own that `by` may name.
-
-        .. versionadded:: 0.2.0
+        .. versionadded:: 0.2.0 `policy_id` and `batches`.
     confidence : float, optional
         Add confidence intervals of the quantiles, for all batches like these, at this confidence.
-    executor : concurrent.futures.Executor, optional
+    executor : optional
         As for `rates`.
 
     Returns

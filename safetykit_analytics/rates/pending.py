@@ -74,20 +74,11 @@ def backlog(
     ----------
     observations : DataFrame or SnapshotStore
     freq : str
-        As for `rates`, and so are the others, except that ``"auto"`` is not there: a level is not smeared.
-    by : str or sequence of str
-    tz : str
-    start, end : aware datetime, date or str, optional
-    as_of : aware datetime, date or str, optional
-    policy_id : str or sequence of str, optional
+        As for `rates`, without ``"auto"``: a level is not smeared.
+    by, tz, start, end, as_of, policy_id, batches, executor : optional
         As for `rates`.
 
-        .. versionadded:: 0.2.0
-    batches : DataFrame, optional
-        As for `rates`.
-
-        .. versionadded:: 0.2.0
-    executor : concurrent.futures.Executor, optional
+        .. versionadded:: 0.2.0 `policy_id` and `batches`.
 
     Returns
     -------

@@ -53,20 +53,10 @@ def data_quality(
     Parameters
     ----------
     observations : DataFrame or SnapshotStore
-    tz : str
-        IANA zone in which a date is midnight.
-    as_of : aware datetime, date or str, optional
-        Later observations are ignored as if never made.
-    policy_id : str or sequence of str, optional
-        Only batches whose last policy is one of these.
+    tz, as_of, policy_id, batches, executor : optional
+        As for `rates`; columns of `batches` become columns of the result.
 
-        .. versionadded:: 0.2.0
-    batches : DataFrame, optional
-        ``batch_id`` and columns of your own, which become columns of the result.
-
-        .. versionadded:: 0.2.0
-    executor : concurrent.futures.Executor, optional
-        As for `rates`.
+        .. versionadded:: 0.2.0 `policy_id` and `batches`.
 
     Returns
     -------

@@ -47,20 +47,10 @@ def stalled_batches(
     observations : DataFrame or SnapshotStore
     idle : str or timedelta
         A length of time, such as ``"30min"`` or ``"2h"``.
-    tz : str
-        IANA zone in which a date is midnight.
-    as_of : aware datetime, date or str, optional
-        Later observations are ignored as if never made. Default: the last observation.
-    policy_id : str or sequence of str, optional
-        Only batches whose last policy is one of these.
+    tz, as_of, policy_id, batches, executor : optional
+        As for `rates`; columns of `batches` become columns of the result.
 
-        .. versionadded:: 0.2.0
-    batches : DataFrame, optional
-        ``batch_id`` and columns of your own, which become columns of the result.
-
-        .. versionadded:: 0.2.0
-    executor : concurrent.futures.Executor, optional
-        As for `rates`.
+        .. versionadded:: 0.2.0 `policy_id` and `batches`.
 
     Returns
     -------

@@ -6,10 +6,11 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from safetykit_analytics.formatting import MISSING, NONE, is_missing, shortened, visible
+from safetykit_analytics.formatting import NONE, is_missing, shortened, visible
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Callable, Iterable, Mapping
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Code:
     def __str__(self) -> str:
         return self.value
 
+    @property
+    def short(self) -> str:
+        """The whole line, with shapeless characters as escapes."""
+        return visible(self.value)
+
 
 #: A sentence whose names are still names, so that each format can write them in its own safe way.
 Sentence = tuple["str | Name | Code", ...]
@@ -54,6 +60,11 @@ Sentence = tuple["str | Name | Code", ...]
 def plain(sentence: Sentence) -> str:
     """Write a sentence as unformatted text; names unchanged."""
     return "".join(map(str, sentence))
+
+
+def written(sentence: Sentence, words: Callable[[str], str], span: Callable[[str], str]) -> str:
+    """Write a sentence: its words by one function, what names and code show by another."""
+    return "".join(words(part) if isinstance(part, str) else span(part.short) for part in sentence)
 
 
 def readable(sentence: Sentence) -> str:
@@ -87,10 +98,8 @@ def markdown_code(text: str, *, in_table: bool = False) -> str:
     return f"{fence}{padding}{inside}{padding}{fence}"
 
 
-def instant(value: dt.datetime | None, zone: dt.tzinfo) -> str:
+def instant(value: dt.datetime, zone: dt.tzinfo) -> str:
     """Write an instant on the local clock, with its offset: ``Mon 16 Nov 2026, 00:00 +01:00``."""
-    if value is None or is_missing(value):
-        return MISSING
     local = value.astimezone(zone)
     offset = local.strftime("%z")
     shown = "UTC" if offset == "+0000" else f"{offset[:3]}:{offset[3:5]}"
@@ -137,6 +146,14 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
     kind: Literal["table"] = "table"
+
+
+def table_of(
+    caption: str, rows: Iterable[Any], columns: Mapping[str, Callable[[Any], Cell]], *, numeric: range
+) -> Table:
+    """Make a table of one row per element of `rows`; `numeric` are the places of its columns of numbers."""
+    cells = tuple(tuple(write(row) for write in columns.values()) for row in rows)
+    return Table(caption, tuple(columns), cells, tuple(place in numeric for place in range(len(columns))))
 
 
 @dataclass(frozen=True)

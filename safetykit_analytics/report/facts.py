@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from safetykit_analytics import __version__
 from safetykit_analytics.calendar import to_us, zone
 from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.flow import batch_summary, batch_work
+from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates import backlog, control_chart, rates, stalled_batches
 from safetykit_analytics.report.week_tables import (
     Outage,
@@ -21,7 +22,6 @@ from safetykit_analytics.report.week_tables import (
     find_outage,
     list_failures,
     list_rollouts,
-    observed_shares,
 )
 from safetykit_analytics.report.weeks import week_name, week_spans
 
@@ -37,13 +37,20 @@ if TYPE_CHECKING:
 PREVIOUS, THIS, BETWEEN = 0, 1, 2
 _HOUR = dt.timedelta(hours=1)
 
-#: A batch counts as stalled in a report when nothing in it has moved for this long. A week's page is read
-#: days later, so that half an hour, which is the default for looking at a running fleet, would be noise.
-IDLE = "6h"
+#: A batch counts as stalled in a report when nothing in it has moved for so many hours. A week's page is read
+#: days later: half an hour, which is the default for looking at a running fleet, would be noise.
 IDLE_H = 6.0
 
 #: Error rate and control chart are by day, as most batches take less; backlog and outages are finer.
 FINE = "6h"
+
+
+class Compared(NamedTuple):
+    """A candidate's row, its baseline's, and the day on which the verdict was reached."""
+
+    row: Any
+    base: Any
+    found_on: dt.date | None
 
 
 @dataclass(frozen=True)
@@ -83,9 +90,6 @@ class Facts:
     data_quality: pd.DataFrame
     library_version: str = __version__
 
-    #: How long a batch must have stood still to be listed, in hours.
-    idle_h: float = IDLE_H
-
     @property
     def state_at(self) -> dt.datetime:
         """When backlog and stalled batches were as the report says: the week's end, or `as_of` before it."""
@@ -99,16 +103,16 @@ class Facts:
     @property
     def elapsed_hours(self) -> float:
         """Hours of the week that had passed by `as_of`."""
-        return max(0.0, (self.state_at - self.start) / dt.timedelta(hours=1))
+        return max(0.0, (self.state_at - self.start) / _HOUR)
 
-    def versions_compared(self) -> Iterator[tuple[Any, Any, dt.date | None]]:
-        """Yield each candidate's row, its baseline's row, and the day on which its verdict was reached."""
+    def versions_compared(self) -> Iterator[Compared]:
+        """Yield each candidate."""
         baseline: Any = None
         for row, found_on in zip(self.comparison.table.itertuples(), self.comparison.found_on, strict=True):
             if row.role == "baseline":
                 baseline = row
             else:
-                yield row, baseline, found_on
+                yield Compared(row, baseline, found_on)
 
     @property
     def charted(self) -> pd.DataFrame:
@@ -204,14 +208,15 @@ def _work(
 
 
 def _observed_shares(observations: Selection, both: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Coverage and smeared share of the previous week and of this one, for all policies and for each."""
-    tables = [rates(observations, freq="W", by=by, **both) for by in ((), ("policy_id",))]
-    start = both["start"] + dt.timedelta(days=3, hours=12)
-    is_first = [table["bucket_start"] < pd.Timestamp(start) for table in tables]
-    return (
-        observed_shares(*(table[mask] for table, mask in zip(tables, is_first, strict=True))),
-        observed_shares(*(table[~mask] for table, mask in zip(tables, is_first, strict=True))),
-    )
+    """Return coverage and smeared share of the previous week and of this one, of all policies and of each."""
+    whole, each = (rates(observations, freq="W", by=by, **both) for by in ((), ("policy_id",)))
+    # Typed, as pandas 2 warns of a column of None that meets one of strings.
+    none = pd.Series(pd.NA, index=whole.index, dtype=STRING)
+    rows = pd.concat([whole.assign(scope="all", policy_id=none), each.assign(scope="policy")])
+    rows["policy_id"] = rows["policy_id"].astype(STRING)
+    is_first = (rows["bucket_start"] < both["start"] + dt.timedelta(days=3, hours=12)).to_numpy()
+    rows = rows[["scope", "policy_id", "coverage", "smeared_share"]]
+    return rows[is_first], rows[~is_first]
 
 
 def compare_week(
@@ -254,7 +259,7 @@ def _stalled(
     observations: Selection, ends: pd.DataFrame, then: pd.DataFrame, at: dt.datetime
 ) -> pd.DataFrame:
     """List what stood still at an instant, the longest first, and say what became of it."""
-    table = stalled_batches(observations, idle=IDLE, as_of=at)
+    table = stalled_batches(observations, idle=IDLE_H * _HOUR, as_of=at)
     now = ends.set_index("batch_id").loc[table["batch_id"]]
     before = then.set_index("batch_id").loc[table["batch_id"]]
     moved = np.zeros(len(table), dtype=bool)

@@ -221,15 +221,13 @@ def _svg_uri(figure: Figure) -> str:
 
 
 def slim(svg: bytes) -> str:
-    """Remove the invisible parts of matplotlib's SVG: metadata, ids of groups, repeated fonts, digits.
+    """Remove the invisible parts of matplotlib's SVG: ids of groups, repeated fonts, digits.
 
     Only attributes are touched, never text, which may be anyone's.
     """
     ET.register_namespace("", _SVG)
     ET.register_namespace("xlink", _XLINK)
     root = ET.fromstring(svg)  # noqa: S314 -- our own drawing, made a moment ago
-    for metadata in root.findall(f"{{{_SVG}}}metadata"):
-        root.remove(metadata)
     for element in root.iter():
         _slim_element(element, root)
     return ET.tostring(root, encoding="unicode")

@@ -12,6 +12,7 @@ from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.formatting import MISSING, is_missing
 from safetykit_analytics.report.document import Name, Sentence, named
+from safetykit_analytics.report.facts import IDLE_H
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -177,7 +178,7 @@ def what_is_stuck(facts: Facts) -> Sentence:
         return (
             f"Nothing is known to be stuck: {fmt.plural(n_open, one, many)} open "
             f"{when} with "
-            f"{fmt.number(pending)} decisions pending, none of them idle for as long as {_idle(facts)}.",
+            f"{fmt.number(pending)} decisions pending, none of them idle for as long as {fmt.hours(IDLE_H)}.",
         )
     longest = facts.stalled.iloc[0]
     n = len(facts.stalled)
@@ -253,10 +254,6 @@ def _undecided(facts: Facts) -> Sentence | None:
         named(most.policy_id),
         f", with {fmt.plural(int(most.n_batches), 'batch')} so far.",
     )
-
-
-def _idle(facts: Facts) -> str:
-    return fmt.hours(facts.idle_h)
 
 
 def all_policies(table: pd.DataFrame) -> Any:

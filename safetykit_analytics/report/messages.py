@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.formatting import shortened, visible
-from safetykit_analytics.report.document import Code, Name, cut, markdown_code, readable
+from safetykit_analytics.report.document import cut, markdown_code, readable, written
 from safetykit_analytics.report.rendering import render_mail
 
 if TYPE_CHECKING:
@@ -115,10 +115,11 @@ def slack_message(document: Document) -> dict[str, Any]:
         for tile in document.tiles
     ]
     context = [_fitting(lambda longest: _slack(cut((document.subtitle,), longest)), _LONGEST_SECTION)]
+    title = {"type": "plain_text", "text": shortened(document.title, longest=_LONGEST_HEADER), "emoji": False}
     return {
         "text": _fitting(lambda longest: _slack(cut((f"{document.title}: ", *first), longest)), 3000),
         "blocks": [
-            {"type": "header", "text": _plain_text(document.title)},
+            {"type": "header", "text": title},
             {"type": "context", "elements": [_mrkdwn(text, _LONGEST_SECTION) for text in context]},
             *warnings,
             *headlines,
@@ -132,10 +133,6 @@ def _section(sentence: Sentence) -> dict[str, Any]:
     return {"type": "section", "text": _mrkdwn(text, _LONGEST_SECTION)}
 
 
-def _plain_text(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": shortened(text, longest=_LONGEST_HEADER), "emoji": False}
-
-
 def _mrkdwn(text: str, longest: int) -> dict[str, Any]:
     # verbatim: Slack makes no links of addresses, channels and people in the text.
     return {"type": "mrkdwn", "text": shortened(text, longest=longest), "verbatim": True}
@@ -147,13 +144,10 @@ def _fitting(written: Callable[[int], str], most: int) -> str:
 
 
 def _markdown(sentence: Sentence) -> str:
-    return "".join(map(_markdown_part, sentence))
+    return written(sentence, _escaped, _markdown_span)
 
 
-def _markdown_part(part: str | Name | Code) -> str:
-    if isinstance(part, str):
-        return _escaped(part)
-    shown = part.short if isinstance(part, Name) else visible(part.value)
+def _markdown_span(shown: str) -> str:
     # Chats show a backslash in a code span: a name that needs one is not in a span.
     needs_escape = set(shown) & set("|`&") or not shown.strip()
     return f"**{_escaped(shown)}**" if needs_escape else markdown_code(shown)
@@ -171,13 +165,10 @@ def _escaped(text: str) -> str:
 
 
 def _slack(sentence: Sentence) -> str:
-    return "".join(map(_slack_part, sentence))
+    return written(sentence, _slack_text, _slack_span)
 
 
-def _slack_part(part: str | Name | Code) -> str:
-    if isinstance(part, str):
-        return _slack_text(part)
-    shown = part.short if isinstance(part, Name) else visible(part.value)
+def _slack_span(shown: str) -> str:
     # Slack has no escape for a backtick inside of code: a grave accent looks like one.
     return "`" + _slack_text(shown).replace("`", "\u02cb") + "`"
 

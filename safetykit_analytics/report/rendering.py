@@ -13,13 +13,14 @@ import jinja2
 import markupsafe
 
 from safetykit_analytics.formatting import csv_cell, in_markdown, visible
-from safetykit_analytics.report.document import Code, Name, markdown_code, plain
+from safetykit_analytics.report.document import Code, Name, markdown_code, plain, written
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from safetykit_analytics.report.document import Cell, Document, Picture, Sentence
 
+_CODE, _NAME = markupsafe.Markup("<code>{}</code>"), markupsafe.Markup("<bdi>{}</bdi>")
 _LOADER = jinja2.PackageLoader("safetykit_analytics", "report/templates")
 
 
@@ -56,9 +57,9 @@ def render_markdown(document: Document) -> str:
     environment = _environment(
         autoescape=False,
         cell=_markdown_cell,
-        sentence=_markdown_sentence,
+        sentence=lambda sentence: written(sentence, in_markdown, markdown_code),
         words=in_markdown,
-        whole=_markdown_whole,
+        whole=lambda name: markdown_code(name.visible),
     )
     return environment.get_template("report.md.j2").render(document=document)
 
@@ -76,10 +77,11 @@ def render_csv(header: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
 def _html_environment() -> jinja2.Environment:
     return _environment(
         autoescape=True,
-        cell=_html_cell,
+        cell=_html_part,
         sentence=_html_sentence,
         words=_html_words,
-        alternative=_alternative,
+        # For an attribute, where there is no markup.
+        alternative=lambda sentence: visible(plain(sentence)),
     )
 
 
@@ -95,18 +97,10 @@ def _environment(*, autoescape: bool, **filters: Callable[..., str]) -> jinja2.E
     return environment
 
 
-def _html_name(name: Name) -> markupsafe.Markup:
-    return markupsafe.Markup("<bdi>{}</bdi>").format(name.short)
-
-
 def _html_part(part: str | Name | Code) -> markupsafe.Markup:
-    if isinstance(part, Code):
-        return markupsafe.Markup("<code>{}</code>").format(visible(part.value))
-    return _html_cell(part)
-
-
-def _html_cell(cell: Cell) -> markupsafe.Markup:
-    return _html_name(cell) if isinstance(cell, Name) else _html_words(cell)
+    if isinstance(part, str):
+        return _html_words(part)
+    return (_CODE if isinstance(part, Code) else _NAME).format(part.short)
 
 
 def _html_words(text: str) -> markupsafe.Markup:
@@ -120,22 +114,3 @@ def _html_sentence(sentence: Sentence) -> markupsafe.Markup:
 
 def _markdown_cell(cell: Cell) -> str:
     return markdown_code(cell.short, in_table=True) if isinstance(cell, Name) else in_markdown(cell)
-
-
-def _markdown_sentence(sentence: Sentence) -> str:
-    return "".join(map(_markdown_part, sentence))
-
-
-def _markdown_part(part: str | Name | Code) -> str:
-    if isinstance(part, str):
-        return in_markdown(part)
-    return markdown_code(part.short if isinstance(part, Name) else visible(part.value))
-
-
-def _markdown_whole(name: Name) -> str:
-    return markdown_code(name.visible)
-
-
-def _alternative(sentence: Sentence) -> str:
-    """Write a sentence for an attribute, where there is no markup: shapeless characters as escapes."""
-    return visible(plain(sentence))

@@ -18,19 +18,19 @@ from safetykit_analytics.report.document import (
     Pictures,
     Section,
     Sentence,
-    Table,
     Tile,
     day,
     instant,
     named,
+    table_of,
 )
 from safetykit_analytics.report.headlines import all_policies, headlines
 from safetykit_analytics.report.state import MOST_ROWS, backlog, failures, first_rows, quality
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from safetykit_analytics.report.document import Cell, Picture
+    from safetykit_analytics.report.document import Cell, Picture, Table
     from safetykit_analytics.report.facts import Facts
 
 #: More pictures of one kind than this are more than anyone looks through.
@@ -175,36 +175,22 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     if len(order) == 1:
         return (Paragraph(intro), Paragraph(("No policy had any work in either week.",)))
     cut, note = first_rows(order)
-    table = Table(
+    table = table_of(
         "Error rate and throughput by policy, with 95 % intervals",
-        (
-            "Policy",
-            "Decisions",
-            "Batches",
-            "Per hour",
-            "Change",
-            "Error rate",
-            "Before",
-            "Difference",
-            "Interval",
-            "Verdict",
-        ),
-        tuple(
-            (
-                "All policies" if row.scope == "all" else named(row.policy_id),
-                fmt.number(row.processed),
-                fmt.number(row.n_batches),
-                fmt.number(row.throughput_per_hour),
-                _relative(row.throughput_change),
-                fmt.percent(row.error_rate),
-                fmt.percent(row.error_rate_before),
-                fmt.points_between(row.error_rate_before, row.error_rate),
-                fmt.points_interval(row.difference_low, row.difference_high),
-                row.verdict,
-            )
-            for row in cut.itertuples()
-        ),
-        (False, *[True] * 8, False),
+        cut.itertuples(),
+        {
+            "Policy": lambda row: "All policies" if row.scope == "all" else named(row.policy_id),
+            "Decisions": lambda row: fmt.number(row.processed),
+            "Batches": lambda row: fmt.number(row.n_batches),
+            "Per hour": lambda row: fmt.number(row.throughput_per_hour),
+            "Change": lambda row: _relative(row.throughput_change),
+            "Error rate": lambda row: fmt.percent(row.error_rate),
+            "Before": lambda row: fmt.percent(row.error_rate_before),
+            "Difference": lambda row: fmt.points_between(row.error_rate_before, row.error_rate),
+            "Interval": lambda row: fmt.points_interval(row.difference_low, row.difference_high),
+            "Verdict": lambda row: row.verdict,
+        },
+        numeric=range(1, 9),
     )
     return (Paragraph(intro), table, *note)
 
@@ -240,24 +226,11 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     if facts.comparison.table.empty:
         nothing = "No policy had batches of two versions that ended in these two weeks: nothing to compare."
         return (Paragraph((nothing,)),)
-    rows = [_compared(base, row) for row, base, _ in facts.versions_compared()]
-    table = Table(
+    table = table_of(
         "Error rates of versions since they ran, by the end of the week",
-        (
-            "Policy",
-            "Version",
-            "Against",
-            "Batches",
-            "Error rate",
-            "Difference",
-            "95 % interval",
-            "p (adjusted)",
-            "Would have seen",
-            "Side by side",
-            "Verdict",
-        ),
-        tuple(rows),
-        (False, False, False, False, False, True, True, True, True, False, False),
+        facts.versions_compared(),
+        _COMPARED,
+        numeric=range(5, 9),
     )
     words = (
         "“Would have seen” is the smallest difference that this much data shows four times in five; "
@@ -267,20 +240,19 @@ def _comparisons(facts: Facts) -> tuple[Paragraph | Bullets | Table, ...]:
     return (Paragraph((words,)), table)
 
 
-def _compared(base: Any, row: Any) -> tuple[Cell, ...]:
-    return (
-        named(row.policy_id),
-        named(row.policy_version),
-        named(base.policy_version),
-        f"{row.n_batches:,} vs {int(base.n_batches):,}",
-        f"{fmt.percent(row.error_rate)} vs {fmt.percent(base.error_rate)}",
-        fmt.points(row.difference),
-        fmt.points_interval(row.difference_low, row.difference_high),
-        fmt.p_value(row.p_adjusted),
-        fmt.points(row.mde, signed=False),
-        fmt.MISSING if fmt.is_missing(row.design) else row.design,
-        "no verdict" if fmt.is_missing(row.verdict) else row.verdict,
-    )
+_COMPARED: dict[str, Callable[[Any], Cell]] = {
+    "Policy": lambda pair: named(pair.row.policy_id),
+    "Version": lambda pair: named(pair.row.policy_version),
+    "Against": lambda pair: named(pair.base.policy_version),
+    "Batches": lambda pair: f"{pair.row.n_batches:,} vs {int(pair.base.n_batches):,}",
+    "Error rate": lambda pair: f"{fmt.percent(pair.row.error_rate)} vs {fmt.percent(pair.base.error_rate)}",
+    "Difference": lambda pair: fmt.points(pair.row.difference),
+    "95 % interval": lambda pair: fmt.points_interval(pair.row.difference_low, pair.row.difference_high),
+    "p (adjusted)": lambda pair: fmt.p_value(pair.row.p_adjusted),
+    "Would have seen": lambda pair: fmt.points(pair.row.mde, signed=False),
+    "Side by side": lambda pair: MISSING if is_missing(pair.row.design) else pair.row.design,
+    "Verdict": lambda pair: "no verdict" if is_missing(pair.row.verdict) else pair.row.verdict,
+}
 
 
 def _rollouts(facts: Facts) -> tuple[Paragraph | Bullets, ...]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.formatting import is_missing
-from safetykit_analytics.report.document import Bullets, Code, Paragraph, Sentence, Table, instant, named
+from safetykit_analytics.report.document import Bullets, Code, Paragraph, Sentence, instant, named, table_of
+from safetykit_analytics.report.facts import IDLE_H
 from safetykit_analytics.report.headlines import all_policies
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from safetykit_analytics.report.document import Cell, Table
     from safetykit_analytics.report.facts import Facts
 
 #: Longer lists are cut, and say so.
@@ -30,6 +34,13 @@ FINDINGS = {
     "unknown_status": "a status that the API does not document; the batch counts as open",
     "work_after_terminal": "decisions were made after the batch had ended",
     "no_created_at": "the batch's id tells no time, so that its work counts from its first observation",
+}
+
+
+_BATCH: dict[str, Callable[[Any], Cell]] = {
+    "Batch": lambda row: named(row.batch_id),
+    "Policy": lambda row: named(row.policy_id),
+    "Version": lambda row: named(row.policy_version),
 }
 
 
@@ -54,19 +65,16 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
         return (Paragraph((f"No batch was open at {when}.",)),)
     order = facts.open.sort_values("pending", ascending=False, kind="stable")
     cut, note = first_rows(order)
-    table = Table(
+    table = table_of(
         f"Open batches at {when}",
-        ("Policy", "Open batches", "Decisions pending", "Done in"),
-        tuple(
-            (
-                named(row.policy_id),
-                fmt.number(row.n_open),
-                fmt.number(row.pending),
-                fmt.hours_between(row.eta_low_h, row.eta_high_h),
-            )
-            for row in cut.itertuples()
-        ),
-        (False, True, True, True),
+        cut.itertuples(),
+        {
+            "Policy": lambda row: named(row.policy_id),
+            "Open batches": lambda row: fmt.number(row.n_open),
+            "Decisions pending": lambda row: fmt.number(row.pending),
+            "Done in": lambda row: fmt.hours_between(row.eta_low_h, row.eta_high_h),
+        },
+        numeric=range(1, 4),
     )
     words = (
         "“Done in” is how long the pending decisions take at the fastest and the slowest pace of the days "
@@ -76,26 +84,21 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 
 def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
-    least = fmt.hours(facts.idle_h)
+    least = fmt.hours(IDLE_H)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
     cut, note = first_rows(facts.stalled)
     since = {"ended": "ended", "moved": "moved", "still": "still stuck"}
-    table = Table(
+    table = table_of(
         f"Stalled batches: decisions pending and no progress for at least {least}",
-        ("Batch", "Policy", "Version", "Pending", "Idle for", "Since then"),
-        tuple(
-            (
-                named(row.batch_id),
-                named(row.policy_id),
-                named(row.policy_version),
-                fmt.number(row.pending_count),
-                fmt.hours_between(row.idle_at_least_h, row.idle_at_most_h),
-                since.get(row.since, "—"),
-            )
-            for row in cut.itertuples()
-        ),
-        (False, False, False, True, True, False),
+        cut.itertuples(),
+        {
+            **_BATCH,
+            "Pending": lambda row: fmt.number(row.pending_count),
+            "Idle for": lambda row: fmt.hours_between(row.idle_at_least_h, row.idle_at_most_h),
+            "Since then": lambda row: since.get(row.since, "—"),
+        },
+        numeric=range(3, 5),
     )
     return (table, *note)
 
@@ -114,23 +117,18 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
         f"{int(kinds.get('CANCELLED', 0)):,} in CANCELLED; {fmt.number(undone)} decisions stayed undone."
     )
     cut = facts.failures.head(10)
-    table = Table(
+    table = table_of(
         "Failed and cancelled batches"
         + (", the ten with most undone" if len(facts.failures) > len(cut) else ""),
-        ("Batch", "Policy", "Version", "Status", "Decisions", "Processed", "Undone"),
-        tuple(
-            (
-                named(row.batch_id),
-                named(row.policy_id),
-                named(row.policy_version),
-                row.batch_status,
-                fmt.number(row.batch_count),
-                fmt.number(row.processed),
-                fmt.number(row.undone),
-            )
-            for row in cut.itertuples()
-        ),
-        (False, False, False, False, True, True, True),
+        cut.itertuples(),
+        {
+            **_BATCH,
+            "Status": lambda row: row.batch_status,
+            "Decisions": lambda row: fmt.number(row.batch_count),
+            "Processed": lambda row: fmt.number(row.processed),
+            "Undone": lambda row: fmt.number(row.undone),
+        },
+        numeric=range(4, 7),
     )
     return (Paragraph((words,)), table)
 

@@ -195,19 +195,6 @@ def _change(
     return table
 
 
-def observed_shares(all_policies: pd.DataFrame, by_policy: pd.DataFrame) -> pd.DataFrame:
-    """Select coverage and smeared share of one week from `rates` tables: of all policies, and of each."""
-    columns = ["scope", "policy_id", "coverage", "smeared_share"]
-    # Typed, as pandas 2 warns of a column of None that meets one of strings.
-    none = pd.Series(pd.NA, index=all_policies.index, dtype=STRING)
-    rows = pd.concat(
-        [all_policies.assign(scope="all", policy_id=none), by_policy.assign(scope="policy")],
-        ignore_index=True,
-    )[columns]
-    rows["policy_id"] = rows["policy_id"].astype(STRING)
-    return rows
-
-
 def list_rollouts(work: pd.DataFrame, ends: pd.DataFrame) -> pd.DataFrame:
     """List which versions came, stayed and went: one row per policy and version, in natural order.
 

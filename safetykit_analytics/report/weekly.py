@@ -199,17 +199,11 @@ class WeeklyReport:
         tables: dict[str, Any] = {name: records(_in_utc(table)) for name, table in _tables(facts).items()}
         tables["backlog"] = {"now": tables.pop("open"), "over_time": tables["backlog"]}
         del tables["trend"]
+        about = ("week", "previous_week", "tz", "start", "end", "as_of", "partial", "elapsed_hours")
         return {
             "schema_version": SCHEMA_VERSION,
             "library_version": facts.library_version,
-            "week": facts.week,
-            "previous_week": facts.previous_week,
-            "tz": facts.tz,
-            "start": json_value(facts.start),
-            "end": json_value(facts.end),
-            "as_of": json_value(facts.as_of),
-            "partial": facts.partial,
-            "elapsed_hours": facts.elapsed_hours,
+            **{name: json_value(getattr(facts, name)) for name in about},
             "headlines": [plain(sentence) for sentence in headlines(facts)],
             **tables,
             "methods": list(METHODS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 
-from safetykit_analytics.calendar import zone
+from safetykit_analytics.calendar import from_us, parse_instant, zone
 
 _WEEK_NAME = re.compile(r"(\d{4})-W(\d{2})")
 _SEVEN_DAYS = dt.timedelta(days=7)
@@ -34,12 +34,8 @@ def week_name(day: dt.date) -> str:
 
 
 def midnight(day: dt.date, tz: str) -> dt.datetime:
-    """Return the first instant of a local day, in UTC.
-
-    Where the clock skips midnight, the day begins when it jumps; where midnight comes twice, with the first.
-    """
-    # fold=0 reads a skipped time with the offset before the jump, which is the instant of the jump itself.
-    return dt.datetime(day.year, day.month, day.day, tzinfo=zone(tz)).astimezone(dt.UTC)
+    """Return the first instant of a local day, in UTC."""
+    return from_us(parse_instant(day, "day", zone(tz)))
 
 
 def week_bounds(monday: dt.date, tz: str) -> tuple[dt.datetime, dt.datetime]:

@@ -16,9 +16,7 @@ from safetykit_analytics.stats.anytime import (
 from safetykit_analytics.stats.buckets import FEW_CLUSTERS, POOL_BUCKETS, ClusterSums, rate_intervals
 from safetykit_analytics.stats.completion import quantile_bracket, quantile_interval
 from safetykit_analytics.stats.control import ControlLimits, find_runs, laney_limits, prediction_bound
-from safetykit_analytics.stats.difference import Differences, verdicts, week_over_week
-from safetykit_analytics.stats.mde import detectable, permutation_detectable
-from safetykit_analytics.stats.multiple import adjust
+from safetykit_analytics.stats.difference import Differences, adjust, verdicts, week_over_week
 from safetykit_analytics.stats.permutation import (
     LEAST_DRAWS,
     Outcomes,
@@ -27,8 +25,14 @@ from safetykit_analytics.stats.permutation import (
     permutation_p,
     permutation_ratio,
 )
+from safetykit_analytics.stats.power import (
+    MIN_BATCHES,
+    can_decide,
+    detectable,
+    missing_batches,
+    permutation_detectable,
+)
 from safetykit_analytics.stats.rate import ClusterRates, check_level, cluster_rates
-from safetykit_analytics.stats.reach import MIN_BATCHES, can_decide, missing_batches
 from safetykit_analytics.stats.strata import Strata, class_sizes, cut_strata, make_strata
 
 __all__ = [

@@ -8,7 +8,7 @@ with probability 5 % at most. NumPy and scipy.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -74,11 +74,14 @@ def _log_symmetric(x: Floats, k: NDArray[np.int64], m: NDArray[np.int64]) -> Flo
         low = max(1, least - (width - 1 - i))
         e[low : high + 1] += x[i] * e[low - 1 : high]
     log_e = np.log(np.take_along_axis(e, k[None, None, :], axis=0)[0])
-    log_choices = (
-        scipy.special.gammaln(m + 1.0) - scipy.special.gammaln(k + 1.0) - scipy.special.gammaln(m - k + 1.0)
-    )
-    found: Floats = log_e - log_choices
+    found: Floats = log_e - log_choose(m, k)
     return found
+
+
+def log_choose(m: Any, k: Any) -> Any:
+    """Return the logarithm of the number of choices of k of m."""
+    log = scipy.special.gammaln
+    return log(m + 1.0) - log(k + 1.0) - log(m - k + 1.0)
 
 
 class Classes:
@@ -225,7 +228,7 @@ def confidence_sequence(strata: Strata, estimate: ArrayLike, *, alpha: ArrayLike
     step = np.sqrt(strata.total(score_variance(strata, shifted(strata, np.nan_to_num(center)))))
     step = 3.0 * step / np.maximum(strata.total(strata.weight), 1.0)
     step = np.maximum(step, 1e-6)
-    return _invert(test, center, 0.0, step=step, bounds=(-1.0, 1.0), alpha=alpha)
+    return _invert(test, center, step=step, bounds=(-1.0, 1.0), alpha=alpha)
 
 
 def ratio_sequence(
@@ -246,7 +249,7 @@ def ratio_sequence(
     own = strata.base + inverse[strata.pair[strata.stratum]] * strata.own
     spread = np.sqrt(strata.total(score_variance(strata, own)))
     step = np.clip(3.0 * spread / np.where(known, errors[0], 1.0), 1e-3, 2.0)
-    low, high = _invert(test, np.log(inverse), 0.0, step=step, bounds=(-30.0, 30.0), alpha=alpha)
+    low, high = _invert(test, np.log(inverse), step=step, bounds=(-30.0, 30.0), alpha=alpha)
     low, high = np.where(low <= -30.0, -np.inf, low), np.where(high >= 30.0, np.inf, high)
     return tuple(np.where(known, values, np.nan) for values in (1.0 / inverse, np.exp(-high), np.exp(-low)))  # type: ignore[return-value]
 
@@ -260,7 +263,6 @@ def shifted(strata: Strata, difference: Floats) -> Floats:
 def _invert(
     test: Callable[[Floats], Evidence],
     center: Floats,
-    null: float,
     *,
     step: Floats,
     bounds: tuple[float, float],
@@ -268,14 +270,14 @@ def _invert(
 ) -> tuple[Floats, Floats]:
     """Find the values on both sides of the estimate up to which nothing was rejected.
 
-    `null` is always met, and bounds the search on its side, so that it lies inside exactly if it was kept.
+    0 is always met, and bounds the search on its side: it lies inside exactly if it was kept.
     """
     limit = -np.log(np.asarray(alpha, dtype=np.float64))
     start = np.clip(np.nan_to_num(center), *bounds)
     is_kept = test(start).log_most <= limit
-    null_excess = test(np.full(len(start), null)).log_most - limit
+    null_excess = test(np.zeros(len(start))).log_most - limit
     ends = [
-        _walk(test, start, limit, null, null_excess, side=side, step=step, bound=bound)
+        _walk(test, start, limit, null_excess, side=side, step=step, bound=bound)
         for side, bound in ((-1.0, bounds[0]), (1.0, bounds[1]))
     ]
     usable = is_kept & ~np.isnan(center)
@@ -286,17 +288,16 @@ def _walk(
     test: Callable[[Floats], Evidence],
     start: Floats,
     limit: Floats,
-    null: float,
     null_excess: Floats,
     *,
     side: float,
     step: Floats,
     bound: float,
 ) -> Floats:
-    ahead = (null - start) * side > 0.0
-    inner = np.where(ahead & (null_excess <= 0.0), null, start)
+    ahead = start * side < 0.0
+    inner = np.where(ahead & (null_excess <= 0.0), 0.0, start)
     inner_excess = np.where(ahead & (null_excess <= 0.0), null_excess, test(start).log_most - limit)
-    outer = np.where(ahead & (null_excess > 0.0), null, np.nan)
+    outer = np.where(ahead & (null_excess > 0.0), 0.0, np.nan)
     outer_excess = np.where(ahead & (null_excess > 0.0), null_excess, np.nan)
     at = start + side * step
     for _ in range(_MOST_STEPS):

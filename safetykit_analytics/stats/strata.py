@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from safetykit_analytics.arrays import run_bounds, run_starts
 from safetykit_analytics.stats.rate import Flags, Floats, sums
 
 if TYPE_CHECKING:
@@ -42,9 +43,8 @@ def cut_strata(policy: ArrayLike, day: ArrayLike) -> tuple[Ints, Ints]:
     owner, date = np.asarray(policy, dtype=np.int64), np.asarray(day, dtype=np.int64)
     if not len(owner):
         return np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    is_new = np.append([True], (owner[1:] != owner[:-1]) | (date[1:] != date[:-1]))
-    first = np.flatnonzero(is_new)
-    length = np.diff(np.append(first, len(owner)))
+    first, end = run_bounds(run_starts(owner, date))
+    length = end - first
     week = (date[first] + 3) // 7
     opens = np.zeros(len(first), dtype=np.bool_)
     inside, last = 0, (-1, 0)
@@ -169,10 +169,7 @@ def make_strata(
     keys = [values[order] for values in keys]
     errors, size = (np.asarray(values, dtype=np.float64)[order] for values in (y, n))
     z = np.asarray(is_candidate, dtype=np.bool_)[order]
-    is_new = np.zeros(len(order), dtype=np.bool_)
-    is_new[:1] = True
-    for values in keys:
-        is_new[1:] |= values[1:] != values[:-1]
+    is_new = run_starts(*keys)
     stratum = np.cumsum(is_new) - 1
     m, k = np.bincount(stratum), np.bincount(stratum, weights=z).astype(np.int64)
     is_common = (k > 0) & (k < m)

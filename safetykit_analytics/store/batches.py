@@ -36,7 +36,7 @@ def with_batches(listing: Listing, batch_ids: list[str]) -> Listing:
 def of_policy(table: Any, policy: str) -> Any:
     """Keep the batches that ever have a policy once their labels are filled. The table is sorted by key."""
     column = table.column("policy_id").cast(pa.string())
-    batch = _batch_numbers(table)
+    batch = np.cumsum(_batch_starts(table)) - 1
     # Filling gives a batch no label that it has not reported, and leaves it without only if it reported none.
     has = np.zeros(int(batch.max(initial=-1)) + 1, dtype=np.bool_)
     reports = (
@@ -73,14 +73,9 @@ def _last_labelled(table: Any) -> Any:
     return last
 
 
-def last_rows(table: Any) -> Any:
-    """Keep the last row of each batch of a table that is sorted by key."""
-    return table.take(pa.array(run_bounds(_batch_starts(table))[1] - 1))
-
-
 def last_seen(table: Any) -> dict[str, tuple[int, bool]]:
     """Return when each batch was last seen, and whether it was terminal. The table is sorted by key."""
-    return _seen(last_rows(table))
+    return _seen(table, run_bounds(_batch_starts(table))[1] - 1)
 
 
 def open_ids(listing: Listing) -> list[str]:
@@ -163,7 +158,3 @@ def _cohorts_of(batch_ids: list[str]) -> list[str]:
 
 def _batch_starts(table: Any) -> Any:
     return run_starts(ranked(table)[1])
-
-
-def _batch_numbers(table: Any) -> Any:
-    return np.cumsum(_batch_starts(table)) - 1

@@ -146,7 +146,7 @@ class _Work:
             if not rows.cast(OBSERVATION_SCHEMA).equals(table.cast(OBSERVATION_SCHEMA)):
                 raise StoreFailed(f"{new.path} would not be read back as it was written; nothing was removed")
             group += n
-        files.publish({new.path: new.data})
+        files.publish(new.path, new.data)
         self.published.append(new.path)
         self.count.update(files_after=1, bytes_after=len(new.data), observations=new.n_rows)
         return new.n_rows

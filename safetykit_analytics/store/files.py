@@ -49,8 +49,8 @@ class Files(Protocol):
     def create(self) -> None:
         """Create the place and its marker, if they are not there."""
 
-    def publish(self, files: Mapping[str, bytes]) -> None:
-        """Write new files, durably, each all at once; on failure take back those that were published."""
+    def publish(self, path: str, data: bytes) -> None:
+        """Write a new file, durably and all at once; on failure nothing of it stays."""
 
     def remove(self, paths: Iterable[str]) -> list[str]:
         """Remove files, if they are still there; return those that may not be removed now."""

@@ -25,7 +25,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
 # What file systems without hard links answer (FAT, some network shares).
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -121,30 +121,24 @@ class LocalFiles:
                 _sync_folder(os.path.dirname(folder))
         self._make_folder(self.locate(MARKER))
 
-    def publish(self, files: Mapping[str, bytes]) -> None:
-        """Write all files beside their places, then publish one by one."""
-        folders = list(dict.fromkeys(os.path.dirname(self.locate(path)) for path in files))
-        mode = _mode(self.root) & 0o666
-        temporaries: dict[str, str] = {}
-        published: list[str] = []
+    def publish(self, path: str, data: bytes) -> None:
+        """Write a file beside its place, then link it there."""
+        place = self.locate(path)
+        folder = os.path.dirname(place)
+        temporary = os.path.join(folder, TEMPORARY_PREFIX + new_token())
+        leftovers = [temporary]
         try:
-            for folder in folders:
-                self._make_folder(folder)
-            for path, data in files.items():
-                place = self.locate(path)
-                temporaries[place] = os.path.join(os.path.dirname(place), TEMPORARY_PREFIX + new_token())
-                _write(temporaries[place], data, mode)
-            for place, temporary in temporaries.items():
-                _link(temporary, place)
-                published.append(place)
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-            for folder in folders:
-                _sync_folder(folder)
+            self._make_folder(folder)
+            _write(temporary, data, _mode(self.root) & 0o666)
+            _link(temporary, place)
+            leftovers.append(place)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            _sync_folder(folder)
             # Another process may have made the folder a moment ago and not yet have synced it.
             _sync_folder(self.root)
         except BaseException:
-            for leftover in (*published, *temporaries.values()):
+            for leftover in leftovers:
                 with contextlib.suppress(OSError):
                     os.unlink(leftover)
             raise

@@ -122,21 +122,18 @@ class ObjectFiles:
         with _os_errors(self.locate()), contextlib.suppress(FileExistsError):
             fs.pipe_file(f"{root}/{_GENERATION}", new_token().encode(), mode="create")
 
-    def publish(self, files: Mapping[str, bytes]) -> None:
-        """Write objects one by one, create-only where the store supports it."""
+    def publish(self, path: str, data: bytes) -> None:
+        """Write an object, create-only where the store supports it."""
         fs, root = self._open()
-        ours: list[str] = []
         try:
-            for path, data in files.items():
-                # From before the call on, because a PUT whose answer is lost may have succeeded.
-                ours.append(path)
-                with _os_errors(self.locate(path)):
-                    fs.pipe_file(f"{root}/{path}", data, mode="create")
-        except BaseException as error:
-            if isinstance(error, FileExistsError):
-                ours.pop()
+            with _os_errors(self.locate(path)):
+                fs.pipe_file(f"{root}/{path}", data, mode="create")
+        except FileExistsError:
+            raise
+        except BaseException:
+            # A PUT whose answer is lost may have succeeded.
             with contextlib.suppress(OSError):
-                self.remove(ours)
+                self.remove([path])
             raise
 
     def remove(self, paths: Iterable[str]) -> list[str]:

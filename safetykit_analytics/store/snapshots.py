@@ -15,14 +15,13 @@ from safetykit_analytics.store.batches import open_ids
 from safetykit_analytics.store.cohort import Cohort, known_columns, list_cohorts
 from safetykit_analytics.store.compaction import Compaction, compact_store
 from safetykit_analytics.store.files import open_files, typed_errors
+from safetykit_analytics.store.inspection import Finding, StoreInfo, findings, summarize
 from safetykit_analytics.store.listing import list_store, read_whole, stable_tree
 from safetykit_analytics.store.names import MARKER, RECENT
 from safetykit_analytics.store.parquet import encode
 from safetykit_analytics.store.reading import check_times, frame_of, known_policies, read_latest, read_rows
 from safetykit_analytics.store.recent import by_cohort
 from safetykit_analytics.store.row_filter import RowFilter
-from safetykit_analytics.store.summary import StoreInfo, summarize
-from safetykit_analytics.store.verification import Finding, findings
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -153,7 +152,7 @@ class SnapshotStore:
             if new is not None:
                 if f"{MARKER}/" not in tree.get("", ()):
                     self._files.create()
-                self._files.publish({new.path: new.data})
+                self._files.publish(new.path, new.data)
         return int(table.num_rows)
 
     def read(
@@ -332,16 +331,14 @@ class SnapshotStore:
     def __repr__(self) -> str:
         """Return where it is and how much there is in it; never fails."""
         try:
-            with typed_errors(f"read {self._files.locate()}"):
-                what = str(summarize(list_store(self._files)))
+            what = str(self.info())
         except Exception as error:  # noqa: BLE001 -- a client library may raise anything
             what = _why(error)
         return f"SnapshotStore({self._files.locate()!r}): {what}"
 
     def _repr_html_(self) -> str:
         try:
-            with typed_errors(f"read {self._files.locate()}"):
-                return summarize(list_store(self._files)).html(self._files.locate())
+            return self.info().html(self._files.locate())
         except Exception as error:  # noqa: BLE001 -- as above
             return f"<p>SnapshotStore: {html.escape(_why(error))}</p>"
 

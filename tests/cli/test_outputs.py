@@ -1,5 +1,6 @@
 """Every table as a command: what it writes is what the function of its name returns."""
 
+import csv
 import functools
 import io
 import os
@@ -11,6 +12,7 @@ import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.cli import run
+from safetykit_analytics.cli.files import _WRITERS
 from tests.cli.helpers import on_terminal
 from tests.health.helpers import NOW, batch, ended, frame
 
@@ -67,6 +69,12 @@ def test_a_command_writes_what_its_function_returns_and_shows_it(store, argument
     assert run(arguments) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == (len(table) + 1 if len(table) else 0)
+
+
+def test_a_carriage_return_in_a_name_stays_in_its_cell_of_a_csv_file():
+    table = pd.DataFrame({"policy_id": pd.array(["a\rb", None], dtype="string"), "n": [1, 2]})
+    rows = csv.reader(io.StringIO(_WRITERS["csv"](table).decode(), newline=""))
+    assert list(rows) == [["policy_id", "n"], ["a\rb", "1"], ["", "2"]]
 
 
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet", "xlsx"])

@@ -309,7 +309,7 @@ def test_a_poll_that_is_killed_keeps_what_it_wrote_during_the_round(simulated, t
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_a_signal_that_is_ignored_stays_ignored_as_under_nohup(name):
-    from safetykit_analytics.cli.stopping import stoppable
+    from safetykit_analytics.cli.app import stoppable
 
     number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_IGN)
@@ -346,8 +346,8 @@ for module, names in {
 for name in ("fcntl", "pwd", "grp", "resource", "termios", "pty", "tty"):
     sys.modules[name] = None  # as if there were none
 from safetykit_analytics.fetch import client, run, transport
-from safetykit_analytics.cli import app, ids, poll, stopping
-with stopping.stoppable() as stop:
+from safetykit_analytics.cli import app, ids, poll
+with app.stoppable() as stop:
     pass
 import safetykit_analytics as ska
 print(len(ska.fetch_batches(sys.argv[1:], progress=False).frame))
@@ -482,10 +482,10 @@ def test_ctrl_c_while_it_is_written_keeps_what_arrived_too(simulated, monkeypatc
     publish = LocalFiles.publish
     interrupts = iter([KeyboardInterrupt])
 
-    def interrupted(self, files):
+    def interrupted(self, path, data):
         for interrupt in interrupts:
             raise interrupt
-        publish(self, files)
+        publish(self, path, data)
 
     monkeypatch.setattr(LocalFiles, "publish", interrupted)
     ids = simulated.created()[:20]

@@ -356,7 +356,7 @@ def test_debug_shows_where_an_error_comes_from(capsys):
 
 
 def test_an_error_of_our_own_is_one_line_too(capsys, monkeypatch):
-    monkeypatch.setattr("safetykit_analytics.cli.tables.open_store", lambda path, loudness: 1 / 0)
+    monkeypatch.setattr("safetykit_analytics.cli.options.open_store", lambda path, loudness: 1 / 0)
     assert run(["rates"]) == 1
     assert (
         capsys.readouterr().err

@@ -202,7 +202,7 @@ def test_warnings_are_one_line_each(capsys, monkeypatch):
     import warnings
 
     monkeypatch.setattr(
-        "safetykit_analytics.cli.maintain.open_store",
+        "safetykit_analytics.cli.options.open_store",
         lambda path, loudness: warnings.warn("odd\nthings", stacklevel=1),
     )
     with warnings.catch_warnings():

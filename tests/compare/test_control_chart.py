@@ -61,6 +61,21 @@ def test_a_jump_is_out_of_control_and_ordinary_variation_is_not():
     assert chart.index[chart["out_of_control"]].tolist() == [33]
 
 
+def test_the_ninth_complete_bucket_in_a_row_on_one_side_of_the_center_is_marked():
+    errors = [22, 20, 18] * 10 + [21] * 10
+    table = rates([(hour, "P", "v7", error, 1000) for hour, error in enumerate(errors)])
+    table.loc[33, "partial"] = True
+    chart = ska.control_chart(table)
+    assert chart.index[chart["out_of_control"]].tolist() == [39]
+
+
+def test_a_bucket_without_errors_is_not_below_a_limit_of_zero():
+    errors = [0, 1, 3, 2, 0, 1, 4, 1] * 4
+    chart = ska.control_chart(rates([(hour, "P", "v7", error, 50) for hour, error in enumerate(errors)]))
+    assert (chart["lower_limit"] == 0).all()
+    assert not chart["out_of_control"].any()
+
+
 def test_limits_start_anew_at_a_version_change():
     rng = np.random.default_rng(4)
     rows = series(rng, range(30), 0.02) + series(rng, range(28, 60), 0.06, version="v6")

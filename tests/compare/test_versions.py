@@ -131,7 +131,7 @@ def test_start_and_end_choose_batches_by_their_end_and_say_so_when_there_are_non
     nothing = compare(rows, start="2027-01-01")
     assert nothing.table["n_batches"].tolist() == [0, 0]
     assert nothing.table["verdict"][1] == "not enough batches"
-    with pytest.raises(ValueError, match="start must be before end"):
+    with pytest.raises(ValueError, match="is not before end="):
         compare(rows, start="2026-11-09", end="2026-11-09")
     with pytest.raises(ValueError, match="looks: expected 'any' or 'once', found 'twice'"):
         compare(rows, looks="twice")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import safetykit_analytics as ska
 from tests.effort import examples
 from tests.rates import oracle
-from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
+from tests.rates.helpers import CUTS, DAY, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
 from tests.rates.test_rates import BY, keyed
 
 if TYPE_CHECKING:
@@ -190,12 +190,50 @@ def test_throughput_is_that_of_rates_also_where_the_bucket_is_not_over(rows: Any
     assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-9, abs=1e-9, nan_ok=True)
 
 
+def test_the_pace_is_that_of_the_seven_days_before_and_of_no_earlier_day() -> None:
+    rows = [
+        row("quick", MONDAY, created_at=MONDAY, pending_count=2400),
+        row("quick", MONDAY + DAY, 2400, batch_status="SUCCESS"),
+        row("slow", MONDAY, created_at=MONDAY, pending_count=432),
+        row("slow", MONDAY + 8 * DAY, 192, pending_count=240),
+    ]
+    last = ska.backlog(frame_of(rows), freq="1D", by=()).iloc[-1]
+    assert (last["eta_low"], last["eta_high"]) == (pd.Timedelta(days=10), pd.Timedelta(days=10))
+    for start in (MONDAY, MONDAY + 6 * DAY):
+        early = ska.backlog(frame_of(rows), freq="1D", by=(), start=at(start), as_of=at(MONDAY + 7 * DAY))
+        assert early["eta_low"].iloc[-1] == pd.Timedelta(days=432 / 2400)
+
+
+def test_the_days_of_a_pace_end_with_the_bucket_however_late_the_first_one_asked_for() -> None:
+    counts = {7 * DAY: 0, 7 * DAY + 6 * HOUR: 600, 8 * DAY + 6 * HOUR: 840}
+    rows = [
+        row("one", MONDAY + age, success, created_at=MONDAY, pending_count=1080 - success)
+        for age, success in counts.items()
+    ]
+    first = ska.backlog(frame_of(rows), freq="1h", by=(), start=at(MONDAY + 8 * DAY)).iloc[0]
+    # 100 decisions were made in the hour before these 24, and 790 by their end.
+    assert first["eta_low"] / pd.Timedelta(days=1) == pytest.approx(290 / 690)
+
+
+def test_the_first_bucket_asked_for_holds_the_work_of_its_own_time_alone() -> None:
+    rows = [
+        row("slow", MONDAY, created_at=MONDAY, pending_count=480),
+        row("slow", MONDAY + DAY, 480, batch_status="SUCCESS"),
+    ]
+    table = ska.backlog(frame_of(rows), freq="1h", by=(), start=at(MONDAY + 12 * HOUR))
+    assert table["throughput_per_hour"].iloc[0] == pytest.approx(20.0)
+
+
 def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out_of_sight() -> None:
     rows = [
         row("moving", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
         row("moving", MONDAY + 4 * HOUR, 6, pending_count=8),
-        row("stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
-        row("stuck", MONDAY + 4 * HOUR, 5, pending_count=9),
+        row("stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=1),
+        row("stuck", MONDAY + 4 * HOUR, 5, pending_count=1),
+        row("also stuck", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=1),
+        row("also stuck", MONDAY + 4 * HOUR, 5, pending_count=1),
+        row("nothing left", MONDAY, 5, created_at=MONDAY - HOUR),
+        row("nothing left", MONDAY + 4 * HOUR, 5),
         row("unseen", MONDAY, 5, created_at=MONDAY - HOUR, pending_count=9),
         row("lost", MONDAY - 9 * HOUR, 5, pending_count=9),
         row("lost", MONDAY - 2 * HOUR, 5, pending_count=9),
@@ -204,18 +242,22 @@ def test_a_batch_is_stalled_by_what_two_observations_prove_and_not_for_being_out
         row("never began", MONDAY + 4 * HOUR, 0, created_at=MONDAY - HOUR, pending_count=9),
     ]
     table = ska.stalled_batches(frame_of(rows), idle="2h").set_index("batch_id")
+    assert table.index.tolist() == ["lost", "never began", "also stuck", "stuck"]
     assert table["idle_at_least"].dt.total_seconds().div(3600).to_dict() == {
         "lost": 7,
         "never began": 5,
+        "also stuck": 4,
         "stuck": 4,
     }
     assert table["idle_at_most"].dt.total_seconds().div(3600).dropna().to_dict() == {
         "never began": 5,
+        "also stuck": 5,
         "stuck": 5,
     }
     assert table["state"].to_dict() == {
         "lost": "not_seen_lately",
         "never began": "stalled",
+        "also stuck": "stalled",
         "stuck": "stalled",
     }
 
@@ -234,6 +276,9 @@ def test_a_batch_is_stalled_from_exactly_idle_on() -> None:
     stood = frame_of([row("stuck", when, pending_count=5) for when in (MONDAY, MONDAY + 2 * HOUR)])
     assert len(ska.stalled_batches(stood, idle="2h")) == 1
     assert ska.stalled_batches(stood, idle="7200.000001s").empty
+    for later, state in ((2 * HOUR, "stalled"), (2 * HOUR + 1, "not_seen_lately")):
+        table = ska.stalled_batches(stood, idle="2h", as_of=at(MONDAY + 2 * HOUR + later))
+        assert table["state"].tolist() == [state]
 
 
 @pytest.mark.parametrize("idle", ["soon", "-1h", 0, 30, 1.5, None])

@@ -49,6 +49,11 @@ def test_a_batch_that_had_ended_when_first_seen_may_have_done_so_at_any_time():
     assert [row["median_low"], row["median_high"]] == hours(0, 4)
 
 
+def test_a_batch_that_had_ended_when_it_was_created_took_no_time():
+    row = one(polled("a", [0], end=0))
+    assert [row["median_low"], row["median_high"]] == hours(0, 0)
+
+
 def test_running_batches_count_as_such_and_a_quantile_may_not_be_reached():
     rows = polled("a", [1, 2], end=2) + polled("b", [1, 9], end=None) + polled("c", [1, 9], end=None)
     row = one(rows)

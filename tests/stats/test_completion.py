@@ -108,9 +108,10 @@ def latest(data, t):
 
 
 def earliest(data, t):
-    """Only the ends that must lie by t, as early as they can: scipy's estimate at t."""
+    """Only the ends that must lie by t, as early as they can, right after `lower`: scipy's estimate at t."""
     lower, upper, event = data
-    return kaplan_meier(np.where(event, np.where(upper <= t, lower, t + 1), upper), event)
+    soonest = np.where(lower < upper, lower + 1e-6, lower)
+    return kaplan_meier(np.where(event, np.where(upper <= t, soonest, t + 1), upper), event)
 
 
 @given(polled(), st.sampled_from([0.25, 0.5, 0.9]))

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import safetykit_analytics as ska
+from safetykit_analytics.formatting import size_text
 from safetykit_analytics.store import compaction
 from safetykit_analytics.store.compaction import Compaction, compact_store
 from safetykit_analytics.store.listing import list_store
 from safetykit_analytics.store.local import LocalFiles
-from safetykit_analytics.store.summary import size_text
 from tests.store.helpers import START, batch_id, by_day, expected, files_of, fleet, observations
 
 DAY = dt.timedelta(days=1)
@@ -609,10 +609,10 @@ def test_two_compactions_at_once_lose_nothing(store, tmp_path, monkeypatch):
         store.append(frame.iloc[i::3])
     publish = LocalFiles.publish
 
-    def compact_first(files, new):
+    def compact_first(files, path, data):
         monkeypatch.setattr(LocalFiles, "publish", publish)
         store.compact()  # another process, just before this one publishes
-        files.publish(new)
+        files.publish(path, data)
 
     monkeypatch.setattr(LocalFiles, "publish", compact_first)
     store.compact()

@@ -188,7 +188,7 @@ class NoCredentials(Exception):  # noqa: N818 -- as client libraries name theirs
         ("cat_file", lambda files: files.read("a"), "/a"),
         ("cat_file", lambda files: files.generation(), "/.safetykit-store/generation"),
         ("pipe_file", lambda files: files.renew_generation(), ""),
-        ("pipe_file", lambda files: files.publish({"a": b""}), "/a"),
+        ("pipe_file", lambda files: files.publish("a", b""), "/a"),
         ("find", lambda files: files.total_size(["a"]), ""),
         ("pipe_file", lambda files: files.create(), ""),
         ("rm_file", lambda files: files.remove(["a"]), "/a"),
