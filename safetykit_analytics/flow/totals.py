@@ -66,7 +66,7 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
     cells: list[Sparse] = []
     covers: list[tuple[Sparse, Ints]] = []
     folded: list[tuple[Sparse, dict[str, Any]]] = []
-    final, limit = 0, _CELLS
+    final, size, limit = 0, 0, _CELLS
     for earliest, piece in results:
         code = numbered(groups, piece.groups)
         _append(sums, _with_groups(piece.sums, code))
@@ -74,9 +74,11 @@ def accumulate(results: Iterable[tuple[int, Reduced]], *, edges: Ints, fold: Fol
         cells.append(_with_groups(piece.cells, code))
         covers.append((_with_groups(piece.covers, code), piece.n_covered))
         until = int(np.searchsorted(edges, earliest, side="right")) - 1
-        if until > final and _size(cells) + sum(int(n.sum()) for _, n in covers) > limit:
+        size += len(piece.cells.bucket) + int(piece.n_covered.sum())
+        if until > final and size > limit:
             folded.append(_folded(fold, sums, cells, covers, (final, until), edges))
-            final, limit = until, max(_CELLS, 2 * _size(cells))
+            size = sum(len(sparse.bucket) for sparse in cells) + sum(int(n.sum()) for _, n in covers)
+            final, limit = until, max(_CELLS, 2 * size)
     folded.append(_folded(fold, sums, cells, covers, (final, len(edges) - 1), edges))
     blank = fold(np.zeros((N_ROWS, 1)), _no_batches)
     # The piles are freed before their sums are laid out.
@@ -106,14 +108,10 @@ def _with_groups(sparse: Sparse, code: Ints) -> Sparse:
     return Sparse(code[sparse.group], sparse.bucket, sparse.values)
 
 
-def _size(some: list[Sparse]) -> int:
-    return sum(len(sparse.bucket) for sparse in some)
-
-
 def _append(pile: list[Sparse], sparse: Sparse) -> None:
     """Add sums to a pile; merge it when what came since is more than what was there."""
     pile.append(sparse)
-    if _size(pile[1:]) > len(pile[0].bucket):
+    if sum(len(later.bucket) for later in pile[1:]) > len(pile[0].bucket):
         pile[:] = [merged_sums(pile)]
 
 
