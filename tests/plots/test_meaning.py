@@ -54,8 +54,7 @@ def test_an_interval_that_is_cut_is_marked_on_the_upper_edge():
     assert "goes on above" in legend_of(ax)
 
 
-@pytest.mark.parametrize("plot", [ska.plot_throughput, ska.plot_error_rate])
-@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(("plot", "before"), [(ska.plot_throughput, True), (ska.plot_error_rate, False)])
 def test_a_log_axis_shows_all_data(plot, before):
     ax = Figure(layout="constrained").subplots()
     if before:
