@@ -16,7 +16,7 @@ types:
 test:
 	pytest
 
-# Every property on six times as many examples as every day.
+# Every property on ten times as many examples as every day.
 thorough:
 	SKA_EFFORT=1 pytest --timeout 1800
 
