@@ -1,4 +1,4 @@
-# Every target runs in the active environment: pip install -e '.[dev]'
+# Every target runs in the active environment: pip install -e '.[full]'
 .PHONY: format lint types test thorough heavy coverage check docs build matrix release-check mutants
 
 format:

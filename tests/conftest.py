@@ -73,6 +73,8 @@ def documented_example() -> bytes:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """Start an S3 server on loopback, in a process of its own, and return its URL."""
+    for needed in ("moto", "s3fs"):
+        pytest.importorskip(needed, reason=f"no {needed}: pip install '.[full]'")
     code = (
         "import sys, moto.server as m; s = m.ThreadedMotoServer(ip_address='127.0.0.1', port=0); s.start();"
         "print(s.get_host_and_port()[1], flush=True); sys.stdin.read(); s.stop()"

@@ -68,15 +68,14 @@ def _has_twin(name: str) -> bool:
 
 def _sections(value: object):
     # Sphinx is loaded where it is used: every worker collects these tests, and one runs them.
-    from numpydoc.docscrape_sphinx import get_doc_object
-
-    return get_doc_object(value)
+    numpydoc = pytest.importorskip("numpydoc.docscrape_sphinx", reason="no numpydoc: pip install '.[full]'")
+    return numpydoc.get_doc_object(value)
 
 
 def _complaints(name: str, value: object) -> list[str]:
+    doc = _sections(value)
     from numpydoc.validate import validate
 
-    doc = _sections(value)
     # What a result holds is under Attributes: nobody but this package makes one.
     made_by_us = name in ERRORS or dataclasses.is_dataclass(value) or hasattr(value, "model_fields")
     not_asked = {"PR01", "PR02", "PR03"} if made_by_us else {"PR01", "RT01"} if _has_twin(name) else set()

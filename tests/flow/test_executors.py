@@ -126,7 +126,7 @@ def test_the_order_in_which_tasks_end_changes_no_bit(dealt: Cohorts, alone: list
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::ResourceWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_dask_cluster_of_two_processes_changes_no_bit(dealt: Cohorts) -> None:
-    distributed = pytest.importorskip("distributed")
+    distributed = pytest.importorskip("distributed", reason="no distributed: pip install '.[full]'")
     cluster = distributed.LocalCluster(
         n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", host="127.0.0.1"
     )

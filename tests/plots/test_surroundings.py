@@ -93,7 +93,7 @@ def test_plots_work_with_a_gui_backend_set_and_without_a_screen(tmp_path):
 
 
 def test_a_notebook_shows_a_grid_that_pyplot_does_not_know():
-    formatters = pytest.importorskip("IPython.core.formatters")
+    formatters = pytest.importorskip("IPython.core.formatters", reason="no IPython: pip install '.[full]'")
     shown, _ = formatters.DisplayFormatter().format(ska.plot_grid(*ALL["throughput"]))
     assert shown["image/png"].startswith(b"\x89PNG")
 
