@@ -90,11 +90,15 @@ def alone(dealt: Cohorts) -> list[pd.DataFrame]:
     return results(dealt, None)
 
 
-def test_threads_and_processes_change_no_bit(dealt: Cohorts, alone: list[pd.DataFrame]) -> None:
+def test_threads_change_no_bit(dealt: Cohorts, alone: list[pd.DataFrame]) -> None:
     with ThreadPoolExecutor(3) as threads:
         assert_same(alone, results(dealt, threads))
+
+
+def test_processes_change_no_bit(dealt: Cohorts) -> None:
+    alone = [ska.rates(dealt), batch_summary(dealt)]
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as processes:
-        assert_same(alone, results(dealt, processes))
+        assert_same(alone, [function(dealt, executor=processes) for function in (ska.rates, batch_summary)])
 
 
 class LastFirst(ThreadPoolExecutor):
