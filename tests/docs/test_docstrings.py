@@ -143,6 +143,7 @@ def test_the_examples_of_every_module_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SAFETYKIT_API_KEY", raising=False)
     public = {id(getattr(ska, known)) for known in PUBLIC}
+    n_run = 0
     for name in MODULES:
         module = importlib.import_module(name)
         for test in doctest.DocTestFinder(exclude_empty=True).find(module):
@@ -150,6 +151,8 @@ def test_the_examples_of_every_module_run(tmp_path, monkeypatch):
             if id(getattr(module, top, None)) in public or not test.examples:
                 continue  # the test above runs it, under a stricter rule
             assert not run_examples(test.docstring, dict(vars(module)), test.name, test.lineno or 0)
+            n_run += 1
+    assert n_run
 
 
 def test_every_module_says_its_place_in_one_line_first():
