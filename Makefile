@@ -1,4 +1,4 @@
-# Every target runs in the active environment: pip install -e '.[dev]'
+# Every target runs in the active environment: pip install -e '.[full]'
 .PHONY: format lint types test thorough heavy coverage check docs build matrix release-check mutants
 
 format:
@@ -16,7 +16,7 @@ types:
 test:
 	pytest
 
-# Every property on six times as many examples as every day.
+# Every property on ten times as many examples as every day.
 thorough:
 	SKA_EFFORT=1 pytest --timeout 1800
 

@@ -19,6 +19,8 @@ load_profile()
 # Without bytecode, each worker rewrites every test again, and each command compiles the library.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# Each core has a worker: threads of linear algebra would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -73,6 +75,7 @@ def documented_example() -> bytes:
 @pytest.fixture(scope="session")
 def s3_endpoint() -> Iterator[str]:
     """Start an S3 server on loopback, in a process of its own, and return its URL."""
+    pytest.importorskip("moto", reason="no moto: pip install '.[full]'")
     code = (
         "import sys, moto.server as m; s = m.ThreadedMotoServer(ip_address='127.0.0.1', port=0); s.start();"
         "print(s.get_host_and_port()[1], flush=True); sys.stdin.read(); s.stop()"

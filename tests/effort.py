@@ -4,7 +4,7 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-EFFORT = float(os.environ.get("SKA_EFFORT", "0.15"))
+EFFORT = float(os.environ.get("SKA_EFFORT", "0.1"))
 # What is tried every day on a machine that many share must be the same for all of them.
 _IS_CI = "CI" in os.environ
 

@@ -127,7 +127,10 @@ def log_path(strata: Strata, factors: Floats) -> Floats:
     starts = np.searchsorted(strata.pair, strata.pair)
     along = np.cumsum(factors, axis=1)
     along -= np.where(starts > 0, along[:, np.maximum(starts - 1, 0)], 0.0)
-    found: Floats = scipy.special.logsumexp(along[:, is_look(strata)], axis=0) - np.log(2 * len(BETS))
+    logs = along[:, is_look(strata)]
+    # As scipy's logsumexp, which takes nine times as long for so few values.
+    most = logs.max(axis=0)
+    found: Floats = most + np.log(np.exp(logs - most).sum(axis=0)) - np.log(2 * len(BETS))
     return found
 
 

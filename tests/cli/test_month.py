@@ -127,6 +127,7 @@ def cron(capsys, monkeypatch, tmp_path):
     return start
 
 
+@pytest.mark.heavy
 def test_cron_mails_nothing_on_healthy_days_and_once_that_polling_stopped(cron):
     days = cron(days=2)
     play(days, [("stopped", 24, 36)], days=2)

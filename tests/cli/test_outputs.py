@@ -13,6 +13,7 @@ import pytest
 import safetykit_analytics as ska
 from safetykit_analytics.cli import run
 from safetykit_analytics.cli.files import _WRITERS
+from safetykit_analytics.report import figures
 from tests.cli.helpers import on_terminal
 from tests.health.helpers import NOW, batch, ended, frame
 
@@ -172,6 +173,7 @@ def test_a_report_goes_to_stdout_to_an_object_to_csv_and_to_a_file_for_others(
 ):
     week = ["report", "--week", "2026-W12"]
     monkeypatch.setattr(ska, "weekly_report", functools.cache(ska.weekly_report), raising=False)
+    monkeypatch.setattr(figures, "draw_figures", lambda _: {})
     assert run([*week, "--output", "r.md", "--mode", "0644"]) == 0
     assert capfdbinary.readouterr() == (b"", b"wrote r.md\n")
     week.append("--quiet")

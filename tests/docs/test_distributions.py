@@ -50,7 +50,7 @@ def test_the_wheel_says_its_version_licence_and_needs(wheel):
     assert metadata["Version"] == ska.__version__
     assert metadata["License-Expression"] == "MIT"
     assert metadata["Requires-Python"] == ">=3.11"
-    assert {"demo", "s3", "dask", "docs", "dev"} <= set(metadata.get_all("Provides-Extra"))
+    assert {"demo", "s3", "dask", "docs", "dev", "full"} <= set(metadata.get_all("Provides-Extra"))
     assert any(name.endswith("licenses/LICENSE") for name in wheel.namelist())
 
 

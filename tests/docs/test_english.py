@@ -71,22 +71,28 @@ def test_plain_sentences_pass(text):
     assert not found_in(text)
 
 
-@pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_source_is_in_plain_english(path):
-    assert not [f"{path.name}:{line}: {odd}" for line, text in texts_of(path) for odd in found_in(text)]
+def test_the_source_is_in_plain_english():
+    assert len(SOURCE) > 50
+    assert not [
+        f"{path.relative_to(ROOT)}:{line}: {odd}"
+        for path in SOURCE
+        for line, text in texts_of(path)
+        for odd in found_in(text)
+    ]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_pages_are_in_plain_english(path):
-    text = path.read_text("utf-8")
-    if path.name == "CONTRIBUTING.md":
-        text = text.split("| not | but |")[0]  # the table lists the patterns
-    assert not found_in(text)
+def test_the_pages_are_in_plain_english():
+    assert len(PAGES) > 20
+    for path in PAGES:
+        text = path.read_text("utf-8")
+        if path.name == "CONTRIBUTING.md":
+            text = text.split("| not | but |")[0]  # the table lists the patterns
+        assert not found_in(text), path.name
 
 
-@pytest.mark.parametrize("path", SOURCE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_docstrings_begin_with_a_plain_verb(path):
+def test_docstrings_begin_with_a_plain_verb():
     kinds = ast.FunctionDef | ast.AsyncFunctionDef
-    for node in nodes_of(path):
-        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
-            assert text.split(maxsplit=1)[0] not in FIRST_WORDS, f"{path.name}:{node.lineno}"
+    for path in SOURCE:
+        for node in nodes_of(path):
+            if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+                assert text.split(maxsplit=1)[0] not in FIRST_WORDS, f"{path.name}:{node.lineno}"

@@ -4,12 +4,12 @@ import asyncio
 import os
 import re
 
-import nbformat
 import pytest
 
 import safetykit_analytics as ska
-from docs.make_notebooks import run, said
 from tests.docs.helpers import NOTEBOOKS, PACKAGE
+
+nbformat = pytest.importorskip("nbformat", reason="no nbformat: pip install '.[full]'")
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -39,6 +39,8 @@ def outputs(folder):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SAFETYKIT")}
     environment["PYTHONPATH"] = str(PACKAGE.parent)
 
+    from docs.make_notebooks import run
+
     async def run_all():
         return await asyncio.gather(
             *(run(path, folder, environment) for path in NOTEBOOKS), return_exceptions=True
@@ -53,6 +55,8 @@ def outputs(folder):
 def test_a_notebook_runs_top_to_bottom_without_a_key_and_says_what_is_committed(path, outputs):
     if isinstance(outputs[path], BaseException):
         raise outputs[path]
+    from docs.make_notebooks import said
+
     printed = said(outputs[path])
     assert "Traceback" not in str(printed)
     assert "Warning" not in str(printed)

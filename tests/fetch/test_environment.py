@@ -151,6 +151,7 @@ def test_an_issuer_that_ssl_cert_file_names_is_trusted(authority, monkeypatch):
         ({"names_issuer": False}, "127.0.0.1", "it has no authority key identifier"),
     ],
 )
+@pytest.mark.usefixtures("no_waiting")
 def test_a_certificate_that_is_refused_ends_the_run_and_says_why(
     authority, monkeypatch, made, address, words
 ):
@@ -170,7 +171,7 @@ def test_a_certificate_that_is_refused_ends_the_run_and_says_why(
     assert result.failures["message"].str.contains(words, regex=False).all()
 
 
-def test_a_host_that_nobody_knows_ends_the_run_and_says_so():
+def test_a_host_that_nobody_knows_ends_the_run_and_says_so(no_waiting):
     result = fetch("https://no-such-host.invalid", [batch_id(number) for number in range(2000)])
     assert (result.failures["attempts"] <= 3).all()
     assert len(result.failures) == 2000
@@ -202,7 +203,7 @@ def test_what_no_proxy_names_goes_straight(authority, monkeypatch, exempt):
     assert proxy.connections == 0
 
 
-def test_a_proxy_that_wants_a_password_ends_the_run_and_says_so(monkeypatch):
+def test_a_proxy_that_wants_a_password_ends_the_run_and_says_so(no_waiting, monkeypatch):
     with Listening(Proxy(9, "user:right")) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://user:CANARY@127.0.0.1:{proxy.port}")
         result = fetch("https://api.example.com")

@@ -29,7 +29,7 @@ def test_the_asynchronous_call_gives_the_same():
         assert asyncio.run(aget_batch(ID, base_url=server.url, api_key=KEY)).batch_id == ID
 
 
-def test_a_passing_fault_is_retried():
+def test_a_passing_fault_is_retried(no_waiting):
     with Server(Script({ID: [close, status(500)]})) as server:
         assert get_batch(ID, base_url=server.url, api_key=KEY).batch_id == ID
         assert len(server.requests) == 3

@@ -146,13 +146,13 @@ def test_bounds_in_the_wrong_order_are_no_empty_answer(store):
 
 def test_a_report_cannot_take_the_place_of_a_folder_nor_its_tables_that_of_a_file(tmp_path):
     report = ska.weekly_report(FRAME, week="2026-W47")
-    (tmp_path / "r.html").mkdir()
+    (tmp_path / "r.md").mkdir()
     (tmp_path / "tables").touch()
-    told = said(IsADirectoryError, report.save, tmp_path / "r.html")
-    assert told.endswith(f"expected the name of a file, found a folder: '{tmp_path / 'r.html'}'")
+    told = said(IsADirectoryError, report.save, tmp_path / "r.md")
+    assert told.endswith(f"expected the name of a file, found a folder: '{tmp_path / 'r.md'}'")
     told = said(NotADirectoryError, report.to_csv, tmp_path / "tables")
     assert told.endswith(f"expected a folder for the tables, found a file: '{tmp_path / 'tables'}'")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.html", "tables"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r.md", "tables"]
 
 
 def test_a_grid_with_its_arguments_swapped_does_not_print_the_table():
@@ -222,8 +222,8 @@ def test_a_file_under_another_name_is_told_its_own(store, tmp_path):
 
 def test_a_report_that_cannot_be_written_names_the_file_that_was_asked_for(tmp_path):
     report = ska.weekly_report(FRAME)
-    told = said(FileNotFoundError, report.save, tmp_path / "nowhere" / "report.html")
-    assert told.endswith("'" + str(tmp_path / "nowhere" / "report.html") + "'")
+    told = said(FileNotFoundError, report.save, tmp_path / "nowhere" / "report.md")
+    assert told.endswith("'" + str(tmp_path / "nowhere" / "report.md") + "'")
 
 
 def test_a_missing_key_is_told_both_ways_to_give_it(monkeypatch):

@@ -7,8 +7,6 @@ import pickle
 import subprocess
 import sys
 
-import pytest
-
 import safetykit_analytics as ska
 
 STUB = pathlib.Path(ska.__file__).with_suffix(".pyi")
@@ -38,11 +36,9 @@ def test_importing_the_package_loads_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("name", PUBLIC)
-def test_every_name_in_the_stub_loads_and_is_documented(name):
-    value = getattr(ska, name)
-    assert value.__doc__ or name == "OBSERVATION_SCHEMA"
-    assert name in dir(ska)
+def test_every_name_in_the_stub_loads_and_is_documented():
+    assert set(PUBLIC) <= set(dir(ska))
+    assert [name for name in PUBLIC if not getattr(ska, name).__doc__] == []
 
 
 def test_rates_stays_a_function_when_its_module_is_imported():
@@ -78,7 +74,6 @@ def test_an_unknown_name_shows_what_is_known():
 
 
 def test_every_error_of_ours_has_one_base_and_a_builtin_where_it_means_one():
-    assert issubclass(ska.MissingApiKey, (ska.SafetyKitAnalyticsError, ValueError))
     for error, builtin in (
         (ska.MissingApiKey, ValueError),
         (ska.InvalidFrame, ValueError),

@@ -103,6 +103,7 @@ def until(condition, timeout_s=60):
     raise AssertionError("nothing came within the time")
 
 
+@pytest.mark.heavy
 @needs_prometheus
 def test_prometheus_scrapes_the_file_and_its_increase_is_our_sum(scraped):
     metrics, query = scraped

@@ -41,8 +41,6 @@ def test_every_table_can_be_drawn_whole_and_empty(observations, by):
             ax.figure.draw_without_rendering()
         assert "no data" not in {text.get_text() for text in ax.texts}
         assert "no data" in {text.get_text() for text in plot(table[:0]).texts}
-        if by == ("policy_id",):
-            assert len(ska.plot_grid(plot, table).axes) == 5
 
 
 def test_the_recipe_for_plotly_names_columns_that_the_table_has(observations, monkeypatch):

@@ -26,11 +26,11 @@ NAMES = (
 
 
 def hostile_frame():
-    """Make every name a version at work in both weeks, every second one a policy; one batch each is stuck."""
+    """Make every name a version at work in both weeks, every fourth one a policy; one batch each is stuck."""
     frames = []
-    for index, policy in enumerate(NAMES[::2]):
-        versions = (*NAMES[2 * index : 2 * index + 2], "v1")
-        for number in range(9):
+    for index, policy in enumerate(NAMES[::4]):
+        versions = (*NAMES[4 * index : 4 * index + 4], "v1")
+        for number in range(10):
             created = MONDAY + dt.timedelta(days=-6 + number * 1.25, minutes=index)
             frames.append(
                 batch(
@@ -40,8 +40,8 @@ def hostile_frame():
                     policy=policy,
                     version=versions[number % len(versions)],
                     size=95 + number % 4,
-                    number=index * 10 + number,
-                    status=("SUCCESS", "ERROR", "CANCELLED")[number // 3],
+                    number=index * 20 + number,
+                    status=("SUCCESS", "ERROR", "CANCELLED")[number * 3 // 10],
                 )
             )
         frames.append(
@@ -51,7 +51,7 @@ def hostile_frame():
                 policy=policy,
                 version=None,
                 size=500,
-                number=index * 10 + 9,
+                number=index * 20 + 19,
             )
         )
     return together(*frames)

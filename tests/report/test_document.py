@@ -61,11 +61,11 @@ def _is_number(cell):
     return True
 
 
-@pytest.mark.parametrize("blank", ["", " ", "\u00a0", "\n", "\t ", "\r\n", "\u3000", "\ufeff", "\u200b"])
 @pytest.mark.parametrize("sign", "=+-@＝＋－＠")
-def test_no_blank_and_no_width_hides_a_formula_in_csv(blank, sign):
-    cell = f"{blank}{sign}HYPERLINK(1)"
-    assert csv_cell(cell) == "'" + cell
+def test_no_blank_and_no_width_hides_a_formula_in_csv(sign):
+    for blank in ("", " ", "\u00a0", "\n", "\t ", "\r\n", "\u3000", "\ufeff", "\u200b"):
+        cell = f"{blank}{sign}HYPERLINK(1)"
+        assert csv_cell(cell) == "'" + cell
 
 
 def test_numbers_and_words_stand_in_csv_as_they_are():

@@ -18,13 +18,14 @@ from markdown_it import MarkdownIt
 
 import safetykit_analytics as ska
 from safetykit_analytics.formatting import csv_cell, visible
-from safetykit_analytics.report import weekly_report
+from safetykit_analytics.report import figures, weekly_report
 from safetykit_analytics.report.document import plain
 from safetykit_analytics.report.sections import _relative, compose
 from safetykit_analytics.simulator.fleet import POLICIES, Policy, Version
 from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, fleet_frame, nothing, together
 from tests.report.hostile import NAMES
 
+WEEK_LONG = dt.timedelta(days=7)
 SECTIONS = [
     "In short",
     "This week against the last",
@@ -41,7 +42,12 @@ SECTIONS = [
 
 @pytest.fixture(scope="module")
 def small():
-    return fleet_frame(batches=100, hours=4.0, policies=POLICIES[:1])
+    return fleet_frame(batches=100, weeks=2.0, hours=6.0, start=MONDAY - WEEK_LONG, policies=POLICIES[:1])
+
+
+@pytest.fixture(scope="module")
+def small_report(small):
+    return weekly_report(small, week=WEEK, tz="Europe/Berlin")
 
 
 class Texts(html.parser.HTMLParser):
@@ -73,24 +79,46 @@ def test_the_sections_stand_in_the_promised_order(report):
     assert re.findall(r"^## (.*)$", report.to_markdown(), re.MULTILINE) == SECTIONS
 
 
-def test_the_same_observations_give_the_same_bytes_in_any_order(small, tmp_path):
+@pytest.fixture(scope="module")
+def shuffled_report(small):
     shuffled = pd.concat([small, small.sample(99, random_state=4)]).sample(frac=1, random_state=5)
-    for name, frame in (("one", small), ("two", shuffled)):
-        made = weekly_report(frame, week=WEEK, tz="Europe/Berlin")
-        made.to_csv(tmp_path / name)
-        for suffix in (".md", ".json", ".html", ".eml", ".xlsx"):
-            made.save(tmp_path / name / f"report{suffix}")
-    paths = list((tmp_path / "one").iterdir())
-    assert len(paths) == 18
+    return weekly_report(shuffled, week=WEEK, tz="Europe/Berlin")
+
+
+def check_same_bytes(one, other, folder, suffixes):
+    for name, made in (("one", one), ("other", other)):
+        made.to_csv(folder / name)
+        for suffix in suffixes:
+            made.save(folder / name / f"report{suffix}")
+    paths = list((folder / "one").iterdir())
+    assert len(paths) == 13 + len(suffixes)
     for path in paths:
-        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+        assert path.read_bytes() == (folder / "other" / path.name).read_bytes(), path.name
 
 
-def test_a_store_gives_the_bytes_of_its_observations_and_its_name_but_never_its_path(small, tmp_path):
+def test_the_same_observations_give_the_same_bytes_in_any_order(small_report, shuffled_report, tmp_path):
+    check_same_bytes(small_report, shuffled_report, tmp_path, (".md", ".json", ".xlsx"))
+    drawn = [
+        figures._pictures(figures._versions(made.facts, most=1)) for made in (small_report, shuffled_report)
+    ]
+    assert len(drawn[0]) == 1
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.heavy
+def test_pages_and_mails_of_the_same_observations_have_the_same_bytes(
+    small_report, shuffled_report, tmp_path
+):
+    check_same_bytes(small_report, shuffled_report, tmp_path, (".html", ".eml"))
+
+
+def test_a_store_gives_the_bytes_of_its_observations_and_its_name_but_never_its_path(
+    small, small_report, tmp_path
+):
     store = ska.SnapshotStore(tmp_path / "secret-place" / "weekly-snapshots")
     store.append(small)
-    from_frame, from_store = (weekly_report(one, week=WEEK, tz="Europe/Berlin") for one in (small, store))
-    assert from_store.to_dict() == from_frame.to_dict()
+    from_store = weekly_report(store, week=WEEK, tz="Europe/Berlin")
+    assert from_store.to_dict() == small_report.to_dict()
     words = from_store.to_markdown()
     assert "secret-place" not in words + json.dumps(from_store.to_dict())
     assert "the store `weekly-snapshots`" in words
@@ -134,7 +162,7 @@ def test_hostile_names_come_out_literally_in_markdown(hostile):
 def test_hostile_names_in_pictures_are_text_and_nothing_else(hostile):
     sources = re.findall(r'src="data:image/svg\+xml,([^"]*)"', hostile.to_html())
     pictures = [ET.fromstring(unquote(html.unescape(source))) for source in sources]
-    assert len(pictures) > len(NAMES) / 2
+    assert len(pictures) > len(NAMES[::4])
     elements = [element for picture in pictures for element in picture.iter()]
     tags = {element.tag.rpartition("}")[2] for element in elements}
     assert tags <= {
@@ -246,7 +274,7 @@ def test_words_about_a_picture_stand_only_where_the_picture_does(report):
 def test_work_that_no_week_holds_is_said_in_a_headline():
     known = [
         batch(MONDAY + dt.timedelta(hours=n), (1, 90, 10), (30, 190, 10), size=200, number=n)
-        for n in range(40)
+        for n in range(20)
     ]
     ageless = batch(MONDAY, (3, 400, 100), size=500, number=99).assign(batch_id="no-time-in-this")
     ageless["created_at"] = ageless["created_at"].mask(ageless["success_count"] >= 0)

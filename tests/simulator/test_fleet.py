@@ -1,15 +1,12 @@
 """What the fleet model promises."""
 
 import datetime as dt
-import doctest
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import safetykit_analytics.simulator.app
-import safetykit_analytics.simulator.fleet
 from safetykit_analytics.batch_ids import created_at_us
 from safetykit_analytics.simulator import POLICIES, STATUSES, Policy, Version, make_fleet, to_ms
 from tests.effort import examples
@@ -120,11 +117,3 @@ def test_a_fleet_that_cannot_be_is_refused_in_words():
         make_fleet(weeks=0)
     with pytest.raises(ValueError, match=r"^batches=-1: expected 0 or more$"):
         make_fleet(batches=-1)
-
-
-@pytest.mark.parametrize(
-    "module",
-    [safetykit_analytics.simulator, safetykit_analytics.simulator.app, safetykit_analytics.simulator.fleet],
-)
-def test_the_examples_in_the_docstrings_run(module):
-    assert doctest.testmod(module).failed == 0

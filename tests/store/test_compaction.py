@@ -7,9 +7,7 @@ import errno
 import os
 import time
 
-import duckdb
 import pandas as pd
-import polars as pl
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
@@ -429,6 +427,9 @@ def test_a_file_that_may_not_be_removed_stays_and_goes_next_time(store, tmp_path
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_other_tools_read_the_folder_as_it_lies(store, tmp_path, compacted):
+    import duckdb
+    import polars as pl
+
     frame = fleet(3, stuck={1})
     for part in by_day(frame)[:-1]:
         store.append(part)

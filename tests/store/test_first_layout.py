@@ -80,7 +80,7 @@ def test_a_crash_within_a_conversion_loses_nothing(tmp_path):
     frame = fleet(2, per_day=1, hours=30)
     n = 0
     while True:
-        n += 7  # every seventh, as each takes a store of its own
+        n += 11  # every eleventh, as each takes a store of its own
         folder = tmp_path / str(n)
         write_old_store(folder, frame)
         store = ska.SnapshotStore(folder)
