@@ -12,7 +12,15 @@ import pandas as pd
 import pytest
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow import batch_summary, batch_work, select
+from safetykit_analytics.flow import (
+    BASE_COLUMNS,
+    Listing,
+    batch_summary,
+    batch_work,
+    reduced,
+    select,
+    with_listing,
+)
 from safetykit_analytics.frame import frame_from_table
 from tests.rates.helpers import DAY, HOUR, MINUTE, MONDAY, Cohorts, cohorts_of, frame_of, row
 
@@ -147,6 +155,31 @@ def test_every_cut_gives_what_the_observations_give_as_one_frame(
     found = results(cohorts_of(fleet, cut, together=together), None)
     for one, other in zip(found, whole, strict=True):
         pd.testing.assert_frame_equal(one, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("n_rows", [1, 5, 40])
+def test_slices_between_batches_give_what_the_whole_gives(
+    fleet: pd.DataFrame, whole: list[pd.DataFrame], n_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safetykit_analytics.flow.cohorts._ROWS_PER_SLICE", n_rows)
+    for one, other in zip(results(fleet, None), whole, strict=True):
+        pd.testing.assert_frame_equal(one, other, rtol=1e-9, atol=1e-9)
+
+
+def test_many_rows_are_reduced_in_slices_that_end_between_batches(
+    fleet: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("safetykit_analytics.flow.cohorts._ROWS_PER_SLICE", 40)
+    columns = (*BASE_COLUMNS, "policy_version")
+
+    def ids(listing: Listing) -> list[list[str]]:
+        found = reduced(listing, lambda rows: rows.ids().to_pylist(), columns=columns, labels=columns[-1:])
+        return [some for _, some in found]
+
+    slices = with_listing(fleet, columns, None, ids)
+    assert [one for some in slices for one in some] == sorted(fleet["batch_id"].unique())
+    assert 4 <= len(slices) <= len(fleet) / 40 + 1
+    assert all(slices)
 
 
 @pytest.fixture(scope="module")
