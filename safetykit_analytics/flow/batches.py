@@ -246,7 +246,7 @@ _SUMMARY: dict[str, Callable[[_Some], Any]] = {
     "batch_id": lambda some: some.rows.take("batch_id", some.first),
     "policy_id": partial(_label, "policy_id"),
     "policy_version": partial(_label, "policy_version"),
-    "label_changed": lambda some: _changed(some.rows)[some.batches],
+    "label_changed": lambda some: (some.rows.n_runs > 1)[some.batches],
     "created_at": _created,
     "first_observed_at": lambda some: _times(some.rows.t[some.first]),
     "last_observed_at": lambda some: _times(some.rows.t[some.last]),
@@ -277,11 +277,6 @@ def _last_row(flags: Flags, first: Ints) -> Ints:
     if not len(first):
         return np.zeros(0, dtype=np.int64)
     return np.maximum.reduceat(np.where(flags, np.arange(len(flags)), -1), first)
-
-
-def _changed(rows: Rows) -> Any:
-    """Return for each batch whether its filled labels ever changed."""
-    return np.bincount(rows.batch[rows.run[:-1]], minlength=rows.n_batches) > 1
 
 
 def _times(values: Ints) -> Any:

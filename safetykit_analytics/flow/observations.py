@@ -68,10 +68,15 @@ class Rows:
         """Repeat what each run has for each of its rows."""
         return np.repeat(values, np.diff(self.run))
 
-    @property
+    @cached_property
     def last_run(self) -> Ints:
-        """Return the run that ends each batch."""
+        """The run that ends each batch."""
         return np.searchsorted(self.run, self.first[1:]) - 1
+
+    @property
+    def n_runs(self) -> Ints:
+        """Return the number of runs of each batch."""
+        return np.diff(self.last_run, prepend=-1)
 
     @property
     def begin(self) -> Ints:

@@ -145,7 +145,7 @@ def _last_of_batch(rows: Rows, at: Ints) -> Ints:
 def _label_changes(rows: Rows) -> tuple[Ints, Any, list[str]]:
     """Count changes of policy or version after the first one was known, and show the last one."""
     labels = [rows.labels[name] for name in LABELS]
-    batches, counts = _nonzero(np.bincount(rows.batch[rows.run[:-1]], minlength=rows.n_batches) - 1)
+    batches, counts = _nonzero(rows.n_runs - 1)
 
     def shown(run: int) -> str:
         return " ".join(NONE if label.codes[run] < 0 else label.names[label.codes[run]] for label in labels)

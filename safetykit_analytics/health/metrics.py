@@ -153,7 +153,7 @@ def _reduce(rows: flow.Rows) -> _Sums:
     counted = (is_known | ~is_open)[batch]
     present = np.unique(group[counted]).tolist()
     values: Counter[tuple[str, ...]] = Counter()
-    for outcome, work in zip(_OUTCOMES, _risen(rows, runs)[:, counted], strict=True):
+    for outcome, work in zip(_OUTCOMES, _risen(rows)[:, counted], strict=True):
         done = np.bincount(group[counted], weights=work, minlength=n)
         values.update({(_DECISIONS, *groups[code], outcome): int(done[code]) for code in present})
     begin = np.where(rows.begin == NEVER, rows.t[first], rows.begin)
@@ -170,15 +170,15 @@ def _reduce(rows: flow.Rows) -> _Sums:
     return _Sums(values, first_begun, int(begin[is_open].min(initial=BEYOND)), int(rows.t.max(initial=NEVER)))
 
 
-def _risen(rows: flow.Rows, runs: Any) -> Any:
-    """Sum the positive increments of the counters in runs of rows, each within one batch."""
-    counts, first = rows.counts, rows.first[:-1]
+def _risen(rows: flow.Rows) -> Any:
+    """Sum the positive increments of the counters in each run."""
+    counts, first, runs = rows.counts, rows.first[:-1], rows.run[:-1]
     before = counts[:, runs - 1]
     # A batch begins at zero; without a creation time, at its first observation.
     begins = runs == first[rows.batch[runs]]
     unplaced = (rows.begin == NEVER)[rows.batch[runs]]
     before[:, begins] = np.where(unplaced[begins], counts[:, runs[begins]], 0)
-    risen = counts[:, np.append(runs[1:], len(rows.t))[: len(runs)] - 1] - before
+    risen = counts[:, rows.run[1:] - 1] - before
     falls = np.flatnonzero((counts[:, 1:] < counts[:, :-1]).any(axis=0)) + 1
     falls = falls[rows.batch[falls] == rows.batch[falls - 1]]
     place = np.searchsorted(runs, falls, "right") - 1
