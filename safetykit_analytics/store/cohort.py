@@ -52,7 +52,7 @@ class Cohort:
         row_filter: RowFilter = ALL,
         skip_damaged: bool = False,
     ) -> Iterator[Any]:
-        """Read the cohort in tables of about a million rows, cut between batches; text as dictionaries.
+        """Read the cohort row group by row group, cut between batches; text as dictionaries.
 
         Sorted by key, no key twice. Raises StoreChanged if a compaction has moved rows since the store was
         listed: list it again. Recent rows were selected when they were read: `row_filter` is for those in

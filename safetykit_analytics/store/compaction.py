@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 _TEMPORARY_AGE_S = 86_400.0
 # So many recent rows are in memory at a time.
 _ROWS_AT_A_TIME = 500_000
-# Tables are put together before there are too many of them.
-_TOGETHER = 500
 # A recent file is written again when those that are smaller have half as many rows together: so a row that
 # waits is written some four times in a year, and not every day.
 _HALF = 2
@@ -332,25 +330,26 @@ def _recent_rows(
     work: _Work, share: _Share, stay: set[str]
 ) -> tuple[dict[str, Any], dict[str, list[StoredFile]]]:
     """Read the recent rows of some cohorts, by cohort, and the files that they are from."""
-    tables: list[Any] = []
     sources: defaultdict[str, list[StoredFile]] = defaultdict(list)
-    n_rows = 0
-    for file in share.sources:
-        snapshot = work.open(file)
-        if snapshot is None:
-            stay.add(file.path)
-            continue
-        table = snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
-        days = cohort_days(table.column("batch_id"))
-        if share.days:
-            inside = np.isin(days, share.days)
-            table, days = table.filter(pa.array(inside)), days[inside]
-        for day in np.unique(days).tolist():
-            sources[cohort_name(day)].append(file)
-        n_rows += table.num_rows
-        tables = [concat([*tables, table])] if len(tables) == _TOGETHER else [*tables, table]
-    parts = split(concat(tables)) if n_rows else {}
-    work.count.update(duplicates=n_rows - sum(part.num_rows for part in parts.values()))
+
+    def tables() -> Iterator[Any]:
+        for file in share.sources:
+            snapshot = work.open(file)
+            if snapshot is None:
+                stay.add(file.path)
+                continue
+            table = snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
+            days = cohort_days(table.column("batch_id"))
+            if share.days:
+                inside = np.isin(days, share.days)
+                table, days = table.filter(pa.array(inside)), days[inside]
+            for day in np.unique(days).tolist():
+                sources[cohort_name(day)].append(file)
+            work.count.update(duplicates=table.num_rows)
+            yield table
+
+    parts = split(tables())
+    work.count.update(duplicates=-sum(part.num_rows for part in parts.values()))
     return parts, sources
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from safetykit_analytics.store.names import cohort_name
 from safetykit_analytics.store.row_filter import ALL, RowFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-# Small tables are put together as they come: each has an overhead of kilobytes.
-_TOGETHER = 500
+# Tables are joined until they are so many or have so many rows.
+_TABLES = 500
+_ROWS = 100_000
 
 
 def read_recent(
@@ -32,30 +34,42 @@ def read_recent(
 
     `columns` include the key; text is read as dictionaries.
     """
-    tables: list[Any] = []
-    for file in listing.recent:
-        if not row_filter.overlaps(file.facts.first, file.facts.last):
-            continue
-        snapshot = open_file(listing.files, listing.generation, file, skip_damaged=skip_damaged)
-        if snapshot is None:
-            continue
-        table = row_filter.read(snapshot, row_filter.groups(snapshot), columns)
+
+    def tables() -> Iterator[Any]:
+        for file in listing.recent:
+            if not row_filter.overlaps(file.facts.first, file.facts.last):
+                continue
+            snapshot = open_file(listing.files, listing.generation, file, skip_damaged=skip_damaged)
+            if snapshot is not None:
+                for group in row_filter.groups(snapshot):
+                    yield row_filter.read(snapshot, [group], columns)
+
+    return split(tables())
+
+
+def split(tables: Iterable[Any]) -> dict[str, Any]:
+    """Split tables by cohort; each part is sorted by key and unique, and shares no memory with them."""
+    parts: defaultdict[str, list[Any]] = defaultdict(list)
+    for table in _joined(tables):
+        days = cohort_days(table.column("batch_id"))
+        order = np.argsort(days, kind="stable")
+        for begin, end in zip(*run_bounds(run_starts(days[order])), strict=True):
+            part = _compact(table.take(pa.array(order[begin:end])))
+            parts[cohort_name(int(days[order[begin]]))].append(part)
+    return {name: sorted_unique(concat(parts.pop(name))) for name in sorted(parts)}
+
+
+def _joined(tables: Iterable[Any]) -> Iterator[Any]:
+    """Join small tables, each of which has an overhead of kilobytes, but not all: that would double them."""
+    some: list[Any] = []
+    for table in tables:
         if table.num_rows:
-            tables.append(table)
-        if len(tables) == _TOGETHER:
-            tables = [concat(tables)]
-    return split(concat(tables)) if tables else {}
-
-
-def split(table: Any) -> dict[str, Any]:
-    """Split rows by cohort; each part is sorted by key and unique, and shares no memory with the others."""
-    days = cohort_days(table.column("batch_id"))
-    order = np.argsort(days, kind="stable")
-    begins, ends = run_bounds(run_starts(days[order]))
-    return {
-        cohort_name(int(days[order[begin]])): sorted_unique(_compact(table.take(pa.array(order[begin:end]))))
-        for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)
-    }
+            some.append(table)
+        if len(some) == _TABLES or sum(one.num_rows for one in some) > _ROWS:
+            yield concat(some)
+            some = []
+    if some:
+        yield concat(some)
 
 
 def by_cohort(table: Any) -> Any:
