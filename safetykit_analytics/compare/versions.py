@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from safetykit_analytics import flow
-from safetykit_analytics.arrays import ratio
+from safetykit_analytics.arrays import ratio, run_starts
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
@@ -197,8 +197,12 @@ def compare_batches(
     end_us = _microseconds(batches["first_terminal_at"])
     is_used = is_final & (processed > 0)
     order = np.flatnonzero(is_used)
+    order = order[np.lexsort((end_us[order], policy[order]))]
     # Among those that ended together an order that has nothing to do with time or size.
-    crc = np.array([zlib.crc32(name.encode()) for name in batches["batch_id"].iloc[order]], dtype=np.int64)
+    is_tied = ~run_starts(policy[order], end_us[order])
+    is_tied[:-1] |= is_tied[1:]
+    crc = np.zeros(len(order), dtype=np.int64)
+    crc[is_tied] = [zlib.crc32(name.encode()) for name in batches["batch_id"].iloc[order[is_tied]]]
     order = order[np.lexsort((crc, end_us[order], policy[order]))]
     started_us = np.minimum(_microseconds(batches["created_at"]), _microseconds(batches["first_observed_at"]))
     created_us = np.full(len(heads), NEVER)

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import re
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -323,6 +324,25 @@ def test_of_many_batches_that_end_at_once_names_do_not_decide_which_are_compared
     ]
     row = compare(rows).table.iloc[1]
     assert (row["design"], row["verdict"]) == ("side by side", "no difference found")
+
+
+def test_batches_that_end_at_once_are_in_the_order_of_their_checksums():
+    names = [f"{version}-{i}" for i in range(101) for version in ("v7", "v8")]
+    later = [("running", 40, 39, "PENDING", 0, 0, 0, 10, "P", "v8")]
+
+    def table(ends):
+        counts = [(90 - i % 7, 10 + i % 7) for i in range(len(names))]
+        rows = [
+            (name, ends[name], 0, "SUCCESS", *done, 0, 0, "P", name[:2])
+            for name, done in zip(names, counts, strict=True)
+        ]
+        return compare(rows + later).table[
+            ["n_batches", "difference", "e_value", "p_anytime", "difference_low"]
+        ]
+
+    ordered = sorted(names, key=lambda name: zlib.crc32(name.encode()))
+    apart = {name: 5 + i / 3.6e9 for i, name in enumerate(ordered)}
+    pd.testing.assert_frame_equal(table(dict.fromkeys(names, 5)), table(apart))
 
 
 def test_terminal_batches_with_pending_decisions_count():
