@@ -52,7 +52,7 @@ _DICTIONARY_BYTES = 1 << 28
 # A recent file with fewer rows for each batch is as quickly read as its footer would be.
 _ROWS_TO_TELL = 4
 #: Row groups end between batches and hold at most this many rows, unless one batch alone has more.
-ROWS_PER_GROUP = 1 << 17
+ROWS_PER_GROUP = 1 << 16
 
 
 @dataclass(frozen=True)
