@@ -64,11 +64,11 @@ class Active:
 
 def growth(counts: Ints, rows: Rows) -> Ints:
     """Return what counters grew by at each row; a batch's first row holds what it had done until then."""
+    first = rows.first[:-1]
     grown = np.empty_like(counts)
     np.subtract(counts[..., 1:], counts[..., :-1], out=grown[..., 1:])
-    grown[..., rows.first[:-1]] = (
-        columns_of(counts, rows.first[:-1]) if counts.ndim > 1 else counts[rows.first[:-1]]
-    )
+    for own, count in zip(np.atleast_2d(grown), np.atleast_2d(counts), strict=True):
+        own[first] = count[first]
     return grown
 
 
