@@ -12,7 +12,7 @@ from safetykit_analytics.batch_ids import cohort_days
 from safetykit_analytics.calendar import DAY_US, from_us
 from safetykit_analytics.errors import DamagedFile, StoreChanged
 from safetykit_analytics.formatting import plural, size_text
-from safetykit_analytics.keys import sorted_unique
+from safetykit_analytics.keys import concat, sorted_unique
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 from safetykit_analytics.store.listing import Listing, list_store, open_file
 from safetykit_analytics.store.names import (
@@ -144,7 +144,7 @@ def _fault(  # noqa: PLR0911 -- one for each thing that a name can be
         return _IGNORED + "not named like a snapshot"
     try:
         snapshot = open_file(listing.files, listing.generation, file, verify_pages=True)
-        table = snapshot and snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
+        table = snapshot and concat([snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)])
     except StoreChanged:
         return None  # compaction has moved its rows since we listed it
     except DamagedFile as error:
@@ -166,7 +166,7 @@ def _content_fault(file: StoredFile, table: Any) -> str | None:
             else None
         )
     if not file.is_recent:
-        if not sorted_unique(table).equals(table):
+        if sorted_unique(table) is not table:
             return "it is not sorted by batch_id and observed_at, or has a key twice"
         if {cohort_name(day) for day in set(cohort_days(table.column("batch_id")).tolist())} != {file.kind}:
             return f"it holds batches that are not of the cohort {file.kind}"

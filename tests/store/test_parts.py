@@ -157,6 +157,26 @@ def test_a_large_cohort_is_read_in_pieces_that_are_cut_between_batches(tmp_path,
     assert rows.equals(table_from_frame(expected(frame)))
     one = expected(frame[frame["batch_id"] == "batch_00007"])
     pd.testing.assert_frame_equal(store.read(batch_ids=["batch_00007"]), one)
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize(("tables", "rows"), [(1, 0), (3, 1 << 20), (1 << 20, 40)])
+def test_recent_rows_are_the_same_however_many_are_split_at_a_time(tmp_path, monkeypatch, tables, rows):
+    from safetykit_analytics.store import recent
+
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 50)
+    store = ska.SnapshotStore(tmp_path)
+    frame = fleet(5).sample(frac=1, random_state=0)
+    store.append(frame.iloc[:500])
+    store.compact()
+    for start in range(500, len(frame), 7):
+        store.append(frame.iloc[start : start + 10])
+    monkeypatch.setattr(recent, "_TABLES", tables)
+    monkeypatch.setattr(recent, "_ROWS", rows)
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+    store.compact()
+    pd.testing.assert_frame_equal(store.read(), expected(frame))
+    assert store.verify() == []
 
 
 def test_a_table_that_is_sorted_and_unique_is_the_very_same(table):
