@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from safetykit_analytics.arrays import NEVER, Flags, Ints
 from safetykit_analytics.calendar import with_guards
 from safetykit_analytics.flow.cohorts import Listing, reduced, with_listing
-from safetykit_analytics.flow.increments import growth, increments_of
+from safetykit_analytics.flow.increments import growth
 from safetykit_analytics.flow.observations import BASE_COLUMNS, COUNTERS, Rows
 from safetykit_analytics.flow.reduce import groups_by, of_policies
-from safetykit_analytics.flow.spread import Cells, joined, merged, spread, written_out
+from safetykit_analytics.flow.spread import Cells, joined, merged, spread_work, written_out
 from safetykit_analytics.formatting import NONE
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import LABELS, natural_key
@@ -285,10 +285,10 @@ def _times(values: Ints) -> Any:
 
 def _work(rows: Rows, *, edges: Ints) -> Any:
     group, groups = groups_by(rows, LABELS, None)
-    _, cells, spans, layout = spread(increments_of(rows, group), edges, len(groups))
+    _, parts, spans, layout = spread_work(rows, group, edges, len(groups))
     bucket, owner = layout.buckets(), layout.groups()
     inside = (bucket > 0) & (bucket < len(edges) - 2)
-    cells = merged(joined([cells, written_out(spans, np.diff(edges)[bucket])]), layout.size)
+    cells = merged(joined([*parts, written_out(spans, np.diff(edges)[bucket])]), layout.size)
     cells = cells.take(np.flatnonzero(inside[cells.place] & (cells.work != 0).any(axis=0)))
     return pa.table(_work_columns(rows, cells, bucket, owner, groups))
 

@@ -31,10 +31,8 @@ if TYPE_CHECKING:
 _Result = TypeVar("_Result")
 
 _EMPTY = OBSERVATION_SCHEMA.empty_table()
-# Small cohorts are read together up to this many rows, and large ones reduced in slices: arrays of a slice
-# are small enough to be used again, and large enough that the rows cost more than the calls.
-_ROWS_PER_TASK = 280_000
-_ROWS_PER_SLICE = 70_000
+# Small cohorts are read together up to this many rows.
+_ROWS_PER_TASK = 180_000
 # Tasks begun ahead of the result that is due: enough for some dozen workers, few enough for little memory.
 _AHEAD = 32
 _THREADS = min(4, os.cpu_count() or 1)
@@ -251,13 +249,12 @@ def _reduce(
     as_of: int,
     task: tuple[tuple[Cohort, ...], Any],
 ) -> list[_Result]:
-    """Read a task and reduce it in slices: a large cohort table by table, small cohorts together."""
+    """Read a task and reduce it: a large cohort table by table, small cohorts together."""
     cohorts, own = task
     rows = partial(rows_of, labels=labels, own=own)
     tables = (_until(table, cohort, as_of) for cohort in cohorts for table in cohort.tables(columns))
     pieces = ([table] for table in tables) if len(cohorts) == 1 else [[*tables] or [_EMPTY]]
-    found = (part for piece in pieces for part in rows(piece).slices(_ROWS_PER_SLICE))
-    return [reducer(part) for part in found] or [reducer(rows([_EMPTY]))]
+    return [reducer(rows(piece)) for piece in pieces] or [reducer(rows([_EMPTY]))]
 
 
 def _until(table: Any, cohort: Cohort, as_of: int) -> Any:

@@ -80,3 +80,9 @@ def layout_of(group: Ints, first: Ints, last: Ints, n_groups: int) -> Layout:
     empty = highest < 0
     lowest[empty] = 0
     return Layout(lowest, np.cumsum(np.append(0, highest - lowest + 1)))
+
+
+def lay_out(edges: Ints, group: Ints, start: Ints, end: Ints, n_groups: int) -> Layout:
+    """Lay out each group's buckets from the first in which a span begins to the last in which one ends."""
+    low = first_bucket(edges, start)
+    return layout_of(group, low, np.maximum(last_bucket(edges, end), low), n_groups)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from safetykit_analytics.arrays import NEVER, Flags, Ints, columns_of
+from safetykit_analytics.arrays import NEVER, Flags, Ints
 
 if TYPE_CHECKING:
     from safetykit_analytics.flow.observations import Rows
@@ -31,16 +31,6 @@ class Increments:
     delta: Ints
     batch: Ints
     group: Ints
-
-    def take(self, which: Ints | slice) -> Increments:
-        """Return some of them."""
-        return Increments(
-            self.start[which],
-            self.end[which],
-            columns_of(self.delta, which),
-            self.batch[which],
-            self.group[which],
-        )
 
 
 @dataclass(frozen=True)

@@ -107,14 +107,14 @@ class Rows:
         row[self.batch[flagged]] = flagged
         return row
 
-    def slices(self, n_rows: int) -> Iterator[Rows]:
-        """Cut between batches into slices of about `n_rows`, none without rows but of an empty whole."""
+    def slices(self, n_rows: int) -> Iterator[tuple[int, slice, Rows]]:
+        """Cut between batches into slices of about `n_rows`: the first batch of each, its runs, its rows."""
         cuts = np.searchsorted(self.first, np.arange(n_rows, len(self.t), n_rows))
         ends = np.unique(np.append(cuts, self.n_batches)).tolist()
         for low, high in itertools.pairwise([0, *ends]):
             begin, end = self.first[[low, high]].tolist()
             runs = slice(*np.searchsorted(self.run, [begin, end]).tolist())
-            yield Rows(
+            part = Rows(
                 batch=self.batch[begin:end] - low,
                 first=self.first[low : high + 1] - begin,
                 run=self.run[runs.start : runs.stop + 1] - begin,
@@ -125,6 +125,7 @@ class Rows:
                 labels={name: Label(label.codes[runs], label.names) for name, label in self.labels.items()},
                 table=self.table.slice(begin, end - begin),
             )
+            yield low, runs, part
 
     def take(self, column: str, rows: Ints) -> Any:
         """Return values of a column at some of the rows as an Arrow array."""

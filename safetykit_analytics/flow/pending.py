@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, run_starts
-from safetykit_analytics.flow.grid import Layout
-from safetykit_analytics.flow.increments import Increments, growth, increments_of, terminal_before
+from safetykit_analytics.flow.grid import Layout, lay_out
+from safetykit_analytics.flow.increments import Increments, growth, terminal_before
 from safetykit_analytics.flow.reduce import Sparse, groups_by
-from safetykit_analytics.flow.spread import spread
+from safetykit_analytics.flow.spread import spread, spread_work
 from safetykit_analytics.flow.totals import merged_sums, naturally, numbered
 
 if TYPE_CHECKING:
@@ -88,9 +88,11 @@ def reduce_pending(
     first = np.full(len(groups), np.iinfo(np.int64).max)
     kept = group >= 0
     np.minimum.at(first, group[kept], rows.since[rows.run[:-1][kept]])
-    levels, _, _, layout = spread(_level_changes(rows, rows.by_row(group)), edges, len(groups))
+    changes = _level_changes(rows, rows.by_row(group))
+    layout = lay_out(edges, changes.group, changes.start, changes.end, len(groups))
+    levels, _, _ = spread([changes], edges, layout)
     came_or_moved = np.flatnonzero((levels[:3] != 0).any(axis=0))
-    work, _, _, places = spread(increments_of(rows, group), paced, len(groups))
+    work, _, _, places = spread_work(rows, group, paced, len(groups))
     moved = np.flatnonzero((work[:3] != 0).any(axis=0))
     done = work[:3].take(moved, axis=1)
     return Changes(

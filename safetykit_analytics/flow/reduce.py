@@ -8,8 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from safetykit_analytics.flow.grid import first_bucket, last_bucket, layout_of
-from safetykit_analytics.flow.increments import Active, active_spans, increments_of
-from safetykit_analytics.flow.spread import N_SUMS, add_ranges, covering, merged, spread
+from safetykit_analytics.flow.increments import Active, active_spans
+from safetykit_analytics.flow.spread import (
+    N_SUMS,
+    NO_CELLS,
+    add_ranges,
+    covering,
+    joined,
+    merged,
+    spread_work,
+)
 from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import groups_of
 
@@ -105,42 +113,38 @@ def reduce_work(
     active until `as_of`. What single batches did is kept where there are at most `few`.
     """
     group, groups = groups_by(rows, by, policies)
-    increments = increments_of(rows, group)
-    sums, cells, spans, layout = spread(increments, edges, len(groups))
-    if len(groups) > 1 and len(group) > rows.n_batches:
-        # A batch whose label changes may come back to a group.
-        cells = merged(cells, layout.size)
-    n_batches = np.bincount(cells.place, minlength=layout.size) + covering(spans, layout.size)
-    work, pace = _processed(cells.work), _processed(spans.pace)
-    clusters = _clusters(cells.place, work, layout.size)
+    sums, parts, spans, layout = spread_work(rows, group, edges, len(groups))
+    sums = np.concatenate([sums, np.zeros((N_ROWS - N_SUMS, layout.size))])
+    sums[N_BATCHES] = covering(spans, layout.size)
+    pace = _processed(spans.pace)
     if len(spans.first):
         length = np.diff(edges)[layout.buckets()].astype(np.float64)
         ranges = add_ranges(np.stack(_measures(pace, 0.0)), spans.first, spans.stop, layout.size)
-        clusters += ranges * np.stack([np.ones(layout.size), length**2, length, length])
+        sums[N_CLUSTERS:] = ranges * np.stack([np.ones(layout.size), length**2, length, length])
+    if len(groups) > 1 and len(group) > rows.n_batches:
+        # A batch whose label changes may come back to a group.
+        parts = [merged(cells, layout.size) for cells in parts]
+    for cells in parts:
+        np.add.at(sums[N_BATCHES], cells.place, 1.0)
+        for own, values in zip(sums[N_CLUSTERS:], _measures(_processed(cells.work), _LEAST), strict=True):
+            np.add.at(own, cells.place, values)
     # Narrow, because every cell carries both.
     bucket: Any = layout.buckets().astype(np.int32)
     owner: Any = layout.groups().astype(np.int32)
-    there = np.flatnonzero(n_batches)
-    values = np.concatenate([sums, n_batches[None], clusters]).take(there, axis=1)
-    is_few = clusters[0] <= few
-    kept = np.flatnonzero(is_few[cells.place])
+    there = np.flatnonzero(sums[N_BATCHES])
+    is_few = sums[N_CLUSTERS] <= few
+    cells = joined([NO_CELLS, *(cells.take(np.flatnonzero(is_few[cells.place])) for cells in parts)])
     n_few = np.append(0, np.cumsum(is_few))
     over = np.flatnonzero(n_few[spans.stop] > n_few[spans.first])
-    place, first = cells.place[kept], spans.first[over]
+    first = spans.first[over]
     return Reduced(
         groups=groups,
-        sums=Sparse(owner[there], bucket[there], values),
+        sums=Sparse(owner[there], bucket[there], sums.take(there, axis=1)),
         times=_times(active_spans(rows, group, as_of), edges),
-        cells=Sparse(owner[place], bucket[place], work.take(kept, axis=1)),
+        cells=Sparse(owner[cells.place], bucket[cells.place], _processed(cells.work)),
         covers=Sparse(owner[first], bucket[first], pace.take(over, axis=1)),
         n_covered=spans.stop[over] - first,
     )
-
-
-def _clusters(place: Ints, work: Floats, n_places: int) -> Floats:
-    """Sum up by place what `_measures` finds."""
-    measures = _measures(work, _LEAST)
-    return np.stack([np.bincount(place, weights=values, minlength=n_places) for values in measures])
 
 
 def _measures(work: Floats, least: float) -> list[Any]:
@@ -148,7 +152,7 @@ def _measures(work: Floats, least: float) -> list[Any]:
     n, y = work
     counts = n > least
     ratio = np.divide(y * y, n, out=np.zeros(len(n)), where=counts)
-    return [counts, n * n, ratio, np.maximum(-n, 0.0)]
+    return [counts.astype(np.float64), n * n, ratio, np.maximum(-n, 0.0)]
 
 
 def _processed(work: Floats) -> Floats:

@@ -8,17 +8,26 @@ a bucket without work holds an exact zero, and no share has the rounding of a ru
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from safetykit_analytics.arrays import Flags, Floats, Ints, columns_of, expand, run_bounds, run_starts
-from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket, layout_of
-from safetykit_analytics.flow.increments import Increments
+from safetykit_analytics.flow.grid import Layout, first_bucket, last_bucket, lay_out
+from safetykit_analytics.flow.increments import Increments, increments_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from safetykit_analytics.flow.observations import Rows
 
 # Rows of the matrix of sums.
 SUCCESS, ERROR, CANCELLED, LOW, HIGH, SMEARED, ABSOLUTE, MOVED, REPROCESSED = range(9)
 N_SUMS = 9
+# So many rows are spread at a time: their arrays are small enough to be used again, and large enough that the
+# rows cost more than the calls.
+_ROWS_AT_A_TIME = 40_000
 
 
 @dataclass(frozen=True)
@@ -51,47 +60,70 @@ class Spans:
         Places first ≤ i < stop are covered.
     pace : float64 array, shape (3, k)
         Work per microsecond.
+    processed : int64 array, shape (k,)
+        success + error of the whole interval.
     """
 
     batch: Ints
     first: Ints
     stop: Ints
     pace: Floats
-
-    def take(self, which: Flags | slice) -> Spans:
-        """Return some of them."""
-        return Spans(self.batch[which], self.first[which], self.stop[which], columns_of(self.pace, which))
+    processed: Ints
 
 
-def spread(increments: Increments, edges: Ints, n_groups: int) -> tuple[Floats, Cells, Spans, Layout]:
-    """Spread increments, those of one batch together and in time, over the buckets that they touch.
+_NOTHING = np.zeros(0, dtype=np.int64)
+NO_CELLS = Cells(_NOTHING, _NOTHING, np.zeros((3, 0)))
+_NO_SPANS = Spans(_NOTHING, _NOTHING, _NOTHING, np.zeros((3, 0)), _NOTHING)
+_Part = TypeVar("_Part", Cells, Spans)
+
+
+def spread_work(
+    rows: Rows, group: Ints, edges: Ints, n_groups: int
+) -> tuple[Floats, list[Cells], Spans, Layout]:
+    """Spread what batches did, by the group of the run that reported it, -1 for none; see `spread`.
+
+    Returns the layout too: each group's buckets from the first in which one of its runs begins to the last
+    in which one ends.
+    """
+    kept = np.flatnonzero(group >= 0)
+    begin, last = rows.run[:-1][kept], rows.run[1:][kept] - 1
+    layout = lay_out(edges, group[kept], rows.since[begin], rows.t[last], n_groups)
+    parts = (
+        replace(increments, batch=increments.batch + low)
+        for low, runs, part in rows.slices(_ROWS_AT_A_TIME)
+        if len((increments := increments_of(part, group[runs])).batch)
+    )
+    return *spread(parts, edges, layout), layout
+
+
+def spread(parts: Iterable[Increments], edges: Ints, layout: Layout) -> tuple[Floats, list[Cells], Spans]:
+    """Spread increments, those of a batch together and in time, over the buckets that they touch.
 
     Returns the sums by place, float64 of shape (9, places): success, error, cancelled; the certain and the
     possible processed; processed that is smeared; |success| + |error|; |processed|; what counters went down
-    by. Then the cells of the first and last buckets, one for each run of equal batch, bucket and group; the
-    spans in between; and the places: of each group, from the first bucket that an increment touches to the
-    last.
+    by. Then the cells of the first and last buckets of each part, one for each run of equal batch, bucket and
+    group; and the spans in between.
     """
-    went_down = bool(increments.delta.min(initial=0) < 0)
-    increments, low, high = _by_bucket(increments, edges, went_down=went_down)
-    delta = increments.delta
-    ends, layout = _ends_of(increments, low, high, edges, n_groups)
-    cells = _cells(increments.batch, delta, ends)
     sums = np.zeros((N_SUMS, layout.size))
-    for row, work in enumerate(cells.work):
-        if work.any():
-            np.add.at(sums[row], cells.place, work)
-    _measure(sums, delta, ends, went_down=went_down)
-    long = np.flatnonzero(ends.high > ends.low + 1)
-    first, stop = ends.left[long] + 1, ends.right[long]
-    spans = Spans(increments.batch[long], first, stop, delta.take(long, axis=1) / ends.length[long])
-    if len(long):
-        processed = delta[0][long] + delta[1][long]
-        bucket_length = np.diff(edges)[layout.buckets()]
-        _add_spans(sums, spans, processed / ends.length[long], processed, bucket_length)
-    if not went_down:
-        sums[ABSOLUTE] = sums[MOVED] = sums[SUCCESS] + sums[ERROR]
-    return sums, cells, spans, layout
+    cells, long = [], [_NO_SPANS]
+    for part in parts:
+        went_down = bool(part.delta.min(initial=0) < 0)
+        increments, low, high = _by_bucket(part, edges, went_down=went_down)
+        ends = _ends_of(increments, low, high, edges, layout)
+        own = _cells(increments.batch, increments.delta, ends)
+        for row, work in enumerate(own.work):
+            if work.any():
+                np.add.at(sums[row], own.place, work)
+        _measure(sums, increments.delta, ends, went_down=went_down)
+        cells.append(own)
+        long.append(_spans(increments, ends))
+    spans = joined(long)
+    if len(spans.first):
+        _add_spans(sums, spans, np.diff(edges)[layout.buckets()])
+    processed = sums[SUCCESS] + sums[ERROR]
+    sums[ABSOLUTE] += processed
+    sums[MOVED] += processed
+    return sums, cells, spans
 
 
 @dataclass(frozen=True)
@@ -152,34 +184,33 @@ def _by_bucket(increments: Increments, edges: Ints, *, went_down: bool) -> tuple
     return added, low[first], high[first]
 
 
-def _ends_of(
-    increments: Increments, low: Ints, high: Ints, edges: Ints, n_groups: int
-) -> tuple[_Ends, Layout]:
+def _ends_of(increments: Increments, low: Ints, high: Ints, edges: Ints, layout: Layout) -> _Ends:
     start, end = increments.start, increments.end
     crosses = high > low
-    # A batch goes on in time.
-    begin, stop = run_bounds(run_starts(increments.batch, increments.group))
-    layout = layout_of(increments.group[begin], low[begin], high[stop - 1], n_groups)
     # An instant has all of its work in its bucket, like an interval of any other length.
     span = end - start
     np.maximum(span, 1, out=span)
     length = span.astype(np.float64)
     width, base = np.diff(edges), layout.base(increments.group)
-    left_share = np.minimum(edges[1:].take(low) - start, span) / length
-    right_share = (end - edges.take(high)) * crosses / length
-    ends = _Ends(
+    return _Ends(
         low=low,
         high=high,
         left=base + low,
         right=base + high,
         crosses=crosses,
         length=length,
-        left_share=left_share,
-        right_share=right_share,
+        left_share=np.minimum(edges[1:].take(low) - start, span) / length,
+        right_share=(end - edges.take(high)) * crosses / length,
         left_is_short=crosses & (span > width.take(low)),
         right_is_short=crosses & (span > width.take(high)),
     )
-    return ends, layout
+
+
+def _spans(increments: Increments, ends: _Ends) -> Spans:
+    long = np.flatnonzero(ends.high > ends.low + 1)
+    delta = increments.delta.take(long, axis=1)
+    pace = delta / ends.length[long]
+    return Spans(increments.batch[long], ends.left[long] + 1, ends.right[long], pace, delta[0] + delta[1])
 
 
 def _cells(batch: Ints, delta: Ints, ends: _Ends) -> Cells:
@@ -209,13 +240,13 @@ def _cells(batch: Ints, delta: Ints, ends: _Ends) -> Cells:
 
 
 def _measure(sums: Floats, delta: Ints, ends: _Ends, *, went_down: bool) -> None:
-    """Fill in the bounds, the smeared work, and the absolute work where a counter went down."""
+    """Add to the bounds and the smeared work, and what a counter that went down hides."""
     processed = (delta[0] + delta[1]).astype(np.float64)
     distance = np.abs(processed) if went_down else processed
     across = processed * ends.crosses
     within = np.flatnonzero(~ends.crosses)
-    np.add.at(sums[LOW], ends.left[within], processed[within])
-    sums[HIGH] = sums[LOW]
+    for row in (LOW, HIGH):
+        np.add.at(sums[row], ends.left[within], processed[within])
     for place, share, is_short in (
         (ends.left, ends.left_share, ends.left_is_short),
         (ends.right, ends.right_share, ends.right_is_short),
@@ -225,28 +256,22 @@ def _measure(sums: Floats, delta: Ints, ends: _Ends, *, went_down: bool) -> None
         np.add.at(sums[SMEARED], place[short], (distance * share)[short])
         if went_down:
             np.add.at(sums[LOW], place, np.minimum(across, 0))
-            np.add.at(sums[ABSOLUTE], place, (np.abs(delta[0]) + np.abs(delta[1])) * share)
-            np.add.at(sums[MOVED], place, distance * share)
+            np.add.at(sums[ABSOLUTE], place, (np.abs(delta[0]) + np.abs(delta[1]) - processed) * share)
+            np.add.at(sums[MOVED], place, (distance - processed) * share)
             np.add.at(sums[REPROCESSED], place, np.maximum(-delta, 0).sum(axis=0) * share)
 
 
-def _add_spans(sums: Floats, spans: Spans, pace: Floats, processed: Floats, bucket_length: Ints) -> None:
+def _add_spans(sums: Floats, spans: Spans, bucket_length: Ints) -> None:
     """Add to the buckets that intervals cover whole, all of which are shorter than the interval."""
-    paces = np.stack(
-        [
-            *spans.pace,
-            np.abs(pace),
-            np.abs(spans.pace[0]) + np.abs(spans.pace[1]),
-            np.maximum(-spans.pace, 0.0).sum(axis=0),
-        ]
-    )
-    added = add_ranges(paces, spans.first, spans.stop, len(bucket_length)) * bucket_length
-    sums[:3] += added[:3]
-    sums[SMEARED] += added[3]
-    sums[MOVED] += added[3]
-    sums[ABSOLUTE] += added[4]
-    sums[REPROCESSED] += added[5]
-    bounds = np.stack([np.minimum(processed, 0), np.maximum(processed, 0)])
+    success, error, _ = spans.pace
+    processed = success + error
+    distance = np.abs(processed)
+    absolute = np.abs(success) + np.abs(error)
+    down = np.maximum(-spans.pace, 0.0).sum(axis=0)
+    paces = np.stack([*spans.pace, distance, absolute - processed, distance - processed, down])
+    rows = [SUCCESS, ERROR, CANCELLED, SMEARED, ABSOLUTE, MOVED, REPROCESSED]
+    sums[rows] += add_ranges(paces, spans.first, spans.stop, len(bucket_length)) * bucket_length
+    bounds = np.stack([np.minimum(spans.processed, 0), np.maximum(spans.processed, 0)])
     sums[LOW : HIGH + 1] += add_ranges(bounds, spans.first, spans.stop, len(bucket_length))
 
 
@@ -278,13 +303,10 @@ def covering(spans: Spans, n_places: int) -> Ints:
     return count
 
 
-def joined(some: list[Cells]) -> Cells:
-    """Return cells end to end."""
-    return Cells(
-        np.concatenate([cells.batch for cells in some]),
-        np.concatenate([cells.place for cells in some]),
-        np.concatenate([cells.work for cells in some], axis=1),
-    )
+def joined(some: Sequence[_Part]) -> _Part:
+    """Return cells, or spans, end to end."""
+    names = [field.name for field in fields(some[0])]
+    return type(some[0])(*(np.concatenate([getattr(one, name) for one in some], axis=-1) for name in names))
 
 
 def add_ranges(values: Floats, first: Ints, stop: Ints, size: int) -> Floats:

@@ -161,25 +161,23 @@ def test_every_cut_gives_what_the_observations_give_as_one_frame(
 def test_slices_between_batches_give_what_the_whole_gives(
     fleet: pd.DataFrame, whole: list[pd.DataFrame], n_rows: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("safetykit_analytics.flow.cohorts._ROWS_PER_SLICE", n_rows)
+    monkeypatch.setattr("safetykit_analytics.flow.spread._ROWS_AT_A_TIME", n_rows)
     for one, other in zip(results(fleet, None), whole, strict=True):
         pd.testing.assert_frame_equal(one, other, rtol=1e-9, atol=1e-9)
 
 
-def test_many_rows_are_reduced_in_slices_that_end_between_batches(
-    fleet: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("safetykit_analytics.flow.cohorts._ROWS_PER_SLICE", 40)
+def test_slices_end_between_batches(fleet: pd.DataFrame) -> None:
     columns = (*BASE_COLUMNS, "policy_version")
 
-    def ids(listing: Listing) -> list[list[str]]:
-        found = reduced(listing, lambda rows: rows.ids().to_pylist(), columns=columns, labels=columns[-1:])
-        return [some for _, some in found]
+    def slices(listing: Listing) -> list[tuple[int, list[str], int]]:
+        ((_, rows),) = reduced(listing, lambda rows: rows, columns=columns, labels=columns[-1:])
+        return [(low, part.ids().to_pylist(), len(part.t)) for low, _, part in rows.slices(40)]
 
-    slices = with_listing(fleet, columns, None, ids)
-    assert [one for some in slices for one in some] == sorted(fleet["batch_id"].unique())
-    assert 4 <= len(slices) <= len(fleet) / 40 + 1
-    assert all(slices)
+    lows, ids, n_rows = zip(*with_listing(fleet, columns, None, slices), strict=True)
+    assert [one for some in ids for one in some] == sorted(fleet["batch_id"].unique())
+    assert list(lows) == [sum(map(len, ids[:place])) for place in range(len(ids))]
+    assert sum(n_rows) == len(fleet)
+    assert 4 <= len(ids) <= len(fleet) / 40 + 1
 
 
 @pytest.fixture(scope="module")
