@@ -106,8 +106,11 @@ def spread(parts: Iterable[Increments], edges: Ints, layout: Layout) -> tuple[Fl
     """
     sums = np.zeros((N_SUMS, layout.size))
     cells, long = [], [_NO_SPANS]
+    went_down = False
     for part in parts:
-        went_down = bool(part.delta.min(initial=0) < 0)
+        if not went_down and part.delta.min(initial=0) < 0:
+            went_down = True
+            sums[[ABSOLUTE, MOVED]] = sums[SUCCESS] + sums[ERROR]
         increments, low, high = _by_bucket(part, edges, went_down=went_down)
         ends = _ends_of(increments, low, high, edges, layout)
         own = _cells(increments.batch, increments.delta, ends)
@@ -117,12 +120,11 @@ def spread(parts: Iterable[Increments], edges: Ints, layout: Layout) -> tuple[Fl
         _measure(sums, increments.delta, ends, went_down=went_down)
         cells.append(own)
         long.append(_spans(increments, ends))
+    if not went_down:
+        sums[[ABSOLUTE, MOVED]] = sums[SUCCESS] + sums[ERROR]
     spans = joined(long)
     if len(spans.first):
         _add_spans(sums, spans, np.diff(edges)[layout.buckets()])
-    processed = sums[SUCCESS] + sums[ERROR]
-    sums[ABSOLUTE] += processed
-    sums[MOVED] += processed
     return sums, cells, spans
 
 
@@ -240,7 +242,7 @@ def _cells(batch: Ints, delta: Ints, ends: _Ends) -> Cells:
 
 
 def _measure(sums: Floats, delta: Ints, ends: _Ends, *, went_down: bool) -> None:
-    """Add to the bounds and the smeared work, and what a counter that went down hides."""
+    """Add to the bounds, the smeared work and, once a counter went down, the absolute work."""
     processed = (delta[0] + delta[1]).astype(np.float64)
     distance = np.abs(processed) if went_down else processed
     across = processed * ends.crosses
@@ -256,19 +258,18 @@ def _measure(sums: Floats, delta: Ints, ends: _Ends, *, went_down: bool) -> None
         np.add.at(sums[SMEARED], place[short], (distance * share)[short])
         if went_down:
             np.add.at(sums[LOW], place, np.minimum(across, 0))
-            np.add.at(sums[ABSOLUTE], place, (np.abs(delta[0]) + np.abs(delta[1]) - processed) * share)
-            np.add.at(sums[MOVED], place, (distance - processed) * share)
+            np.add.at(sums[ABSOLUTE], place, (np.abs(delta[0]) + np.abs(delta[1])) * share)
+            np.add.at(sums[MOVED], place, distance * share)
             np.add.at(sums[REPROCESSED], place, np.maximum(-delta, 0).sum(axis=0) * share)
 
 
 def _add_spans(sums: Floats, spans: Spans, bucket_length: Ints) -> None:
     """Add to the buckets that intervals cover whole, all of which are shorter than the interval."""
     success, error, _ = spans.pace
-    processed = success + error
-    distance = np.abs(processed)
+    distance = np.abs(success + error)
     absolute = np.abs(success) + np.abs(error)
     down = np.maximum(-spans.pace, 0.0).sum(axis=0)
-    paces = np.stack([*spans.pace, distance, absolute - processed, distance - processed, down])
+    paces = np.stack([*spans.pace, distance, absolute, distance, down])
     rows = [SUCCESS, ERROR, CANCELLED, SMEARED, ABSOLUTE, MOVED, REPROCESSED]
     sums[rows] += add_ranges(paces, spans.first, spans.stop, len(bucket_length)) * bucket_length
     bounds = np.stack([np.minimum(spans.processed, 0), np.maximum(spans.processed, 0)])
