@@ -135,7 +135,7 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     """Describe the coverage of the data, and its contradictions."""
-    whole = all_policies(facts.totals)
+    whole = all_policies(facts.weeks)
     if not facts.n_observations:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
     rough = _smeared(facts)

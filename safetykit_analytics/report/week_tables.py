@@ -84,6 +84,13 @@ def compare_weeks(
     return tables[0], tables[1], table
 
 
+def side_by_side(totals: pd.DataFrame, previous: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
+    """Join the tables of `compare_weeks`; columns of the earlier span end in ``_before``."""
+    keys = ["scope", "policy_id"]
+    before = previous.drop(columns=keys).add_suffix("_before")
+    return pd.concat([totals, change.drop(columns=[*keys, "note"]), before], axis=1)
+
+
 def _headlines(
     table: pd.DataFrame,
     ends: pd.DataFrame,
