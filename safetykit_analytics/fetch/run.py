@@ -17,6 +17,7 @@ from safetykit_analytics.frame import row_of
 if TYPE_CHECKING:
     from safetykit_analytics.fetch.request import Call
     from safetykit_analytics.frame import Row
+    from safetykit_analytics.models import BatchStatus
 
 _END = object()
 _DAY_S = 86_400.0
@@ -30,7 +31,8 @@ class Run:
     """Ids and what became of them: ``batch_ids[i]`` ended in ``outcomes[i]``.
 
     Ids are pulled lazily: at most ``call.concurrency`` of them are held without an outcome. `keep` is called
-    every `every_s` seconds with the rows that have arrived since, on another thread.
+    every `every_s` seconds with the rows that have arrived since, on another thread. An answer becomes a row,
+    or stays `whole`.
     """
 
     def __init__(
@@ -40,14 +42,16 @@ class Run:
         *,
         keep: Callable[[list[Row]], object] | None = None,
         every_s: float = math.inf,
+        whole: bool = False,
     ) -> None:
         self.call = call
         self._keep = keep
         self._every_s = every_s
+        self._whole = whole
         self._rows: list[Row] = []
         self._n_kept = 0
         self.batch_ids: list[str] = []
-        self.outcomes: list[Row | Failure] = []
+        self.outcomes: list[Row | BatchStatus | Failure] = []
         self._source: Iterator[object] = iter(batch_ids)
         self._n_ids = len(batch_ids) if isinstance(batch_ids, Sized) else None
         self._seen: set[tuple[str, bool]] = set()
@@ -128,7 +132,7 @@ class Run:
                 raise
             if isinstance(outcome, Answer):
                 row = row_of(outcome.status, outcome.observed_at_us)
-                self.outcomes[place] = row
+                self.outcomes[place] = outcome.status if self._whole else row
                 if self._keep is not None:
                     self._rows.append(row)
             else:
