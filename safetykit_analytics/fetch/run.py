@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class Run:
         """
         channel = open_channel(self.call)
         try:
-            with Progress(self.call.progress, self._n_ids) as progress:
+            with contextlib.closing(Progress(self.call.progress, self._n_ids)) as progress:
                 await self._go(Retrier(self.call, channel, self._n_ids, progress), progress)
         finally:
             await channel.aclose()

@@ -167,10 +167,9 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
     order = facts.weeks.sort_values(["scope", "processed"], ascending=[True, False], kind="stable")
     if len(order) == 1:
         return (Paragraph(intro), Paragraph(("No policy had any work in either week.",)))
-    cut, note = first_rows(order)
-    table = table_of(
+    table = first_rows(
         "Error rate and throughput by policy, with 95 % intervals",
-        cut.itertuples(),
+        order,
         {
             "Policy": lambda row: "All policies" if row.scope == "all" else named(row.policy_id),
             "Decisions": lambda row: fmt.number(row.processed),
@@ -185,7 +184,7 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
         },
         numeric=range(1, 9),
     )
-    return (Paragraph(intro), table, *note)
+    return (Paragraph(intro), *table)
 
 
 def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
