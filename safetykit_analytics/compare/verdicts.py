@@ -117,7 +117,8 @@ def judge(
     is_known = ~np.isnan(difference)
 
     draws = max(LEAST_DRAWS, math.ceil(20 * (1 if correction == "none" else n) / alpha) - 1)
-    once = [] if any_look else [find_outcomes(_of(strata, i), draws=draws) for i in range(n)]
+    alone = [] if any_look else [_strata([one], ended, span, stratum, any_look=False) for one in chosen]
+    once = [find_outcomes(one, draws=draws) for one in alone]
     if any_look:
         seen = evidence(strata)
         found["e_value"] = np.where(is_known, _padded(seen.e_value, n), np.nan)
@@ -140,7 +141,7 @@ def judge(
     found[_INTERVALS] = np.where(is_known[:, None], intervals, np.nan)
     sides = _sides(strata, n)
     enough = np.array([can_decide(one, alpha=level, any_look=any_look) for one in sides], dtype=np.bool_)
-    found["mde"] = _detectable(strata, once, difference, is_known & enough, alpha=level)
+    found["mde"] = _detectable(strata, alone, once, difference, is_known & enough, alpha=level)
     sizes = np.array([len(rows) for rows in places])
     found["missing"] = [
         math.nan
@@ -177,24 +178,6 @@ def _strata(
         ended.errors[place],
         ended.processed[place],
         np.concatenate([nothing, *is_own]),
-    )
-
-
-def _of(strata: Strata, pair: int) -> Strata:
-    begin, end = np.searchsorted(strata.pair, [pair, pair + 1])
-    first, last = np.searchsorted(strata.stratum, [begin, end])
-    some, batches = slice(begin, end), slice(first, last)
-    return Strata(
-        strata.pair[some] * 0,
-        strata.look[some],
-        strata.size[some],
-        strata.chosen[some],
-        strata.weight[some],
-        strata.stratum[batches] - begin,
-        strata.is_candidate[batches],
-        strata.n[batches],
-        strata.base[batches],
-        strata.own[batches],
     )
 
 
@@ -259,12 +242,18 @@ def _intervals(strata: Strata, once: list[Outcomes], difference: Floats, *, alph
 
 
 def _detectable(
-    strata: Strata, once: list[Outcomes], difference: Floats, is_wanted: Flags, *, alpha: float
+    strata: Strata,
+    alone: list[Strata],
+    once: list[Outcomes],
+    difference: Floats,
+    is_wanted: Flags,
+    *,
+    alpha: float,
 ) -> Floats:
     found, size = np.full(len(difference), np.nan), _size(strata)
     if once:
         for i in np.flatnonzero(is_wanted).tolist():
-            found[i] = permutation_detectable(_of(strata, i), once[i], alpha=alpha)
+            found[i] = permutation_detectable(alone[i], once[i], alpha=alpha)
     else:
         found[:size] = detectable(strata, difference[:size], alpha=np.full(size, alpha))
     return np.where(is_wanted, found, np.nan)
