@@ -225,8 +225,8 @@ def refusal(status_code: int) -> str:
 
 def result_of(run: Run, before: FetchResult | None = None) -> FetchResult:
     """Return the result of a run as far as it got; ids that were not sent are ``not_attempted``."""
-    if run.is_sized:
-        run.drop_rest(Failure("not_attempted", "never sent: the run was stopped before"))
+    if run.n_ids is not None:  # pulling the rest ends
+        list(run.drop_rest(Failure("not_attempted", "never sent: the run was stopped before")))
     outcomes = list(enumerate(run.outcomes))
     rows = {place: outcome for place, outcome in outcomes if isinstance(outcome, Row)}
     failed = {
