@@ -210,7 +210,7 @@ def compare_batches(
     # Among those that ended together an order that has nothing to do with time or size.
     crc = np.array([zlib.crc32(name.encode()) for name in batches["batch_id"].iloc[order]], dtype=np.int64)
     order = order[np.lexsort((crc, end_us[order], policy[order]))]
-    some = batches.iloc[order]
+    some = batches[["first_terminal_at", "error_count", "processed", "started_us", "is_here"]].iloc[order]
     ended = Ended(
         policy[order],
         group[order],
@@ -278,15 +278,16 @@ def _table(
 ) -> pd.DataFrame:
     """Write what each version's own batches show, and what was `found` of its pair."""
     n_groups, row, base = len(heads), pairs["group"].to_numpy(), pairs["base"].to_numpy()
-    counts = batches.assign(
-        is_timed=batches["created_at"].notna(),
-        is_final=batches["is_here"] & batches["is_final"],
-        is_excluded=batches["is_here"] & ~batches["is_kept"],
-    )
-    counts = counts.groupby("group")[["is_open", "is_timed", "is_final", "is_excluded"]].sum()
+    flags = {
+        "is_open": batches["is_open"],
+        "is_timed": batches["created_at"].notna(),
+        "is_final": batches["is_here"] & batches["is_final"],
+        "is_excluded": batches["is_here"] & ~batches["is_kept"],
+    }
+    counts = pd.DataFrame(flags).groupby(batches["group"]).sum()
     # Of all that was read, few versions may be asked for.
-    batches = batches[batches["group"].isin(np.union1d(row, base))]
-    used = batches[batches["is_kept"]]
+    is_asked = batches["group"].isin(np.union1d(row, base))
+    used = batches.loc[is_asked & batches["is_kept"], _USED]
     own, n, cancelled = (used[name].to_numpy() for name in ("group", "processed", "cancelled_count"))
     rates = cluster_rates(own, used["error_count"], n, n_groups=n_groups, confidence=confidence)
 
@@ -299,7 +300,8 @@ def _table(
     spans = used.groupby("group").agg({"started_us": "min", "end_us": "max"}).reindex(range(n_groups))
     first, last = (spans[name].to_numpy(dtype=np.float64) for name in spans)
     overlap = _overlap(first[base], last[base], first[row], last[row])
-    median = median_brackets(batches[list(DURATION_COLUMNS)], batches["group"].to_numpy(), n_groups)
+    asked = batches.loc[is_asked, ["group", *DURATION_COLUMNS]]
+    median = median_brackets(asked, asked["group"].to_numpy(), n_groups)
     has_base = (base >= 0) & (rates.n_clusters[base] > 0)
     verdict = found["verdict"].fillna("not enough batches").mask(pairs["is_baseline"])
     is_changed = verdict == CHANGED
@@ -340,6 +342,7 @@ def _table(
     return table[list(TABLE)]
 
 
+_USED = ["group", "processed", "error_count", "cancelled_count", "created_at", "started_us", "end_us"]
 #: Why a version has no batches to go by: none is terminal, or those that are processed nothing.
 _NOTHING = {False: "no_terminal_batches", True: "no_decisions"}
 #: Why there is no upper end of the median: no batch has a creation time, or too many are still running.
