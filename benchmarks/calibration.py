@@ -29,7 +29,7 @@ from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates import control_chart
 from safetykit_analytics.report.facts import Facts, compare_week
 from safetykit_analytics.report.headlines import what_changed
-from safetykit_analytics.report.week_tables import compare_weeks
+from safetykit_analytics.report.week_tables import compare_weeks, side_by_side
 from safetykit_analytics.stats import (
     POOL_BUCKETS,
     ClusterSums,
@@ -654,14 +654,7 @@ def week_headline(batches: pd.DataFrame, week: int) -> str:
     scopes["policy_id"] = pd.array([None, *names], dtype=STRING)
     spans, hours = ((begin, start), (start, until)), (168.0, 168.0)
     totals, previous, change = compare_weeks(now, spans, rows, (scopes, scopes), hours)
-    known = {
-        "totals": totals,
-        "previous": previous,
-        "change": change,
-        "outage": None,
-        "tz": "UTC",
-        "start": start,
-    }
+    known = {"weeks": side_by_side(totals, previous, change), "outage": None, "tz": "UTC", "start": start}
     facts = SimpleNamespace(**known, comparison=compare_week(now, start, until, ZoneInfo("UTC")))
     facts.versions_compared = lambda: Facts.versions_compared(facts)  # type: ignore[arg-type]
     return "".join(map(str, what_changed(facts)))  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import typer
 from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.cli import options
 from safetykit_analytics.cli.files import check_folder, is_stdout
-from safetykit_analytics.cli.new_since import is_known, keys_of, read_told, write_told
+from safetykit_analytics.cli.new_since import keys_of, read_told, write_told
 from safetykit_analytics.cli.terminal import say
 from safetykit_analytics.formatting import hours, listed, place_name, size_text, visible
 from safetykit_analytics.json_tables import json_value, records
@@ -108,9 +108,9 @@ def check(
     source = options.open_store(store, loudness)
     report, unknown = health.examine(source, parsed, tz=tz, as_of=options.instant(as_of, tz))
     found = records(report.findings)
-    told, trouble, replaceable = ({}, "", False) if new_since is None else read_told(new_since)
+    told, trouble, replaceable = ({}, "", False) if new_since is None else read_told(new_since, report.as_of)
     keys = keys_of(found)
-    new = [at for at, key in enumerate(keys) if not is_known(told, key, report.as_of)]
+    new = [at for at, key in enumerate(keys) if key not in told]
     sentences = [report.sentences[at] for at in new]
     if json_output:
         findings = [found[at] | {"sentence": report.sentences[at]} for at in new]

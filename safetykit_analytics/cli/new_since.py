@@ -48,13 +48,14 @@ def write_state(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def read_told(path: Path) -> tuple[Told, str, bool]:
-    """Read which findings `check` has told; as `read_state`, with {} for None."""
+def read_told(path: Path, now: dt.datetime) -> tuple[Told, str, bool]:
+    """Read the findings that were told and not absent for a day since; as `read_state`, with {} for None."""
     from safetykit_analytics.calendar import from_us  # noqa: PLC0415 -- NumPy takes a while
 
     def parse(content: Any) -> Told:
         absent = {tuple(one[name] for name in _IDENTITY): one["absent_since_us"] for one in content["told"]}
-        return {key: None if at is None else from_us(at) for key, at in absent.items()}
+        told: Told = {key: None if at is None else from_us(at) for key, at in absent.items()}
+        return {key: at for key, at in told.items() if at is None or now - at < _FORGOTTEN_AFTER}
 
     told, trouble, replaceable = read_state(path, parse, all_told="all findings are told")
     return told or {}, trouble, replaceable
@@ -65,23 +66,13 @@ def keys_of(findings: list[dict[str, Any]]) -> list[Key]:
     return [tuple(one[name] for name in _IDENTITY) for one in findings]
 
 
-def is_known(told: Told, key: Key, now: dt.datetime) -> bool:
-    """Return whether a finding was told and has not been absent for a day since."""
-    return key in told and not _is_forgotten(told[key], now)
-
-
 def write_told(path: Path, told: Told, present: list[Key], now: dt.datetime) -> None:
-    """Replace the file: add the present findings, and forget those that are long absent."""
+    """Replace the file: add the present findings, and since when the others are absent."""
     from safetykit_analytics.calendar import to_us  # noqa: PLC0415
 
-    kept: Told = {key: now if at is None else at for key, at in told.items() if not _is_forgotten(at, now)}
-    kept |= dict.fromkeys(present)
+    kept: Told = {key: at or now for key, at in told.items()} | dict.fromkeys(present)
     rows = [
         {**dict(zip(_IDENTITY, key, strict=True)), "absent_since_us": None if at is None else to_us(at)}
         for key, at in kept.items()
     ]
     write_state(path, {"told": rows})
-
-
-def _is_forgotten(absent_since: dt.datetime | None, now: dt.datetime) -> bool:
-    return absent_since is not None and now - absent_since >= _FORGOTTEN_AFTER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -10,7 +11,6 @@ import stat
 import sys
 import time
 from collections import Counter
-from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
@@ -119,43 +119,44 @@ def poll(
         "api_key": None if api_key_file is None else _read_key(api_key_file, loudness),
         "progress": False if loudness.quiet or every_s is not None else None,
     }
-    rounds = _Rounds(snapshots, shown_store, call, loudness, as_json=json_output, new_since=new_since)
+    ask = functools.partial(
+        _ask, snapshots, call, loudness, as_json=json_output, new_since=new_since, store_name=shown_store
+    )
     if every_s is not None:
-        _Watch(rounds, given).until_settled(every_s, again=again)
+        _watch(ask, given, snapshots, loudness, every_s=every_s, again=again)
         return
-    done, is_news = rounds.poll(None if given is None else given(), again=again)
+    done, is_news = ask(None if given is None else given(), again=again)
     if done.failed:
         if is_news and (loudness.quiet or json_output):
             say(f"failed: {done.failed:,} of {done.asked:,} ids ({_kinds(done.failures)})")
         raise typer.Exit(_exit_code(done))
 
 
-@dataclass(frozen=True)
-class _Rounds:
-    """Polls of one command, each with the lines that it prints."""
-
-    snapshots: SnapshotStore
-    store: str
-    call: dict[str, Any]
-    loudness: Loudness
-    _: KW_ONLY
-    as_json: bool
-    new_since: Path | None
-
-    def poll(self, batch_ids: list[str] | None, *, again: bool, at: str = "") -> tuple[PollResult, bool]:
-        """Poll, and print how it went unless it went as the last time; return whether it was printed."""
-        try:
-            done = ska.poll(self.snapshots, batch_ids, again=again, **self.call)
-        except SafetyKitAnalyticsError as error:
-            with _once_per_change(self.new_since, [[type(error).__name__, None]]) as is_news:
-                pass
-            if is_news:
-                raise
-            raise typer.Exit(1) from None
-        with _once_per_change(self.new_since, _outcome(done.failures)) as is_news:
-            loudness = self.loudness if is_news else Loudness(quiet=True, verbose=False)
-            _report(done, self.store, loudness=loudness, as_json=self.as_json, at=at)
-        return done, is_news
+def _ask(
+    store: SnapshotStore,
+    call: dict[str, Any],
+    loudness: Loudness,
+    batch_ids: list[str] | None,
+    *,
+    as_json: bool,
+    new_since: Path | None,
+    store_name: str,
+    again: bool,
+    at: str = "",
+) -> tuple[PollResult, bool]:
+    """Poll, and print how it went unless it went as the last time; return whether it was printed."""
+    try:
+        done = ska.poll(store, batch_ids, again=again, **call)
+    except SafetyKitAnalyticsError as error:
+        with _once_per_change(new_since, [[type(error).__name__, None]]) as is_news:
+            pass
+        if is_news:
+            raise
+        raise typer.Exit(1) from None
+    with _once_per_change(new_since, _outcome(done.failures)) as is_news:
+        shown = loudness if is_news else Loudness(quiet=True, verbose=False)
+        _report(done, store_name, loudness=shown, as_json=as_json, at=at)
+    return done, is_news
 
 
 @contextlib.contextmanager
@@ -178,67 +179,57 @@ def _outcome(failures: pd.DataFrame) -> list[list[Any]]:
     return sorted(([kind, code] for kind, code in _kinds_and_codes(failures)), key=str)
 
 
-class _Watch:
-    """Rounds of `poll --watch`: the ids of the file and of the store, without those that were dropped."""
-
-    def __init__(self, rounds: _Rounds, given: Callable[[], list[str]] | None) -> None:
-        self._rounds = rounds
-        self._given = given
-        self._ids: list[str] = []
-        self._n_without_ids = 0
-        self._rounds_refused: Counter[str] = Counter()
-        self._dropped: dict[str, str] = {}
-        self._has_answers = False
-
-    def until_settled(self, every_s: float, *, again: bool) -> None:
-        """Go on until nothing is open that answers."""
-        store = self._rounds.snapshots
-        while True:
-            began = time.monotonic()
-            wanted = [*self._read_ids(), *store.open_batch_ids()]
-            wanted = [one for one in dict.fromkeys(wanted) if one not in self._dropped]
-            done, _ = self._rounds.poll(wanted, again=again, at=_now())
-            again = False
-            self._has_answers |= done.answered > 0 or done.settled_skipped > 0
-            self._drop_refused(done.failures)
-            left = {*store.open_batch_ids(), *done.failures["batch_id"]} - self._dropped.keys()
-            if not left and not self._n_without_ids:
-                break
-            time.sleep(max(0.0, began + every_s - time.monotonic()))
-        if self._dropped:
-            say(f"{plural(len(self._dropped), 'id')} failed and will not be asked again")
-            raise typer.Exit(3 if self._has_answers else 4)
-
-    def _read_ids(self) -> list[str]:
-        """Read the ids that were given; a file that is empty or missing is being rewritten."""
-        if self._given is None:
-            return []
-        try:
-            found = self._given()
-        except FileNotFoundError:
-            if not self._ids:
-                raise
-            found = []
-        if found or self._n_without_ids >= _ROUNDS_THAT_TELL:
-            self._ids, self._n_without_ids = found, 0
+def _watch(
+    ask: Callable[..., tuple[PollResult, bool]],
+    given: Callable[[], list[str]] | None,
+    store: SnapshotStore,
+    loudness: Loudness,
+    *,
+    every_s: float,
+    again: bool,
+) -> None:
+    """Ask for the given ids and the open ones of the store, until none is left that answers."""
+    ids: list[str] = []
+    n_without_ids, has_answers = 0, False
+    n_refused: Counter[str] = Counter()
+    dropped: set[str] = set()
+    while True:
+        began = time.monotonic()
+        found = _read_again(given, is_first=not ids)
+        if found or given is None or n_without_ids >= _ROUNDS_THAT_TELL:
+            ids, n_without_ids = found, 0
         else:
-            self._n_without_ids += 1
-            self._rounds.loudness.note(
+            n_without_ids += 1
+            loudness.note(
                 f"{_now()} note: no ids in the file of --ids; is it being written? Going on with the last"
             )
-        return self._ids
+        wanted = [one for one in dict.fromkeys([*ids, *store.open_batch_ids()]) if one not in dropped]
+        done, _ = ask(wanted, again=again, at=_now())
+        again = False
+        has_answers |= done.answered > 0 or done.settled_skipped > 0
+        is_invalid = done.failures["kind"] == "invalid_id"
+        refused = done.failures[is_invalid | done.failures["status_code"].isin(_LASTING)]
+        n_refused = Counter({one: n_refused[one] + 1 for one in refused["batch_id"]})
+        for row in refused.itertuples():
+            if row.kind == "invalid_id" or n_refused[row.batch_id] >= _ROUNDS_THAT_TELL:
+                dropped.add(row.batch_id)
+                loudness.note(f"{_now()} dropped: {visible(row.batch_id)}: {visible(row.message)}")
+        if not {*store.open_batch_ids(), *done.failures["batch_id"]} - dropped and not n_without_ids:
+            break
+        time.sleep(max(0.0, began + every_s - time.monotonic()))
+    if dropped:
+        say(f"{plural(len(dropped), 'id')} failed and will not be asked again")
+        raise typer.Exit(3 if has_answers else 4)
 
-    def _drop_refused(self, failures: pd.DataFrame) -> None:
-        """Count the rounds in which the API refused an id, and drop those that it refused three times."""
-        found = {}
-        for row in failures.itertuples():
-            if row.kind == "invalid_id" or row.status_code in _LASTING:
-                found[row.batch_id] = row
-        self._rounds_refused = Counter({one: self._rounds_refused[one] + 1 for one in found})
-        for one, row in found.items():
-            if row.kind == "invalid_id" or self._rounds_refused[one] >= _ROUNDS_THAT_TELL:
-                self._dropped[one] = str(row.message)
-                self._rounds.loudness.note(f"{_now()} dropped: {visible(one)}: {visible(row.message)}")
+
+def _read_again(given: Callable[[], list[str]] | None, *, is_first: bool) -> list[str]:
+    """Read the ids that were given; a file that was there and is missing is being rewritten."""
+    try:
+        return [] if given is None else given()
+    except FileNotFoundError:
+        if is_first:
+            raise
+        return []
 
 
 def _given(batch_ids: list[str], ids: str | None, column: str | None) -> Callable[[], list[str]]:

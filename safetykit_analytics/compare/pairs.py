@@ -69,17 +69,8 @@ def choose_pairs(
             raise UnknownName("version", name, dict.fromkeys(versions), where=where)
     times = [ended.at_us[rows] for rows in ended.rows()]
     rows: list[tuple[int, int, bool]] = []
-    policies = heads.groupby("policy_id", dropna=False, sort=False).ngroup().to_numpy()
-    for members in np.split(np.arange(len(heads)), np.flatnonzero(np.diff(policies)) + 1):
-        if not len(members):
-            continue
-        places = {versions[member]: int(member) for member in members}
-        if candidate is not None and candidate not in places:
-            continue
-        if baseline is not None and baseline not in places:
-            chosen = [places[candidate]] if candidate is not None else list(places.values())
-            rows.extend((place, -1, False) for place in chosen if wanted is None or wanted[place])
-            continue
+    for _, members in heads.reset_index().groupby("policy_id", dropna=False, sort=False)["index"]:
+        places = {versions[member]: member for member in members.tolist()}
         against = _baselines(places, times, baseline, candidate, wanted)
         if candidate is None and wanted is None:
             named = {*against, *against.values()}
@@ -100,34 +91,30 @@ def _baselines(
     candidate: str | None,
     wanted: NDArray[np.bool_] | None,
 ) -> dict[int, int]:
-    """Find the baseline of each candidate of one policy; the oldest version is nobody's candidate unasked."""
-    everyone = list(places.values())
-    if baseline is not None:
-        base = places[baseline]
-        chosen = everyone if candidate is None else [places[candidate]]
-        return {place: base for place in chosen if place != base and (wanted is None or wanted[place])}
-    firsts = {place: int(times[place][0]) if len(times[place]) else NEVER for place in everyone}
+    """Find the baseline of each candidate of one policy, -1 for none."""
+    firsts = {place: int(times[place][0]) if len(times[place]) else NEVER for place in places.values()}
     if candidate is not None:
-        chosen = [places[candidate]]
+        chosen = [places[candidate]] if candidate in places else []
+    elif baseline is not None:
+        chosen = [place for version, place in places.items() if version != baseline]
     else:
-        # Of versions that began on one day the first by name is the oldest.
-        oldest = min(everyone, key=lambda place: (firsts[place] // DAY_US, place))
-        chosen = [place for place in everyone if place != oldest and (wanted is None or wanted[place])]
-    found = {}
-    for place in chosen:
-        others = [other for other in everyone if other != place]
-        if not others:
-            found[place] = -1
-            continue
-        before = min(
-            firsts[place], max(int(times[other][-1]) + 1 if len(times[other]) else 0 for other in others)
-        )
-        counts = [
-            int(np.searchsorted(times[other], before) - np.searchsorted(times[other], before - BEFORE_US))
-            for other in others
-        ]
-        if not any(counts):
-            # None ended before it: the first by name that ever ended a batch.
-            counts = [len(times[other]) > 0 for other in others]
-        found[place] = others[int(np.argmax(counts))]
-    return found
+        # The oldest is nobody's candidate unasked; of those that began on one day it is the first by name.
+        oldest = min(firsts, key=lambda place: (firsts[place] // DAY_US, place))
+        chosen = [place for place in firsts if place != oldest and (wanted is None or wanted[place])]
+    if baseline is not None:
+        return dict.fromkeys(chosen, places.get(baseline, -1))
+    return {place: _usual(place, firsts, times) for place in chosen}
+
+
+def _usual(place: int, firsts: dict[int, int], times: list[Ints]) -> int:
+    """Return the version with most batches in the four weeks before a candidate's first end, -1 for none."""
+    others = [other for other in firsts if other != place]
+    if not others:
+        return -1
+    ended = [times[other] for other in others]
+    before = min(firsts[place], max(int(at[-1]) + 1 if len(at) else 0 for at in ended))
+    counts = [int(np.diff(np.searchsorted(at, [before - BEFORE_US, before]))[0]) for at in ended]
+    if not any(counts):
+        # None ended before it: the first by name that ever ended a batch.
+        counts = [len(at) > 0 for at in ended]
+    return others[int(np.argmax(counts))]

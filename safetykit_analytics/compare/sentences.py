@@ -13,42 +13,33 @@ from safetykit_analytics.stats import MIN_BATCHES
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
-
 _DECIDED = ["higher", "lower", "no difference found"]
 _METHODS = {"holm": "Holm", "bh": "Benjamini-Hochberg"}
 
 
 def sentences(
-    table: pd.DataFrame,
-    *,
-    moved: NDArray[np.float64],
-    missing: NDArray[np.float64],
-    confidence: float,
-    correction: str,
-    looks: str,
+    table: pd.DataFrame, found: pd.DataFrame, *, confidence: float, correction: str, looks: str
 ) -> tuple[str, ...]:
     """Return what each candidate's row means, and what the whole does not mean; no markup.
 
-    `moved`, shape (rows, 2), is the largest move between neighbouring weeks of one version, and how far the
-    next may go; `missing` how many more batches a verdict needs. `confidence` is that before it is adjusted.
+    `found`, a row each, is as `judge` has it. `confidence` is that before it is adjusted.
     """
     policies = table["policy_id"].nunique(dropna=False)
     tested = int(table["p_adjusted"].notna().sum())
     method = _METHODS.get(correction) if tested > 1 else None
-    rows: list[Any] = list(table.itertuples(index=False))
-    found: list[str] = []
+    rows: list[Any] = list(table.assign(**found[["moved", "next_move", "missing"]]).itertuples(index=False))
+    said: list[str] = []
     base: Any = None
-    for i, row in enumerate(rows):
+    for row in rows:
         if row.role == "baseline":
             base = row
             continue
         if base is not None and base.policy_id != row.policy_id:
             base = None
         about = f"policy {visible_name(row.policy_id)}: " if policies > 1 else ""
-        words = _about(row, base, moved=moved[i], missing=missing[i], confidence=confidence, looks=looks)
-        found.append(about + " ".join(words))
-    if not found:
+        words = _about(row, base, confidence=confidence, looks=looks)
+        said.append(about + " ".join(words))
+    if not said:
         why = ["no batches", "there is only one version", "no policy has more than one version"]
         return (f"nothing to compare: {why[min(len(rows), 2)]}.",)
     adjusted = (
@@ -59,16 +50,14 @@ def sentences(
         if looks == "any"
         else "These verdicts are for a single look."
     )
-    found.append(
+    said.append(
         f"{often}{adjusted} Versions are not assigned to batches at random: read "
         '"associated with", not "caused by".'
     )
-    return tuple(found)
+    return tuple(said)
 
 
-def _about(
-    row: Any, base: Any, *, moved: NDArray[np.float64], missing: float, confidence: float, looks: str
-) -> Iterator[str]:
+def _about(row: Any, base: Any, *, confidence: float, looks: str) -> Iterator[str]:
     name = visible_name(row.policy_version)
     if base is None:
         yield f"not enough batches: this policy has no baseline to compare {name} with."
@@ -80,13 +69,13 @@ def _about(
     if pd.isna(row.verdict):
         yield f"no verdict on {name} against {against}: the difference between them has changed over time."
     elif row.verdict == "not enough batches":
-        yield f"not enough batches to compare {name} with {against}: {_lacking(row, base, missing)}."
+        yield f"not enough batches to compare {name} with {against}: {_lacking(row, base)}."
         if not pd.isna(row.difference):
             yield f"So far {points(row.difference)}."
         elif not pd.isna(row.difference_raw):
             yield f"So far {points(row.difference_raw)}, one after the other."
     elif row.design == "before and after":
-        yield from _since(row, name, against, moved=moved, p=p, n_batches=n_batches)
+        yield from _since(row, name, against, p=p, n_batches=n_batches)
     elif row.verdict == "no difference found":
         seen = (
             f"; one of at least {points(row.mde, signed=False)} would have been seen "
@@ -110,18 +99,15 @@ def _about(
         )
 
 
-def _since(
-    row: Any, name: str, against: str, *, moved: NDArray[np.float64], p: str, n_batches: str
-) -> Iterator[str]:
+def _since(row: Any, name: str, against: str, *, p: str, n_batches: str) -> Iterator[str]:
     """Yield what a hand-over shows: at most that something changed when the version did."""
-    largest, next_one = moved.tolist()
     before = (
         "how much the policy's weeks move anyway is not known, without two neighbouring weeks of one version"
     )
-    if not np.isnan(largest):
-        before = f"the policy's own weeks moved by up to {points(largest, signed=False)}"
-        if next_one > largest:
-            before += f", and the next may by {points(next_one, signed=False)}"
+    if not np.isnan(row.moved):
+        before = f"the policy's own weeks moved by up to {points(row.moved, signed=False)}"
+        if row.next_move > row.moved:
+            before += f", and the next may by {points(row.next_move, signed=False)}"
     if row.verdict == "no difference found":
         yield (
             f"no difference found since {name}, which never ran beside {against}: "
@@ -148,7 +134,7 @@ def _probability(p: float, alpha: float) -> str:
     return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
 
 
-def _lacking(row: Any, base: Any, missing: float) -> str:
+def _lacking(row: Any, base: Any) -> str:
     for side in (row, base):
         codes = side.note.split(";")
         if "no_terminal_batches" in codes:
@@ -156,10 +142,9 @@ def _lacking(row: Any, base: Any, missing: float) -> str:
         if "no_decisions" in codes:
             return f"the batches of {visible_name(side.policy_version)} that ended have processed nothing"
     name, against = visible_name(row.policy_version), visible_name(base.policy_version)
-    if min(row.n_batches, base.n_batches) < MIN_BATCHES and np.isnan(missing):
+    if min(row.n_batches, base.n_batches) < MIN_BATCHES and np.isnan(row.missing):
         return f"{MIN_BATCHES} are needed on each side, there are {row.n_batches} against {base.n_batches}"
-    if np.isnan(missing):
+    if np.isnan(row.missing):
         return f"too few of {name} and {against} ended on the same days"
-    return (
-        f"at least {plural(int(missing), 'more batch', 'more batches')} of {name} on one day beside {against}"
-    )
+    more = plural(int(row.missing), "more batch", "more batches")
+    return f"at least {more} of {name} on one day beside {against}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pandas as pd
 
 from safetykit_analytics.arrays import ratio
 from safetykit_analytics.calendar import DAY_US
@@ -35,16 +36,24 @@ from safetykit_analytics.stats import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import NDArray
 
     from safetykit_analytics.compare.pairs import Ended, Ints
 
+    Flags = NDArray[np.bool_]
     Floats = NDArray[np.float64]
 
 #: From this share of the weight that the batches would have in one stratum, versions ran side by side;
 #: below the other, one ran after the other.
 SIDE_BY_SIDE, BEFORE_AND_AFTER = 0.3, 0.05
+
+#: Numbers of each pair, and what stands for its verdict where the difference has changed.
+COLUMNS = (
+    "difference", "difference_low", "difference_high", "relative_risk", "relative_risk_low",
+    "relative_risk_high", "p_value", "p_adjusted", "mde", "e_value", "p_anytime", "difference_raw",
+)  # fmt: skip
+CHANGED = "difference changed"
+_INTERVALS = list(COLUMNS[1:6])
 
 _PERIOD_US = 28 * DAY_US
 # After four weeks the period of a candidate is over: later looks see nothing new.
@@ -53,34 +62,6 @@ _LAST_WEEK = 5
 _NEXT_MOVE = 0.9
 # So few draws tell a large p-value; five standard errors away from the level they change no verdict.
 _FEW_DRAWS, _SURELY = 999, 5.0
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """Columns of the table, one value per pair."""
-
-    columns: dict[str, NDArray[np.float64]]
-    design: list[str | None]
-    verdict: list[str | None]
-    note: list[str]
-    #: Shape (pairs, 2): the largest move between neighbouring weeks of one version, and how far the next may
-    #: go; NaN where none is known or it does not matter.
-    moved: Floats
-    #: How many more batches of the candidate a verdict needs; NaN where that is not what is missing.
-    missing: Floats
-    #: The local day, in days since 1970-01-01, at whose end the verdict was first reached; -1 for none.
-    since: Ints
-
-
-@dataclass
-class _Pair:
-    """One candidate and its baseline."""
-
-    rows: Ints
-    is_candidate: NDArray[np.bool_]
-    share: float = math.nan
-    sides: list[tuple[int, int]] = field(default_factory=list)
-    alone: int = 0
 
 
 def judge(
@@ -93,254 +74,198 @@ def judge(
     looks: Literal["any", "once"],
     alpha: float,
     correction: Literal["holm", "bh", "none"],
-) -> Found:
-    """Test each pair of ``group`` and ``base``, both with batches, and give its verdict.
+) -> pd.DataFrame:
+    """Test each pair of ``group`` and ``base``, both with batches; return a row for each, with its index.
 
     `created_us` is the first creation of a batch of each version, `today` the local day of the look. The
-    batches `within` are compared; all of them make the strata.
+    batches `within` are compared; all of them make the strata. Besides COLUMNS there are ``design`` and
+    ``verdict``, CHANGED where an earlier look has ruled out the difference of today; ``moved`` and
+    ``next_move``, the largest move between neighbouring weeks of one version and how far the next may go;
+    ``missing``, how many more batches of the candidate a verdict needs; and ``since``, the local day, in days
+    since 1970-01-01, at whose end the verdict was first reached. NaN where unknown or of no matter.
     """
-    n = len(pairs)
-    span, stratum = cut_strata(ended.policy, ended.day)
+    any_look, n = looks == "any", len(pairs)
+    found = pd.DataFrame(
+        np.nan, index=pairs.index, columns=[*COLUMNS, "moved", "next_move", "missing", "since"]
+    )
+    base, own = pairs["base"].to_numpy(), pairs["group"].to_numpy()
     places = [rows[within[rows]] for rows in ended.rows()]
-    found = [
-        _choose(ended, (places[base], places[group]), int(created_us[group]), stratum)
-        for group, base in zip(pairs["group"], pairs["base"], strict=True)
+    span, stratum = cut_strata(ended.policy, ended.day)
+    chosen = [
+        # The baseline's batches are evidence only if begun after the candidate's first.
+        (places[b][ended.started_us[places[b]] >= created_us[c]], places[c])
+        for b, c in zip(base, own, strict=True)
     ]
-    strata = _strata(found, ended, span, stratum, any_look=looks == "any")
-    _describe(found, strata, ended, places, pairs)
-    is_apart = np.array([pair.share < BEFORE_AND_AFTER for pair in found], dtype=np.bool_)
-    columns = {name: np.full(n, np.nan) for name in COLUMNS}
-    draws = max(LEAST_DRAWS, math.ceil(20 * (1 if correction == "none" else n) / alpha) - 1)
-    once = [find_outcomes(_of(strata, i), draws=draws) if looks == "once" else None for i in range(n)]
-    weight = np.bincount(strata.pair, weights=strata.weight, minlength=n)
-    score = np.bincount(strata.pair, weights=strata.score, minlength=n)
-    difference = np.divide(score, weight, out=np.full(n, np.nan), where=(weight > 0.0) & ~is_apart)
+    strata = _strata(chosen, ended, span, stratum, any_look=any_look)
+    weight, score = (
+        np.bincount(strata.pair, weights=each, minlength=n) for each in (strata.weight, strata.score)
+    )
+    errors, decisions = (
+        np.array([values[rows].sum() for rows in places], dtype=np.float64)
+        for values in (ended.errors, ended.processed)
+    )
+    share = ratio(weight * (decisions[base] + decisions[own]), decisions[base] * decisions[own])
+    is_apart = share < BEFORE_AND_AFTER
+    found["design"] = np.select(
+        [share >= SIDE_BY_SIDE, is_apart], ["side by side", "before and after"], "mixed"
+    )
+    rate = ratio(errors, decisions)
+    found["difference_raw"] = rate[own] - rate[base]
     # A share beyond 1 is rounding.
-    difference = np.clip(difference, -1.0, 1.0)
-    columns["difference"] = difference
-    if looks == "any":
+    difference = np.clip(ratio(score, np.where(is_apart, 0.0, weight)), -1.0, 1.0)
+    found["difference"] = difference
+    is_known = ~np.isnan(difference)
+
+    draws = max(LEAST_DRAWS, math.ceil(20 * (1 if correction == "none" else n) / alpha) - 1)
+    alone = [] if any_look else [_strata([one], ended, span, stratum, any_look=False) for one in chosen]
+    once = [find_outcomes(one, draws=draws) for one in alone]
+    if any_look:
         seen = evidence(strata)
-        e_value, p = np.full(n, np.nan), np.full(n, np.nan)
-        e_value[: len(seen.log_now)], p[: len(seen.log_now)] = seen.e_value, seen.p_value
-        unknown = np.isnan(difference)
-        columns["e_value"], p = np.where(unknown, np.nan, e_value), np.where(unknown, np.nan, p)
+        found["e_value"] = np.where(is_known, _padded(seen.e_value, n), np.nan)
+        p = np.where(is_known, _padded(seen.p_value, n), np.nan)
     else:
-        p = np.array([math.nan if is_apart[i] else permutation_p(one) for i, one in enumerate(once) if one])
-    moved = np.full((n, 2), np.nan)
+        p = np.where(is_apart, np.nan, [permutation_p(one) for one in once])
+    moves = np.full((n, 2), np.nan)
     for i in np.flatnonzero(is_apart).tolist():
-        rows = [places[int(pairs[name].iloc[i])] for name in ("base", "group")]
+        rows = [places[base[i]], places[own[i]]]
         p[i] = judge_period(ended, rows, today, looks=looks, alpha=alpha, draws=draws)
-        moved[i] = own_moves(ended, rows)
-    columns["p_anytime" if looks == "any" else "p_value"] = p
+        moves[i] = own_moves(ended, rows)
+    found[["moved", "next_move"]] = moves
+    found["p_anytime" if any_look else "p_value"] = p
     adjusted = adjust(p, correction)
-    columns["p_adjusted"] = adjusted
-    own = np.where(np.isnan(p), alpha, alpha * p / np.where(np.isnan(p), 1.0, adjusted))
-    level = _levels(adjusted, alpha, correction)
-    _intervals(columns, strata, once, difference, own=own)
-    columns["difference_raw"] = _raw(ended, places, pairs)
-    is_enough = np.array(
-        [
-            can_decide(pair.sides, alpha=at, any_look=looks == "any")
-            for pair, at in zip(found, level, strict=True)
-        ],
-        dtype=np.bool_,
-    )
-    columns["mde"] = _detectable(strata, once, difference, level, is_enough)
-    sizes = np.array([len(rows) for rows in places], dtype=np.int64)
-    both = np.minimum(sizes[pairs["base"].to_numpy()], sizes[pairs["group"].to_numpy()])
-    is_enough = np.where(is_apart, both >= MIN_BATCHES, is_enough)
-    missing = np.array(
-        [
-            np.nan if is_apart[i] or is_enough[i] else _missing(pair, level[i], any_look=looks == "any")
-            for i, pair in enumerate(found)
-        ]
-    )
-    verdict = _verdicts(columns, is_enough, is_apart, moved[:, 1], alpha)
-    note = ["difference_changed" if said is None else "" for said in verdict]
-    since = np.full(n, -1, dtype=np.int64)
-    if looks == "any":
-        size = len(strata.total(strata.weight))
-        since[:size] = first_look(strata, alpha=own[:size])
-        since = np.where(since >= 0, _last_days(span, ended.day)[since], -1)
-    return Found(columns, [_design(pair.share) for pair in found], verdict, note, moved, missing, since)
+    found["p_adjusted"] = adjusted
 
-
-def _last_days(span: Ints, day: Ints) -> Ints:
-    found = np.zeros(int(span[-1]) + 1 if len(span) else 1, dtype=np.int64)
-    np.maximum.at(found, span, day)
+    own_level = np.where(np.isnan(p), alpha, alpha * p / np.where(np.isnan(p), 1.0, adjusted))
+    level = _level(adjusted, alpha, correction)
+    intervals = _intervals(strata, once, difference, alpha=own_level)
+    found[_INTERVALS] = np.where(is_known[:, None], intervals, np.nan)
+    sides = _sides(strata, n)
+    enough = np.array([can_decide(one, alpha=level, any_look=any_look) for one in sides], dtype=np.bool_)
+    found["mde"] = _detectable(strata, alone, once, difference, is_known & enough, alpha=level)
+    sizes = np.array([len(rows) for rows in places])
+    found["missing"] = [
+        math.nan
+        if is_apart[i] or enough[i]
+        else _missing(sides[i], chosen[i][0], stratum, level, any_look=any_look)
+        for i in range(n)
+    ]
+    enough = np.where(is_apart, np.minimum(sizes[base], sizes[own]) >= MIN_BATCHES, enough)
+    found["verdict"] = _verdicts(found, enough, is_apart, alpha)
+    if any_look:
+        look = _padded(first_look(strata, alpha=own_level[: _size(strata)]), n)
+        found["since"] = pd.Series(ended.day).groupby(span).max().reindex(look).to_numpy()
     return found
 
 
-def _missing(pair: _Pair, level: float, *, any_look: bool) -> float:
-    sides = pair.sides or ([(pair.alone, 0)] if pair.alone else [])
+def _strata(
+    chosen: list[tuple[Ints, Ints]], ended: Ended, span: Ints, stratum: Ints, *, any_look: bool
+) -> Strata:
+    """Return the batches of all pairs in strata of time, and of size where the two versions differ in it."""
+    nothing = np.zeros(0, dtype=np.int64)
+    rows = [np.sort(np.concatenate(both)) for both in chosen]
+    is_own = [np.isin(some, own) for some, (_, own) in zip(rows, chosen, strict=True)]
+    classes = [
+        class_sizes(stratum[some], ended.processed[some], own, any_look=any_look)
+        for some, own in zip(rows, is_own, strict=True)
+    ]
+    place = np.concatenate([nothing, *rows])
+    return make_strata(
+        (
+            np.repeat(np.arange(len(rows)), [len(some) for some in rows]),
+            span[place],
+            5 * stratum[place] + np.concatenate([nothing, *classes]),
+        ),
+        ended.errors[place],
+        ended.processed[place],
+        np.concatenate([nothing, *is_own]),
+    )
+
+
+def _sides(strata: Strata, n: int) -> list[list[tuple[int, int]]]:
+    """Return how many batches of both versions the strata of each pair have."""
+    sides = list(zip((strata.size - strata.chosen).tolist(), strata.chosen.tolist(), strict=True))
+    edges = np.searchsorted(strata.pair, np.arange(n + 1)).tolist()
+    return [sides[begin:end] for begin, end in itertools.pairwise(edges)]
+
+
+def _missing(
+    sides: list[tuple[int, int]], base: Ints, stratum: Ints, level: float, *, any_look: bool
+) -> float:
+    """Return how many more batches of the candidate would do, beside most of the baseline's."""
+    if not sides and len(base):
+        sides = [(int(np.unique(stratum[base], return_counts=True)[1].max()), 0)]
     more = missing_batches(sides, alpha=level, any_look=any_look)
     return math.nan if more is None else more
 
 
-def _verdicts(
-    columns: dict[str, Floats],
-    is_enough: NDArray[np.bool_],
-    is_apart: NDArray[np.bool_],
-    allowed: Floats,
-    alpha: float,
-) -> list[str | None]:
-    """Return each pair's verdict; None where an earlier look has ruled out the difference of today."""
-    found: list[str | None] = []
-    low, high = columns["difference_low"], columns["difference_high"]
-    for i, enough in enumerate(is_enough):
-        if not enough:
-            found.append("not enough batches")
-        elif is_apart[i]:
-            p, raw = columns["p_adjusted"][i], columns["difference_raw"][i]
-            found.append(_period_verdict(p, alpha, raw, allowed[i]))
-        elif math.isnan(low[i]):
-            found.append(None)
-        else:
-            found.append("higher" if low[i] > 0.0 else "lower" if high[i] < 0.0 else "no difference found")
-    return found
+def _verdicts(found: pd.DataFrame, enough: Flags, is_apart: Flags, alpha: float) -> NDArray[np.str_]:
+    raw, low = found["difference_raw"], found["difference_low"]
+    is_moved = (found["p_adjusted"] < alpha) & (raw.abs() > found["next_move"].fillna(0.0))
+    cases = {
+        "not enough batches": ~enough,
+        "no difference found": is_apart & ~is_moved,
+        "higher since": is_apart & (raw > 0.0),
+        "lower since": is_apart,
+        CHANGED: low.isna(),
+        "higher": low > 0.0,
+        "lower": found["difference_high"] < 0.0,
+    }
+    return np.select(list(cases.values()), list(cases), "no difference found")
 
 
-COLUMNS = (
-    "difference", "difference_low", "difference_high", "relative_risk", "relative_risk_low",
-    "relative_risk_high", "p_value", "p_adjusted", "mde", "e_value", "p_anytime", "difference_raw",
-)  # fmt: skip
-
-
-def _design(share: float) -> str:
-    if share >= SIDE_BY_SIDE:
-        return "side by side"
-    return "before and after" if share < BEFORE_AND_AFTER else "mixed"
-
-
-def _choose(ended: Ended, places: tuple[Ints, Ints], first_us: int, stratum: Ints) -> _Pair:
-    """Return the batches that are evidence: the baseline's only if begun after the candidate's first."""
-    baseline, own = places
-    baseline = baseline[ended.started_us[baseline] >= first_us]
-    rows = np.sort(np.concatenate([baseline, own]))
-    alone = np.bincount(stratum[baseline] - stratum[baseline[0]]).max() if len(baseline) else 0
-    return _Pair(rows, np.isin(rows, own), alone=int(alone))
-
-
-def _strata(found: list[_Pair], ended: Ended, span: Ints, stratum: Ints, *, any_look: bool) -> Strata:
-    size = [len(pair.rows) for pair in found]
-    rows = np.concatenate([np.zeros(0, dtype=np.int64), *(pair.rows for pair in found)])
-    classes = [
-        class_sizes(stratum[pair.rows], ended.processed[pair.rows], pair.is_candidate, any_look=any_look)
-        for pair in found
-    ]
-    part = 5 * stratum[rows] + np.concatenate([np.zeros(0, dtype=np.int64), *classes])
-    is_candidate = np.concatenate([np.zeros(0, dtype=np.bool_), *(pair.is_candidate for pair in found)])
-    return make_strata(
-        (np.repeat(np.arange(len(found)), size), span[rows], part),
-        ended.errors[rows],
-        ended.processed[rows],
-        is_candidate,
-    )
-
-
-def _describe(
-    found: list[_Pair], strata: Strata, ended: Ended, places: list[Ints], pairs: pd.DataFrame
-) -> None:
-    """Add how far each pair ran side by side, and how many batches its common strata hold."""
-    weight = np.bincount(strata.pair, weights=strata.weight, minlength=len(found))
-    edges = np.searchsorted(strata.pair, np.arange(len(found) + 1))
-    for i, pair in enumerate(found):
-        base, own = (
-            float(ended.processed[places[int(pairs[name].iloc[i])]].sum()) for name in ("base", "group")
-        )
-        pair.share = weight[i] * (base + own) / (base * own) if base and own else math.nan
-        k, m = (values[edges[i] : edges[i + 1]].tolist() for values in (strata.chosen, strata.size))
-        pair.sides = [(size - own_, own_) for own_, size in zip(k, m, strict=True)]
-
-
-def _of(strata: Strata, pair: int) -> Strata:
-    begin, end = np.searchsorted(strata.pair, [pair, pair + 1])
-    first, last = np.searchsorted(strata.stratum, [begin, end])
-    some, batches = slice(begin, end), slice(first, last)
-    return Strata(
-        strata.pair[some] * 0,
-        strata.look[some],
-        strata.size[some],
-        strata.chosen[some],
-        strata.weight[some],
-        strata.stratum[batches] - begin,
-        strata.is_candidate[batches],
-        strata.n[batches],
-        strata.base[batches],
-        strata.own[batches],
-    )
-
-
-def _levels(adjusted: Floats, alpha: float, correction: str) -> Floats:
-    """Level that each pair's own p-value would have to reach, given what the others show."""
-    known = ~np.isnan(adjusted)
-    m, rejected = int(known.sum()), int((adjusted[known] < alpha).sum())
+def _level(adjusted: Floats, alpha: float, correction: str) -> float:
+    """Level that a pair's own p-value would have to reach, given what the others show."""
+    m, rejected = int((~np.isnan(adjusted)).sum()), int((adjusted < alpha).sum())
     if correction == "none" or m < 2:
-        return np.full(len(adjusted), alpha)
-    if correction == "holm":
-        return np.full(len(adjusted), alpha / max(1, m - rejected))
-    return np.full(len(adjusted), alpha * min(m, rejected + 1) / m)
+        return alpha
+    return alpha / max(1, m - rejected) if correction == "holm" else alpha * min(m, rejected + 1) / m
 
 
-def _intervals(
-    columns: dict[str, Floats],
-    strata: Strata,
-    once: list[Outcomes | None],
-    difference: Floats,
-    *,
-    own: Floats,
-) -> None:
-    """Write intervals at each row's own level; what has no difference has none."""
-    names = ("difference_low", "difference_high", "relative_risk", "relative_risk_low", "relative_risk_high")
-    if once and once[0] is not None:
-        for i, one in enumerate(once):
-            if one is not None and not math.isnan(difference[i]):
-                difference_ends = permutation_interval(one, alpha=own[i])
-                risks = permutation_ratio(one, alpha=own[i])
-                for name, value in zip(names, (*difference_ends, *risks), strict=True):
-                    columns[name][i] = value
-        return
-    size = int(strata.pair[-1]) + 1 if len(strata.pair) else 0
-    if not size:
-        return
-    part = slice(0, size)
-    low, high = confidence_sequence(strata, difference[part], alpha=own[part])
-    errors = (
-        strata.total(-strata.score_of(strata.base)),
-        strata.total(strata.score_of(strata.own)),
-    )
-    risk = ratio_sequence(strata, errors, alpha=own[part])
-    known = ~np.isnan(difference[part])
-    for name, values in zip(names, (low, high, *risk), strict=True):
-        columns[name][part] = np.where(known, values, np.nan)
+def _intervals(strata: Strata, once: list[Outcomes], difference: Floats, *, alpha: Floats) -> Floats:
+    """Return the interval of the difference, the ratio and its interval, each at its own level."""
+    if once:
+        return np.array(
+            [
+                (*permutation_interval(one, alpha=at), *permutation_ratio(one, alpha=at))
+                for one, at in zip(once, alpha, strict=True)
+            ]
+        )
+    found, size = np.full((len(difference), len(_INTERVALS)), np.nan), _size(strata)
+    if size:
+        low, high = confidence_sequence(strata, difference[:size], alpha=alpha[:size])
+        errors = (
+            strata.total(-strata.score_of(strata.base)),
+            strata.total(strata.score_of(strata.own)),
+        )
+        found[:size] = np.stack([low, high, *ratio_sequence(strata, errors, alpha=alpha[:size])], axis=1)
+    return found
 
 
 def _detectable(
     strata: Strata,
-    once: list[Outcomes | None],
+    alone: list[Strata],
+    once: list[Outcomes],
     difference: Floats,
-    level: Floats,
-    is_known: NDArray[np.bool_],
+    is_wanted: Flags,
+    *,
+    alpha: float,
 ) -> Floats:
-    found = np.full(len(difference), np.nan)
-    for i in np.flatnonzero(is_known & ~np.isnan(difference)).tolist():
-        one = once[i]
-        if one is not None:
-            found[i] = permutation_detectable(_of(strata, i), one, alpha=level[i])
-    size = len(strata.total(strata.weight))
-    if not any(once):
-        found[:size] = detectable(strata, difference[:size], alpha=level[:size])
-    return np.where(is_known & ~np.isnan(difference), found, np.nan)
+    found, size = np.full(len(difference), np.nan), _size(strata)
+    if once:
+        for i in np.flatnonzero(is_wanted).tolist():
+            found[i] = permutation_detectable(alone[i], once[i], alpha=alpha)
+    else:
+        found[:size] = detectable(strata, difference[:size], alpha=np.full(size, alpha))
+    return np.where(is_wanted, found, np.nan)
 
 
-def _raw(ended: Ended, places: list[Ints], pairs: pd.DataFrame) -> Floats:
-    y, n = (
-        np.array([values[rows].sum() for rows in places], dtype=np.float64)
-        for values in (ended.errors, ended.processed)
-    )
-    rate = ratio(y, n)
-    found: Floats = rate[pairs["group"].to_numpy()] - rate[pairs["base"].to_numpy()]
-    return found
+def _size(strata: Strata) -> int:
+    """Return the number of pairs up to the last one that has a stratum."""
+    return int(strata.pair[-1]) + 1 if len(strata.pair) else 0
+
+
+def _padded(values: NDArray[Any], n: int) -> Floats:
+    return np.append(values, np.full(n - len(values), np.nan))
 
 
 def judge_period(
@@ -392,9 +317,3 @@ def own_moves(ended: Ended, rows: list[Ints]) -> tuple[float, float]:
         return math.nan, math.nan
     largest = float(np.abs(moves).max())
     return largest, max(largest, prediction_bound(moves, level=_NEXT_MOVE))
-
-
-def _period_verdict(p: float, alpha: float, raw: float, allowed: float) -> str:
-    if not p < alpha or abs(raw) <= np.nan_to_num(allowed):
-        return "no difference found"
-    return "higher since" if raw > 0.0 else "lower since"

@@ -11,11 +11,11 @@ import pandas as pd
 
 from safetykit_analytics import flow
 from safetykit_analytics.arrays import ratio, run_starts
-from safetykit_analytics.calendar import zone
+from safetykit_analytics.calendar import HOUR_US, zone
 from safetykit_analytics.compare.comparison import VersionComparison
 from safetykit_analytics.compare.pairs import NEVER, Ended, choose_pairs
 from safetykit_analytics.compare.sentences import sentences
-from safetykit_analytics.compare.verdicts import COLUMNS, Found, judge
+from safetykit_analytics.compare.verdicts import CHANGED, COLUMNS, judge
 from safetykit_analytics.frame import STRING
 from safetykit_analytics.rates import (
     DURATION_COLUMNS,
@@ -192,11 +192,21 @@ def compare_batches(
     """
     group, heads = grouped(batches, _LABELS)
     policy, _ = grouped(batches, _LABELS[:1])
-    processed = (batches["success_count"] + batches["error_count"]).to_numpy()
-    is_final = (batches["is_terminal"] & ~batches["label_changed"]).to_numpy(dtype=bool)
-    end_us = _microseconds(batches["first_terminal_at"])
-    is_used = is_final & (processed > 0)
-    order = np.flatnonzero(is_used)
+    created_us, seen_us, end_us, last_us = (
+        _microseconds(batches[f"{name}_at"])
+        for name in ("created", "first_observed", "first_terminal", "last_observed")
+    )
+    is_open = ~batches["is_terminal"].to_numpy(dtype=bool)
+    batches = batches.assign(
+        group=group,
+        processed=batches["success_count"] + batches["error_count"],
+        started_us=np.minimum(created_us, seen_us),
+        end_us=end_us,
+        is_open=is_open,
+        is_final=~is_open & ~batches["label_changed"].to_numpy(dtype=bool),
+        is_here=~is_open & (end_us >= window[0]) & (end_us < window[1]),
+    )
+    order = np.flatnonzero(batches["is_final"] & (batches["processed"] > 0))
     order = order[np.lexsort((end_us[order], policy[order]))]
     # Among those that ended together an order that has nothing to do with time or size.
     is_tied = ~run_starts(policy[order], end_us[order])
@@ -204,59 +214,43 @@ def compare_batches(
     crc = np.zeros(len(order), dtype=np.int64)
     crc[is_tied] = [zlib.crc32(name.encode()) for name in batches["batch_id"].iloc[order[is_tied]]]
     order = order[np.lexsort((crc, end_us[order], policy[order]))]
-    started_us = np.minimum(_microseconds(batches["created_at"]), _microseconds(batches["first_observed_at"]))
-    created_us = np.full(len(heads), NEVER)
-    np.minimum.at(created_us, group, started_us)
-    used = Ended(
+    some = batches[["first_terminal_at", "error_count", "processed", "started_us", "is_here"]].iloc[order]
+    ended = Ended(
         policy[order],
         group[order],
-        _local_days(batches["first_terminal_at"].iloc[order], tz),
+        _local_days(some["first_terminal_at"], tz),
         end_us[order],
-        batches["error_count"].to_numpy()[order],
-        processed[order],
-        started_us[order],
+        some["error_count"].to_numpy(),
+        some["processed"].to_numpy(),
+        some["started_us"].to_numpy(),
         len(heads),
     )
+    within = some["is_here"].to_numpy()
+    batches["is_kept"] = np.isin(np.arange(len(batches)), order[within])
     asked = None if wanted is None else np.bincount(group[wanted], minlength=len(heads)) > 0
-    pairs = choose_pairs(heads, used, baseline=baseline, candidate=candidate, wanted=asked)
-    within = (used.at_us >= window[0]) & (used.at_us < window[1])
-    last = as_of_us
-    if last is None:
-        last = int(_microseconds(batches["last_observed_at"]).max()) if len(batches) else 0
-    n_within = np.bincount(used.group[within], minlength=len(heads))
+    pairs = choose_pairs(heads, ended, baseline=baseline, candidate=candidate, wanted=asked)
+    n_within = np.bincount(ended.group[within], minlength=len(heads))
     base, own = pairs["base"].to_numpy(), pairs["group"].to_numpy()
-    is_compared = (base >= 0) & (n_within[base] > 0) & (n_within[own] > 0)
+    last = as_of_us if as_of_us is not None else int(last_us.max(initial=0))
     found = judge(
-        pairs[is_compared],
-        used,
-        created_us=created_us,
+        pairs[(base >= 0) & (n_within[base] > 0) & (n_within[own] > 0)],
+        ended,
+        created_us=batches.groupby("group")["started_us"].min().to_numpy(),
         within=within,
         today=int(_local_days(pd.Series(pd.to_datetime([last], unit="us", utc=True)), tz)[0]),
         looks=looks,
         alpha=round(1.0 - confidence, 12),
         correction=correction,
-    )
-    kept = np.zeros(len(batches), dtype=np.bool_)
-    kept[order[within]] = True
-    table = _table(batches, group, heads, pairs, kept=kept, window=window, confidence=confidence)
-    table = _with_verdicts(table, pairs, is_compared, found)
-    moved, missing = np.full((len(table), 2), np.nan), np.full(len(table), np.nan)
-    moved[is_compared], missing[is_compared] = found.moved, found.missing
-    since = np.full(len(table), -1, dtype=np.int64)
-    since[is_compared] = found.since
-    is_found = table["verdict"].isin(["higher", "lower"]).to_numpy(dtype=bool)
+    ).reindex(pairs.index)
+    table = _table(batches, heads, pairs, found, confidence=confidence)
+    since = found["since"].where(table["verdict"].isin(["higher", "lower"]))
     return VersionComparison(
         table=table,
-        sentences=sentences(
-            table, moved=moved, missing=missing, confidence=confidence, correction=correction, looks=looks
-        ),
+        sentences=sentences(table, found, confidence=confidence, correction=correction, looks=looks),
         confidence=confidence,
         correction=correction,
         looks=looks,
-        found_on=tuple(
-            _EPOCH + dt.timedelta(days=int(day)) if known and day >= 0 else None
-            for day, known in zip(since, is_found, strict=True)
-        ),
+        found_on=tuple(None if np.isnan(day) else _EPOCH + dt.timedelta(days=day) for day in since),
     )
 
 
@@ -270,100 +264,7 @@ def _local_days(instants: pd.Series[Any], tz: ZoneInfo) -> NDArray[np.int64]:
 def _microseconds(instants: pd.Series[Any]) -> NDArray[np.int64]:
     """Microseconds since 1970, UTC; the largest int64 for what is missing."""
     found = instants.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[us]")
-    missing = np.isnat(found)
-    return np.where(missing, NEVER, found.astype(np.int64))
-
-
-def _table(
-    batches: pd.DataFrame,
-    group: NDArray[np.int64],
-    heads: pd.DataFrame,
-    pairs: pd.DataFrame,
-    *,
-    kept: NDArray[np.bool_],
-    window: tuple[int, int],
-    confidence: float,
-) -> pd.DataFrame:
-    """Write what each version's own batches show."""
-    n_groups = len(heads)
-    processed = (batches["success_count"] + batches["error_count"]).to_numpy()
-    row, base = pairs["group"].to_numpy(), pairs["base"].to_numpy()
-    # Of all that was read, few versions may be asked for.
-    asked = np.isin(group, np.union1d(row, base))
-    place = np.flatnonzero(kept & asked)
-    own, n = group[place], processed[place]
-    used = batches[["created_at", "first_observed_at", "first_terminal_at"]].take(place)
-    cancelled = batches["cancelled_count"].to_numpy()[place]
-    rates = cluster_rates(
-        own, batches["error_count"].to_numpy()[place], n, n_groups=n_groups, confidence=confidence
-    )
-
-    def total(values: Any) -> NDArray[np.float64]:
-        return np.bincount(own, weights=values, minlength=n_groups).astype(np.float64)
-
-    hours, timed = _hours(used)
-    first, last = _span(used, own, n_groups)
-    median = median_brackets(batches.loc[asked, list(DURATION_COLUMNS)], group[asked], n_groups)
-    throughput = ratio(total(n * timed), total(hours))
-    table = heads.iloc[row].reset_index(drop=True)
-    table["role"] = pd.array(np.where(pairs["is_baseline"], "baseline", "candidate"), dtype=STRING)
-    table["n_batches"] = rates.n_clusters[row]
-    table["processed"] = rates.processed[row].astype(np.int64)
-    table["error"] = rates.errors[row].astype(np.int64)
-    table["error_rate"] = rates.rate[row]
-    table["error_rate_low"], table["error_rate_high"] = rates.low[row], rates.high[row]
-    table["cancelled_share"] = ratio(total(cancelled), rates.processed + total(cancelled))[row]
-    table["throughput_per_batch_hour"] = throughput[row]
-    table["df"] = rates.df[row]
-    overlap = _overlap(first[base], last[base], first[row], last[row])
-    table["overlap"] = np.where((base >= 0) & (rates.n_clusters[base] > 0), overlap, np.nan)
-    for at, name in enumerate(("median_low", "median_high")):
-        table[name] = timedeltas([median[place][at] for place in row])
-    is_open = ~batches["is_terminal"].to_numpy(dtype=bool)
-    n_open = np.bincount(group[is_open], minlength=n_groups)
-    end_us = _microseconds(batches["first_terminal_at"])
-    is_here = is_open | ((end_us >= window[0]) & (end_us < window[1]))
-    n_final = np.bincount(
-        group[is_here & ~is_open & ~batches["label_changed"].to_numpy(dtype=bool)], minlength=n_groups
-    )
-    left_out = np.bincount(group[is_here & ~is_open & ~kept], minlength=n_groups)
-    n_timed = np.bincount(group[batches["created_at"].notna().to_numpy()], minlength=n_groups)
-    has_base = pairs["is_baseline"].to_numpy() | ((base >= 0) & (rates.n_clusters[base] > 0))
-    table["note"] = [
-        _note(
-            rates.note[place] if rates.n_clusters[place] else _NOTHING[bool(n_final[place])],
-            f"batches_excluded:{left_out[place]}" if left_out[place] else "",
-            f"open:{n_open[place]}" if n_open[place] else "",
-            "" if has_base[i] else "no_baseline",
-            "no_created_at" if np.isnan(throughput[place]) and rates.n_clusters[place] else "",
-            "" if np.isfinite(median[place][1]) else _NOT_TIMED[bool(n_timed[place])],
-        )
-        for i, place in enumerate(row)
-    ]
-    return table
-
-
-def _with_verdicts(
-    table: pd.DataFrame, pairs: pd.DataFrame, is_compared: NDArray[np.bool_], found: Found
-) -> pd.DataFrame:
-    """Add the columns of candidates, in their places."""
-    columns: dict[str, Any] = {}
-    for name in COLUMNS:
-        columns[name] = np.full(len(table), np.nan)
-        columns[name][is_compared] = found.columns[name]
-    design = np.full(len(table), None, dtype=object)
-    verdict = np.full(len(table), "not enough batches", dtype=object)
-    verdict[pairs["is_baseline"].to_numpy()] = None
-    design[is_compared], verdict[is_compared] = found.design, found.verdict
-    note = table["note"].to_numpy(dtype=object)
-    note[is_compared] = [
-        _note(*text.split(";"), more) for text, more in zip(note[is_compared], found.note, strict=True)
-    ]
-    columns |= {
-        name: pd.array(values, dtype=STRING) for name, values in (("design", design), ("verdict", verdict))
-    }
-    columns["note"] = pd.array(note, dtype=STRING)
-    return table.assign(**columns)[list(TABLE)]
+    return np.where(np.isnat(found), NEVER, found.astype(np.int64))
 
 
 #: Columns of the table, in their order.
@@ -375,6 +276,77 @@ TABLE = (
     "median_low", "median_high", "note",
 )  # fmt: skip
 
+
+def _table(
+    batches: pd.DataFrame, heads: pd.DataFrame, pairs: pd.DataFrame, found: pd.DataFrame, *, confidence: float
+) -> pd.DataFrame:
+    """Write what each version's own batches show, and what was `found` of its pair."""
+    n_groups, row, base = len(heads), pairs["group"].to_numpy(), pairs["base"].to_numpy()
+    flags = {
+        "is_open": batches["is_open"],
+        "is_timed": batches["created_at"].notna(),
+        "is_final": batches["is_here"] & batches["is_final"],
+        "is_excluded": batches["is_here"] & ~batches["is_kept"],
+    }
+    counts = pd.DataFrame(flags).groupby(batches["group"]).sum()
+    # Of all that was read, few versions may be asked for.
+    is_asked = batches["group"].isin(np.union1d(row, base))
+    used = batches.loc[is_asked & batches["is_kept"], _USED]
+    own, n, cancelled = (used[name].to_numpy() for name in ("group", "processed", "cancelled_count"))
+    rates = cluster_rates(own, used["error_count"], n, n_groups=n_groups, confidence=confidence)
+
+    def total(values: Any) -> NDArray[np.float64]:
+        return np.bincount(own, weights=values, minlength=n_groups).astype(np.float64)
+
+    is_timed = used["created_at"].notna().to_numpy()
+    hours = np.where(is_timed, (used["end_us"] - used["started_us"]) / HOUR_US, 0.0)
+    throughput = ratio(total(n * is_timed), total(hours))
+    spans = used.groupby("group").agg({"started_us": "min", "end_us": "max"}).reindex(range(n_groups))
+    first, last = (spans[name].to_numpy(dtype=np.float64) for name in spans)
+    overlap = _overlap(first[base], last[base], first[row], last[row])
+    asked = batches.loc[is_asked, ["group", *DURATION_COLUMNS]]
+    median = median_brackets(asked, asked["group"].to_numpy(), n_groups)
+    has_base = (base >= 0) & (rates.n_clusters[base] > 0)
+    verdict = found["verdict"].fillna("not enough batches").mask(pairs["is_baseline"])
+    is_changed = verdict == CHANGED
+    text = {
+        "role": np.where(pairs["is_baseline"], "baseline", "candidate"),
+        "design": found["design"],
+        "verdict": verdict.mask(is_changed),
+        "note": [
+            _note(
+                rates.note[place] if rates.n_clusters[place] else _NOTHING[bool(counts["is_final"][place])],
+                f"batches_excluded:{counts['is_excluded'][place]}" if counts["is_excluded"][place] else "",
+                f"open:{counts['is_open'][place]}" if counts["is_open"][place] else "",
+                "" if pairs["is_baseline"][i] or has_base[i] else "no_baseline",
+                "no_created_at" if np.isnan(throughput[place]) and rates.n_clusters[place] else "",
+                "" if np.isfinite(median[place][1]) else _NOT_TIMED[bool(counts["is_timed"][place])],
+                "difference_changed" if is_changed[i] else "",
+            )
+            for i, place in enumerate(row)
+        ],
+    }
+    table = heads.iloc[row].reset_index(drop=True)
+    table = table.assign(
+        n_batches=rates.n_clusters[row],
+        processed=rates.processed[row].astype(np.int64),
+        error=rates.errors[row].astype(np.int64),
+        error_rate=rates.rate[row],
+        error_rate_low=rates.low[row],
+        error_rate_high=rates.high[row],
+        cancelled_share=ratio(total(cancelled), rates.processed + total(cancelled))[row],
+        throughput_per_batch_hour=throughput[row],
+        df=rates.df[row],
+        overlap=np.where(has_base, overlap, np.nan),
+        median_low=timedeltas([median[place][0] for place in row]),
+        median_high=timedeltas([median[place][1] for place in row]),
+        **found[list(COLUMNS)],
+        **{name: pd.array(values, dtype=STRING) for name, values in text.items()},
+    )
+    return table[list(TABLE)]
+
+
+_USED = ["group", "processed", "error_count", "cancelled_count", "created_at", "started_us", "end_us"]
 #: Why a version has no batches to go by: none is terminal, or those that are processed nothing.
 _NOTHING = {False: "no_terminal_batches", True: "no_decisions"}
 #: Why there is no upper end of the median: no batch has a creation time, or too many are still running.
@@ -383,33 +355,6 @@ _NOT_TIMED = {False: "no_created_at", True: "median_not_reached"}
 
 def _note(*codes: str) -> str:
     return ";".join(dict.fromkeys(code for code in codes if code))
-
-
-def _hours(used: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Hours from creation to the first terminal observation, 0 where the creation is not known."""
-    is_timed = used["created_at"].notna().to_numpy()
-    passed = (used["first_terminal_at"] - _started(used)) / pd.Timedelta(hours=1)
-    return np.where(is_timed, passed.to_numpy(dtype=np.float64), 0.0), is_timed
-
-
-def _started(used: pd.DataFrame) -> pd.Series[Any]:
-    """When a batch was created, or first observed where that is not known or not earlier."""
-    first = used["first_observed_at"]
-    return used["created_at"].where(used["created_at"] <= first, first)
-
-
-def _span(
-    used: pd.DataFrame, own: NDArray[np.int64], n_groups: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """First start and last end of each group's batches, in microseconds; NaN for a group without any."""
-    start = _started(used).groupby(own).min().reindex(range(n_groups))
-    end = used["first_terminal_at"].groupby(own).max().reindex(range(n_groups))
-    return _floats(start), _floats(end)
-
-
-def _floats(instants: pd.Series[Any]) -> NDArray[np.float64]:
-    found = _microseconds(instants)
-    return np.where(found == NEVER, np.nan, found.astype(np.float64))
 
 
 def _overlap(

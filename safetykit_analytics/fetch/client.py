@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from safetykit_analytics.errors import FetchFailed, MissingApiKey, Unauthorized
 from safetykit_analytics.fetch.event_loop import run_sync
-from safetykit_analytics.fetch.request import Call, checked_ids, checked_key, id_problem, known_base_url
-from safetykit_analytics.fetch.responses import Answer, Failure
+from safetykit_analytics.fetch.request import Call, checked_ids, checked_key, known_base_url
+from safetykit_analytics.fetch.responses import Failure
 from safetykit_analytics.fetch.result import (
     FetchResult,
     finish,
@@ -16,10 +15,10 @@ from safetykit_analytics.fetch.result import (
     refusal,
     warn_of_unknown_statuses,
 )
-from safetykit_analytics.fetch.retries import Refused, Retrier
+from safetykit_analytics.fetch.retries import Refused
 from safetykit_analytics.fetch.run import Run
-from safetykit_analytics.fetch.transport import open_channel
 from safetykit_analytics.frame import frame_from_table, table_from_rows
+from safetykit_analytics.models import BatchStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from safetykit_analytics.fetch.request import Clock
-    from safetykit_analytics.models import BatchStatus
 
 
 def fetch_batches(
@@ -280,34 +278,22 @@ def _new_call(  # noqa: PLR0917 -- the public arguments, passed on in their orde
 
 
 async def _get_one(batch_id: str, call: Call) -> BatchStatus:
-    problem = id_problem(batch_id)
-    outcome = Failure("invalid_id", problem) if problem else await _fetch_one(batch_id, call)
-    if isinstance(outcome, Answer):
-        return outcome.status
-    if isinstance(outcome, Refused):
-        raise Unauthorized(refusal(outcome.status_code), status_code=outcome.status_code)
-    shown = str(batch_id)
-    raise FetchFailed(
-        f"batch {shown!r}: {outcome.message}",
-        batch_id=shown,
-        kind=outcome.kind,
-        status_code=outcome.status_code,
-    )
-
-
-async def _fetch_one(batch_id: str, call: Call) -> Answer | Failure | Refused:
-    """Fetch one batch. A refusal is returned: raised, it would be the context of its error."""
-    channel = open_channel(call)
-    retrier = Retrier(call, channel)
-    # In a task of its own: a cancellation would come out through the frames of the transport, whose variables
-    # hold the plain key, for a traceback with captured locals to show.
-    asking = asyncio.create_task(retrier.fetch(retrier.trial(str(batch_id))))
+    run = Run(call, [batch_id], whole=True)
+    refused = None
     try:
-        await asyncio.wait([asking])
-        return asking.result()
-    except Refused as refused:
-        return refused
-    finally:
-        asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
-        await channel.aclose()
+        await run.go()
+    except Refused as signal:
+        # Raised here, it would be the context of the error.
+        refused = signal.status_code
+    if refused is not None:
+        raise Unauthorized(refusal(refused), status_code=refused)
+    outcome, shown = run.outcomes[0], str(batch_id)
+    if isinstance(outcome, Failure):
+        raise FetchFailed(
+            f"batch {shown!r}: {outcome.message}",
+            batch_id=shown,
+            kind=outcome.kind,
+            status_code=outcome.status_code,
+        )
+    assert isinstance(outcome, BatchStatus)
+    return outcome

@@ -6,7 +6,7 @@ import asyncio
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,20 +22,8 @@ from safetykit_analytics.formatting import plural, shortened
 from safetykit_analytics.frame import STRING, Row, frame_from_table, table_from_rows
 from safetykit_analytics.schema import KNOWN_STATUSES
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
-
 # What a pickled result takes along of the call that made it.
 _PICKLED_SETTINGS = ("base_url", "concurrency", "max_rate", "timeout_s", "progress")
-
-
-@dataclass(frozen=True, slots=True)
-class _Failed:
-    """A failed id and its place among the ids that were given."""
-
-    place: int
-    batch_id: str
-    failure: Failure
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -83,7 +71,7 @@ class FetchResult:
     failures: pd.DataFrame
     _table: Any
     _places: np.ndarray[Any, np.dtype[np.int64]]
-    _failed: tuple[_Failed, ...]
+    _failed: dict[int, tuple[str, Failure]]
     _call: Call | dict[str, Any]
 
     def __repr__(self) -> str:
@@ -116,9 +104,9 @@ class FetchResult:
         """
         if not self._failed:
             return self
-        first = self._failed[0]
+        batch_id, first = next(iter(self._failed.values()))
         raise FetchFailures(
-            f"{self._counted()}; the first: {first.batch_id!r}: {first.failure.message}. "
+            f"{self._counted()}; the first: {batch_id!r}: {first.message}. "
             "error.result.failures lists them, error.result.retry() asks for them again",
             result=self,
         )
@@ -154,8 +142,25 @@ class FetchResult:
         return result
 
     def _run_again(self) -> Run:
-        again = [failed.batch_id for failed in self._failed if failed.failure.kind != "invalid_id"]
-        return Run(self._whole_call(), again)
+        return Run(self._whole_call(), [self._failed[place][0] for place in self._places_to_retry()])
+
+    def _places_to_retry(self) -> list[int]:
+        return [place for place, (_, failure) in self._failed.items() if failure.kind != "invalid_id"]
+
+    def _merged(self, again: FetchResult) -> FetchResult:
+        """Merge the outcome of asking again in the places that the ids had at first."""
+        retried = np.array(self._places_to_retry(), dtype=np.int64)
+        failed = dict(self._failed)
+        for place in retried.tolist():
+            del failed[place]
+        for at, (batch_id, failure) in again._failed.items():
+            place = int(retried[at])
+            attempts = failure.attempts + self._failed[place][1].attempts
+            failed[place] = batch_id, replace(failure, attempts=attempts)
+        places = np.concatenate([self._places, retried[again._places]])
+        order = np.argsort(places)
+        table = pa.concat_tables([self._table, again._table]).take(pa.array(order))
+        return _assembled(again._call, table, places[order], dict(sorted(failed.items())))
 
     def _whole_call(self) -> Call:
         if isinstance(self._call, Call):
@@ -174,9 +179,10 @@ class FetchResult:
     def _counted(self) -> str:
         n_rows, n_failed = len(self._places), len(self._failed)
         text = f"{plural(n_rows, 'batch')}, {plural(n_failed, 'failure')}"
-        kinds = Counter(failed.failure.kind for failed in self._failed)
+        failures = [failure for _, failure in self._failed.values()]
+        kinds = Counter(failure.kind for failure in failures)
         listed = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
-        if n_failed and not n_rows and all(failed.failure.status_code == 403 for failed in self._failed):
+        if n_failed and not n_rows and all(failure.status_code == 403 for failure in failures):
             listed += "; all are 403: is the key that of the team that owns these batches?"
         return f"{text}: {listed}" if listed else text
 
@@ -219,58 +225,28 @@ def refusal(status_code: int) -> str:
 
 def result_of(run: Run, before: FetchResult | None = None) -> FetchResult:
     """Return the result of a run as far as it got; ids that were not sent are ``not_attempted``."""
-    if run.is_sized:
-        run.drop_rest(Failure("not_attempted", "never sent: the run was stopped before"))
-    rows = [outcome for outcome in run.outcomes if isinstance(outcome, Row)]
-    places = [place for place, outcome in enumerate(run.outcomes) if isinstance(outcome, Row)]
-    failed = [
-        _Failed(place, run.batch_ids[place], outcome)
-        for place, outcome in enumerate(run.outcomes)
-        if isinstance(outcome, Failure)
-    ]
-    table = table_from_rows(rows)
-    if before is not None:
-        return _merged(before, run.call, table, places, failed)
-    return _assembled(run.call, table, np.asarray(places, dtype=np.int64), failed)
-
-
-def _merged(
-    before: FetchResult, call: Call, table: Any, places: Sequence[int], failed: Iterable[_Failed]
-) -> FetchResult:
-    """Merge the outcome of asking again in the places that the ids had at first."""
-    kept = [old for old in before._failed if old.failure.kind == "invalid_id"]  # noqa: SLF001 -- a result
-    again = [old for old in before._failed if old.failure.kind != "invalid_id"]  # noqa: SLF001
-    added = [
-        _Failed(
-            again[new.place].place,
-            new.batch_id,
-            replace(new.failure, attempts=new.failure.attempts + again[new.place].failure.attempts),
-        )
-        for new in failed
-    ]
-    all_places = np.concatenate(
-        [before._places, np.asarray([again[place].place for place in places], dtype=np.int64)]  # noqa: SLF001
-    )
-    order = np.argsort(all_places)
-    return _assembled(
-        call,
-        pa.concat_tables([before._table, table]).take(pa.array(order)),  # noqa: SLF001
-        all_places[order],
-        sorted(kept + added, key=lambda old: old.place),
-    )
+    if run.n_ids is not None:  # pulling the rest ends
+        list(run.drop_rest(Failure("not_attempted", "never sent: the run was stopped before")))
+    outcomes = list(enumerate(run.outcomes))
+    rows = {place: outcome for place, outcome in outcomes if isinstance(outcome, Row)}
+    failed = {
+        place: (run.batch_ids[place], outcome) for place, outcome in outcomes if isinstance(outcome, Failure)
+    }
+    table = table_from_rows(list(rows.values()))
+    result = _assembled(run.call, table, np.array(list(rows), dtype=np.int64), failed)
+    return result if before is None else before._merged(result)  # noqa: SLF001 -- a result
 
 
 def _assembled(
-    call: Call, table: Any, places: np.ndarray[Any, np.dtype[np.int64]], failed: Sequence[_Failed]
+    call: Call | dict[str, Any],
+    table: Any,
+    places: np.ndarray[Any, np.dtype[np.int64]],
+    failed: dict[int, tuple[str, Failure]],
 ) -> FetchResult:
-    return FetchResult(frame_from_table(table), _failures_frame(failed), table, places, tuple(failed), call)
-
-
-def _failures_frame(failed: Sequence[_Failed]) -> pd.DataFrame:
-    failures = [one.failure for one in failed]
-    return pd.DataFrame(
+    ids, failures = [batch_id for batch_id, _ in failed.values()], [failure for _, failure in failed.values()]
+    frame = pd.DataFrame(
         {
-            "batch_id": pd.array([one.batch_id for one in failed], dtype=STRING),
+            "batch_id": pd.array(ids, dtype=STRING),
             "kind": pd.array([failure.kind for failure in failures], dtype=STRING),
             "status_code": pd.array([failure.status_code for failure in failures], dtype="Int64"),
             "message": pd.array([failure.message for failure in failures], dtype=STRING),
@@ -278,6 +254,7 @@ def _failures_frame(failed: Sequence[_Failed]) -> pd.DataFrame:
             "retry_after_s": pd.array([failure.retry_after_s for failure in failures], dtype="Float64"),
         }
     )
+    return FetchResult(frame_from_table(table), frame, table, places, failed, call)
 
 
 def warn_of_unknown_statuses(run: Run) -> None:

@@ -69,8 +69,8 @@ class Retrier:
 
     call: Call
     channel: Channel
-    n_ids: int | None = None
-    progress: Progress | None = None
+    n_ids: int | None
+    progress: Progress
     #: Why the run ends before all ids were asked for, as the outcome of those that were not.
     over: Failure | None = None
     budget: pacing.RetryBudget = field(init=False)
@@ -225,7 +225,7 @@ class Retrier:
         if not asked_s:
             self.limit.throttled(ticket)
         wait_s = _wait_s(asked_s, pause.count)
-        if self.limit.asked_to_wait(ticket, wait_s) and self.progress is not None:
+        if self.limit.asked_to_wait(ticket, wait_s):
             self.progress.wait(wait_s)
         now = _loop_time()
         assert pause.began is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from safetykit_analytics.frame import row_of
 if TYPE_CHECKING:
     from safetykit_analytics.fetch.request import Call
     from safetykit_analytics.frame import Row
+    from safetykit_analytics.models import BatchStatus
 
 _END = object()
 _DAY_S = 86_400.0
@@ -30,7 +32,8 @@ class Run:
     """Ids and what became of them: ``batch_ids[i]`` ended in ``outcomes[i]``.
 
     Ids are pulled lazily: at most ``call.concurrency`` of them are held without an outcome. `keep` is called
-    every `every_s` seconds with the rows that have arrived since, on another thread.
+    every `every_s` seconds with the rows that have arrived since, on another thread. An answer becomes a row,
+    or stays `whole`.
     """
 
     def __init__(
@@ -40,16 +43,18 @@ class Run:
         *,
         keep: Callable[[list[Row]], object] | None = None,
         every_s: float = math.inf,
+        whole: bool = False,
     ) -> None:
         self.call = call
         self._keep = keep
         self._every_s = every_s
+        self._whole = whole
         self._rows: list[Row] = []
         self._n_kept = 0
         self.batch_ids: list[str] = []
-        self.outcomes: list[Row | Failure] = []
+        self.outcomes: list[Row | BatchStatus | Failure] = []
         self._source: Iterator[object] = iter(batch_ids)
-        self._n_ids = len(batch_ids) if isinstance(batch_ids, Sized) else None
+        self.n_ids = len(batch_ids) if isinstance(batch_ids, Sized) else None
         self._seen: set[tuple[str, bool]] = set()
 
     async def go(self) -> None:
@@ -59,23 +64,19 @@ class Run:
         """
         channel = open_channel(self.call)
         try:
-            with Progress(self.call.progress, self._n_ids) as progress:
-                await self._go(Retrier(self.call, channel, self._n_ids, progress), progress)
+            with contextlib.closing(Progress(self.call.progress, self.n_ids)) as progress:
+                await self._go(Retrier(self.call, channel, self.n_ids, progress), progress)
         finally:
             await channel.aclose()
 
-    def drop_rest(self, outcome: Failure) -> None:
-        """Set the outcome of all ids that were not pulled."""
+    def drop_rest(self, outcome: Failure) -> Iterator[None]:
+        """Set the outcome of the ids that were not pulled, one at each step."""
         while (place := self._pull()) is not None:
             self.outcomes[place] = outcome
-
-    @property
-    def is_sized(self) -> bool:
-        """Whether the ids are a collection, so that pulling the rest ends."""
-        return self._n_ids is not None
+            yield
 
     async def _go(self, retrier: Retrier, progress: Progress) -> None:
-        n_workers = self.call.concurrency if self._n_ids is None else min(self.call.concurrency, self._n_ids)
+        n_workers = self.call.concurrency if self.n_ids is None else min(self.call.concurrency, self.n_ids)
         workers = [asyncio.create_task(self._work(retrier, progress)) for _ in range(n_workers)]
         working = asyncio.ensure_future(asyncio.gather(*workers))
         keeping = asyncio.create_task(self._keep_pieces())
@@ -90,7 +91,9 @@ class Run:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
         if retrier.over is not None or retrier.budget.is_outage:
-            await self._list_rest(retrier.over or _OUTAGE)
+            for _ in self.drop_rest(retrier.over or _OUTAGE):
+                # A generator may be long, or have no end: whoever waits for us must be able to stop us.
+                await asyncio.sleep(0)
 
     async def _keep_pieces(self) -> None:
         """Hand over what has arrived, again and again, until the run ends."""
@@ -105,13 +108,6 @@ class Run:
             self._keep(rows)
             # Only now: what failed or was interrupted is handed over again. An append twice is one.
             self._n_kept += len(rows)
-
-    async def _list_rest(self, outcome: Failure) -> None:
-        """Set the outcome of the ids that were left when a run ended early."""
-        while (place := self._pull()) is not None:
-            self.outcomes[place] = outcome
-            # A generator may be long, or have no end: whoever waits for us must be able to stop us.
-            await asyncio.sleep(0)
 
     async def _work(self, retrier: Retrier, progress: Progress) -> None:
         while retrier.over is None and not retrier.budget.is_outage and (place := self._pull()) is not None:
@@ -128,7 +124,7 @@ class Run:
                 raise
             if isinstance(outcome, Answer):
                 row = row_of(outcome.status, outcome.observed_at_us)
-                self.outcomes[place] = row
+                self.outcomes[place] = outcome.status if self._whole else row
                 if self._keep is not None:
                     self._rows.append(row)
             else:

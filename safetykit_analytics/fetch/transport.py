@@ -6,10 +6,12 @@ httpx's own pool scans every connection for each request and opens a new one for
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import threading
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from weakref import WeakSet
 
 import aiohttp
@@ -22,7 +24,7 @@ from safetykit_analytics import __version__
 from safetykit_analytics.fetch.environment import proxy_for, tls_context
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterable
+    from collections.abc import AsyncIterable, Awaitable, Callable
 
     from aiohttp import ClientTimeout
     from aiohttp.client_proto import ResponseHandler
@@ -55,32 +57,18 @@ class Disconnected(Exception):  # noqa: N818
     """The connection broke before anything was answered."""
 
 
-class Reply(Protocol):
-    """A response whose body has not been read."""
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A response whose body has not been read.
 
-    @property
-    def status_code(self) -> int:
-        """The status."""
+    `read` reads the body to its end, or returns None if it is longer than so many bytes. `aclose` releases
+    the connection; one whose body was not read to its end is closed.
+    """
 
-    @property
-    def headers(self) -> Headers:
-        """The headers, by case-insensitive name."""
-
-    async def read(self, most: int) -> bytes | None:
-        """Read the body to its end; None if it is longer than `most` bytes."""
-
-    async def aclose(self) -> None:
-        """Release the connection; one whose body was not read to its end is closed."""
-
-
-class Channel(Protocol):
-    """A way to the API, for one run."""
-
-    async def get(self, path: str, *, fresh: bool = False) -> Reply:
-        """Send one GET below the base URL; `fresh` asks for a new connection."""
-
-    async def aclose(self) -> None:
-        """Close what was opened here."""
+    status_code: int
+    headers: Headers
+    read: Callable[[int], Awaitable[bytes | None]]
+    aclose: Callable[[], Awaitable[None]]
 
 
 def open_channel(call: Call) -> Channel:
@@ -119,7 +107,11 @@ class _HttpxChannel:
         )
         request.headers.encoding = "ascii"
         request.read()
-        return _HttpxReply(await self._transport.handle_async_request(request))
+        response = await self._transport.handle_async_request(request)
+        # httpx's type allows for both sorts; that of an asynchronous transport is asynchronous.
+        stream = cast("httpx.AsyncByteStream", response.stream)
+        headers = CIMultiDict(response.headers.multi_items())
+        return Reply(response.status_code, headers, partial(_joined, stream), stream.aclose)
 
     async def aclose(self) -> None:
         """Leave the transport open: it is the caller's."""
@@ -135,20 +127,6 @@ async def _joined(stream: AsyncIterable[bytes], most: int) -> bytes | None:
             return None
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-class _HttpxReply:
-    def __init__(self, response: httpx.Response) -> None:
-        self.status_code = response.status_code
-        self.headers = CIMultiDict(response.headers.multi_items())
-        # httpx's type allows for both sorts; that of an asynchronous transport is asynchronous.
-        self._stream = cast("httpx.AsyncByteStream", response.stream)
-
-    async def read(self, most: int) -> bytes | None:
-        return await _joined(self._stream, most)
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
 
 
 class _AiohttpChannel:
@@ -170,25 +148,23 @@ class _AiohttpChannel:
         # Loading the certificates takes as long as fetching a hundred batches, and plain http has no use for
         # them.
         self._tls = tls_context() if call.base_url.lower().startswith("https:") else True
-        self._kept: aiohttp.ClientSession | None = None
-        self._fresh: aiohttp.ClientSession | None = None
+        # By whether their connections are closed after each answer.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
         self._n_dead = 0
         self._n_alive = 0
 
     async def get(self, path: str, *, fresh: bool = False) -> Reply:
+        """Send one GET below the base URL; `fresh` asks for a new connection."""
+        is_fresh = fresh or self._n_dead > max(_DEAD_THAT_TELL, self._n_alive)
+        if is_fresh not in self._sessions:
+            self._sessions[is_fresh] = self._session(_Connector(self._tls, force_close=is_fresh))
         url = yarl.URL(self._base + path, encoded=True)
-        if fresh or self._n_dead > max(_DEAD_THAT_TELL, self._n_alive):
-            if self._fresh is None:
-                self._fresh = self._session(_Connector(self._tls, force_close=True))
-            return _AiohttpReply(await self._fresh.get(url, **self._options))
-        if self._kept is None:
-            self._kept = self._session(_Connector(self._tls, force_close=False))
-        return _AiohttpReply(await self._kept.get(url, **self._options))
+        response = await self._sessions[is_fresh].get(url, **self._options)
+        return Reply(response.status, response.headers, partial(_read, response), partial(_release, response))
 
     async def aclose(self) -> None:
-        for session in (self._kept, self._fresh):
-            if session is not None:
-                await session.close()
+        for session in self._sessions.values():
+            await session.close()
 
     async def _send_once(self, request: aiohttp.ClientRequest, handler: Any) -> aiohttp.ClientResponse:
         """Keep aiohttp from sending a request again by itself: each one is counted and paced here.
@@ -223,20 +199,19 @@ class _AiohttpChannel:
         )
 
 
-class _AiohttpReply:
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.status_code = response.status
-        self.headers = response.headers
-        self._response = response
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes | None:
+    declared = response.content_length
+    if declared is not None and declared <= most:
+        return await response.read()
+    return await _joined(response.content.iter_any(), most)
 
-    async def read(self, most: int) -> bytes | None:
-        declared = self._response.content_length
-        if declared is not None and declared <= most:
-            return await self._response.read()
-        return await _joined(self._response.content.iter_any(), most)
 
-    async def aclose(self) -> None:
-        self._response.release()
+async def _release(response: aiohttp.ClientResponse) -> None:
+    response.release()
+
+
+#: A way to the API, for one run.
+Channel: TypeAlias = _AiohttpChannel | _HttpxChannel
 
 
 class _Request(aiohttp.ClientRequest):
@@ -273,25 +248,16 @@ class _Resolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[Any]] = loop.create_future()
+        found: Future[list[Any]] = Future()
 
-        def settle(infos: list[Any] | None, error: BaseException | None) -> None:
-            if not found.done():
-                if error is None:
-                    found.set_result(infos or [])
-                else:
-                    found.set_exception(error)
+        # Whoever waits may be cancelled; the answer is then nobody's.
+        found.set_running_or_notify_cancel()
 
         def look_up() -> None:
-            infos: list[Any] | None = None
-            problem: BaseException | None = None
             try:
-                infos = socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+                found.set_result(socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM))
             except Exception as error:  # noqa: BLE001 -- told to the one who waits
-                problem = error
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(settle, infos, problem)
+                found.set_exception(error)
 
         threading.Thread(target=look_up, name="safetykit-analytics-dns", daemon=True).start()
         return [
@@ -304,7 +270,7 @@ class _Resolver(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for kind, _, protocol, _, address in await found
+            for kind, _, protocol, _, address in await asyncio.wrap_future(found)
         ]
 
     async def close(self) -> None:

@@ -222,19 +222,14 @@ def _key(rows: list[Row]) -> list[Entry]:
     ]
 
 
-def _against(table: pd.DataFrame, names: Names) -> list[str]:
+def _against(table: pd.DataFrame, names: Names) -> pd.Series[str]:
     """Return the baseline of each row: the last one above it of its policy, or the first one below."""
-    policies, versions = keys_of(table, [POLICY]), [name_of(version) for version in table[VERSION]]
     known = names.get(VERSION, {})
+    versions = [name_of(version) for version in table[VERSION]]
     shown = [known.get(name) or (NONE if name is None else literal(name)) for name in versions]
-    rows = list(zip(policies, shown, table["role"] == "baseline", strict=True))
-    latest = {policy: name for policy, name, is_baseline in reversed(rows) if is_baseline}
-    found = []
-    for policy, name, is_baseline in rows:
-        if is_baseline:
-            latest[policy] = name
-        found.append(latest.get(policy, "the baseline"))
-    return found
+    baselines = pd.Series(shown, table.index, dtype="string").where(table["role"] == "baseline")
+    of_policy = baselines.groupby([name_of(policy) or NONE for policy in table[POLICY]])
+    return of_policy.ffill().fillna(of_policy.bfill()).fillna("the baseline")
 
 
 def _height(table: pd.DataFrame) -> float:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from safetykit_analytics import __version__
 from safetykit_analytics.calendar import to_us, zone
 from safetykit_analytics.compare import compare_batches
 from safetykit_analytics.flow import batch_summary, batch_work
@@ -22,8 +21,9 @@ from safetykit_analytics.report.week_tables import (
     find_outage,
     list_failures,
     list_rollouts,
+    side_by_side,
 )
-from safetykit_analytics.report.weeks import week_name, week_spans
+from safetykit_analytics.report.weeks import Week
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,22 +54,9 @@ class Compared(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Facts:
-    """All numbers of one week's report; instants are in UTC.
+class Facts(Week):
+    """All numbers of one week's report; `store` is a name, never a path."""
 
-    `previous_end` is `start`, or for a partial week the instant until which as many hours of the previous
-    week had passed. Backlog and stalled batches are as of `state_at`, the earlier of `end` and `as_of`.
-    `elapsed_hours`, by `as_of`, are 167 to 169 for a complete week. `store` is a name, never a path.
-    """
-
-    week: str
-    previous_week: str
-    tz: str
-    previous_start: dt.datetime
-    previous_end: dt.datetime
-    start: dt.datetime
-    end: dt.datetime
-    as_of: dt.datetime
     store: str | None
     n_observations: int
     n_batches: int
@@ -88,22 +75,11 @@ class Facts:
     stalled: pd.DataFrame
     failures: pd.DataFrame
     data_quality: pd.DataFrame
-    library_version: str = __version__
 
-    @property
-    def state_at(self) -> dt.datetime:
-        """When backlog and stalled batches were as the report says: the week's end, or `as_of` before it."""
-        return min(self.end, self.as_of)
-
-    @property
-    def partial(self) -> bool:
-        """Whether the week was not over by `as_of`."""
-        return self.as_of < self.end
-
-    @property
-    def elapsed_hours(self) -> float:
-        """Hours of the week that had passed by `as_of`."""
-        return max(0.0, (self.state_at - self.start) / _HOUR)
+    @functools.cached_property
+    def weeks(self) -> pd.DataFrame:
+        """The three tables of weeks in one, with ``_before`` for the week before: all policies, then each."""
+        return side_by_side(self.totals, self.previous, self.change)
 
     def versions_compared(self) -> Iterator[Compared]:
         """Yield each candidate."""
@@ -126,45 +102,32 @@ class Facts:
         return self.charted[self.charted["out_of_control"].to_numpy(dtype=bool) & this_week.to_numpy()]
 
 
-def gather_facts(reading: Reading, findings: pd.DataFrame, *, tz: str, store: str | None) -> Facts:
+def gather_facts(reading: Reading, findings: pd.DataFrame, *, store: str | None) -> Facts:
     """Compute everything that a report on one week states; `findings` are those of `data_quality`."""
-    monday, as_of, observations = reading.monday, reading.as_of, reading.selection
-    previous_start, previous_end, start, end = week_spans(monday, tz, as_of)
-    state_at = max(start, min(end, as_of))
-    # What was seen at `as_of` itself is in a week that is not over; what is seen at its end is in the next.
-    until = end if as_of >= end else max(start, as_of + dt.timedelta.resolution)
-    both: dict[str, Any] = {"tz": tz, "start": previous_start, "end": end, "as_of": as_of}
-    work = _work(observations, ((previous_start, previous_end), (start, until)), as_of)
+    week, observations = reading.week, reading.selection
+    until, as_of = week.until, week.as_of
+    both: dict[str, Any] = {"tz": week.tz, "start": week.previous_start, "end": week.end, "as_of": as_of}
+    this = both | {"start": week.start}
+    work = _work(observations, week)
     ends = batch_summary(observations, as_of=to_us(as_of))
-    ended = ends["first_terminal_at"].between(start, until, inclusive="left")
-    seen = observations.seen_within(to_us(start), to_us(until)).to_pandas()
-    shares = _observed_shares(observations, both)
+    ended = ends["first_terminal_at"].between(week.start, until, inclusive="left")
+    seen = observations.seen_within(to_us(week.start), to_us(until)).to_pandas()
+    earlier, later = _observed_shares(observations, both)
     totals, previous, change = compare_weeks(
         ends,
-        ((previous_start, previous_end), (start, until)),
+        ((week.previous_start, week.previous_end), (week.start, until)),
         work[work["bucket"] != BETWEEN],
-        (shares[0] if previous_end == start else shares[0].iloc[:0], shares[1]),
-        ((previous_end - previous_start) / _HOUR, (state_at - start) / _HOUR),
+        (earlier if week.previous_end == week.start else earlier.iloc[:0], later),
+        (week.previous_hours, week.elapsed_hours),
     )
-    then = ends if state_at >= as_of else batch_summary(observations, as_of=to_us(state_at))
-    versions = rates(observations, freq="D", **both)
-    chart = control_chart(reading.days, limits_before=start)
-    chart = chart[(chart["bucket_start"] >= pd.Timestamp(previous_start)).to_numpy(dtype=bool)]
+    chart = control_chart(reading.days, limits_before=week.start)
+    chart = chart[(chart["bucket_start"] >= pd.Timestamp(week.previous_start)).to_numpy(dtype=bool)]
     # A group has rows from its first day with work on; one that did nothing in these two weeks is not shown.
     most = chart["processed"].abs().groupby([chart["policy_id"], chart["policy_version"]]).transform("max")
-    rollouts = list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends)
     touched = pd.concat([seen, work["batch_id"][work["bucket"] == THIS]]).unique()
-    work_by_bucket = rates(observations, freq=FINE, by=(), **(both | {"start": start}))
-    waiting = backlog(observations, freq=FINE, by=("policy_id",), **(both | {"start": start}))
+    waiting = backlog(observations, freq=FINE, by=("policy_id",), **this)
     return Facts(
-        week=week_name(monday),
-        previous_week=week_name(monday - dt.timedelta(days=7)),
-        tz=tz,
-        previous_start=previous_start,
-        previous_end=previous_end,
-        start=start,
-        end=end,
-        as_of=as_of,
+        **vars(week),
         store=store,
         n_observations=len(seen),
         n_batches=int(seen.nunique()),
@@ -172,39 +135,26 @@ def gather_facts(reading: Reading, findings: pd.DataFrame, *, tz: str, store: st
         totals=totals,
         previous=previous,
         change=change,
-        versions=versions,
+        versions=rates(observations, freq="D", **both),
         trend=reading.trend,
-        comparison=compare_week(reading.batches, start, until, zone(tz)),
-        outage=find_outage(waiting, work_by_bucket, until),
-        rollouts=rollouts,
+        comparison=compare_week(reading.batches, week.start, until, zone(week.tz)),
+        outage=find_outage(waiting, rates(observations, freq=FINE, by=(), **this), until),
+        rollouts=list_rollouts(work.assign(bucket=work["bucket"].replace(BETWEEN, PREVIOUS)), ends),
         control=chart[(most > 0).to_numpy(dtype=bool)].reset_index(drop=True),
         backlog=waiting,
         open=_open(waiting, until),
-        stalled=_stalled(observations, ends, then, state_at),
-        failures=list_failures(ends, start, until),
+        stalled=_stalled(observations, ends, max(week.start, week.state_at)),
+        failures=list_failures(ends, week.start, until),
         data_quality=findings[findings["batch_id"].isin(touched)].reset_index(drop=True),
     )
 
 
-def _work(
-    observations: Selection, weeks: tuple[tuple[dt.datetime, dt.datetime], ...], as_of: dt.datetime
-) -> pd.DataFrame:
-    """Return the work of the compared hours of the previous week, of its rest, and of this week.
-
-    Spans without length hold nothing and are left out of the edges, which must rise.
-    """
-    spans = [
-        (kind, begin, stop)
-        for kind, begin, stop in (
-            (PREVIOUS, *weeks[0]),
-            (BETWEEN, weeks[0][1], weeks[1][0]),
-            (THIS, *weeks[1]),
-        )
-        if begin < stop
-    ]
-    edges = [begin for _, begin, _ in spans] + [spans[-1][2]]
-    work = batch_work(observations, edges=list(map(to_us, edges)), as_of=to_us(as_of))
-    return work.assign(bucket=work["bucket"].map(dict(enumerate(kind for kind, _, _ in spans))))
+def _work(observations: Selection, week: Week) -> pd.DataFrame:
+    """Return the work of the compared hours of the previous week, of its rest, and of this week."""
+    edges = sorted({week.previous_start, week.previous_end, week.start, week.until})
+    work = batch_work(observations, edges=[*map(to_us, edges)], as_of=to_us(week.as_of))
+    kinds = [THIS if at >= week.start else BETWEEN if at >= week.previous_end else PREVIOUS for at in edges]
+    return work.assign(bucket=work["bucket"].map(dict(enumerate(kinds))))
 
 
 def _observed_shares(observations: Selection, both: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -226,22 +176,12 @@ def compare_week(
 
     All policies are adjusted for each other, by Benjamini and Hochberg: one comparison for each baseline.
     """
-    ended = batches["first_terminal_at"].between(start, until, inclusive="left").to_numpy(dtype=bool)
-    whole = compare_batches(
+    return compare_batches(
         batches,
         window=(np.iinfo(np.int64).min, to_us(until)),
         tz=tz,
         as_of_us=to_us(until) - 1,
-        wanted=ended,
-    )
-    # A version without any other has no baseline, and nothing to compare.
-    is_baseline = (whole.table["role"] == "baseline").astype("bool")
-    parts = is_baseline.groupby([whole.table["policy_id"].fillna(""), is_baseline.cumsum()])
-    kept = np.flatnonzero(parts.transform("any") & (parts.transform("size") > 1))
-    return dataclasses.replace(
-        whole,
-        table=whole.table.iloc[kept].reset_index(drop=True),
-        found_on=tuple(whole.found_on[row] for row in kept),
+        wanted=batches["first_terminal_at"].between(start, until, inclusive="left").to_numpy(dtype=bool),
     )
 
 
@@ -255,12 +195,11 @@ def _open(waiting: pd.DataFrame, until: dt.datetime) -> pd.DataFrame:
     return table
 
 
-def _stalled(
-    observations: Selection, ends: pd.DataFrame, then: pd.DataFrame, at: dt.datetime
-) -> pd.DataFrame:
+def _stalled(observations: Selection, ends: pd.DataFrame, at: dt.datetime) -> pd.DataFrame:
     """List what stood still at an instant, the longest first, and say what became of it."""
     table = stalled_batches(observations, idle=IDLE_H * _HOUR, as_of=at)
     now = ends.set_index("batch_id").loc[table["batch_id"]]
+    then = batch_summary(observations, as_of=min(to_us(at), observations.as_of))
     before = then.set_index("batch_id").loc[table["batch_id"]]
     moved = np.zeros(len(table), dtype=bool)
     for name in ("success_count", "error_count", "cancelled_count"):

@@ -43,7 +43,7 @@ def headlines(facts: Facts) -> tuple[Sentence, Sentence, Sentence]:
 
 def what_changed(facts: Facts) -> Sentence:
     """Name the significant change that concerns most decisions, or say that there is none."""
-    whole = all_policies(facts.totals)
+    whole = all_policies(facts.weeks)
     if not whole.processed > 0:
         return ("No decision was processed in this week, so there is no error rate to compare.",)
     if facts.outage is not None:
@@ -68,11 +68,8 @@ def _outage(outage: Outage) -> Sentence:
 
 
 def _weekly_changes(facts: Facts) -> list[_Change]:
-    rows = facts.change.merge(facts.totals, on=["scope", "policy_id"]).merge(
-        facts.previous, on=["scope", "policy_id"], suffixes=("", "_before")
-    )
     found = []
-    for row in rows.itertuples():
+    for row in facts.weeks.itertuples():
         if row.scope == "policy" and row.verdict in {"higher", "lower"} and row.is_headline:
             policy = named(row.policy_id)
             moved = "rose" if row.verdict == "higher" else "fell"
@@ -139,21 +136,21 @@ def _age(found_on: dt.date | None, facts: Facts) -> str:
 
 
 def _no_change(facts: Facts, whole: Any) -> Sentence:
-    before, change = all_policies(facts.previous), all_policies(facts.change)
     rate = f"{fmt.percent(whole.error_rate)} of {fmt.number(whole.processed)} decisions"
-    if not before.processed > 0:
+    if not whole.processed_before > 0:
         return (f"There is no week before to compare with: the error rate was {rate}.",)
-    if not (facts.change["verdict"] == "no difference found").any():
+    if not (facts.weeks["verdict"] == "no difference found").any():
         return (
             f"No policy is known well enough in both weeks to tell a change of its error rate; "
-            f"all together had {rate}, after {fmt.percent(before.error_rate)}.",
+            f"all together had {rate}, after {fmt.percent(whole.error_rate_before)}.",
         )
-    interval = fmt.points_interval(change.difference_low, change.difference_high)
+    interval = fmt.points_interval(whole.difference_low, whole.difference_high)
+    moved = fmt.points_between(whole.error_rate_before, whole.error_rate)
     return (
         f"No policy's error rate changed significantly: all together had {rate}, after "
-        f"{fmt.percent(before.error_rate)} ({fmt.points_between(before.error_rate, whole.error_rate)}"
+        f"{fmt.percent(whole.error_rate_before)} ({moved}"
         + (f", 95 % interval {interval})." if interval != MISSING else ").")
-        + _mix(change),
+        + _mix(whole),
     )
 
 
@@ -201,7 +198,7 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
     """Name the largest gap in what is known, from no data at all to the smallest change that would show."""
     if not facts.n_observations:
         return ("The data cannot tell what happened: nothing was observed in this week.",)
-    whole = all_policies(facts.totals)
+    whole = all_policies(facts.weeks)
     if whole.coverage < _WELL_OBSERVED:
         return _little_seen(facts, whole)
     if undecided := _undecided(facts):
@@ -213,8 +210,7 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
             f"{fmt.plural(len(unplaced), 'batch')} were made before anyone looked, at a time that no "
             "id tells: they are in no week.",
         )
-    smallest = all_policies(facts.change)
-    half = (smallest.difference_high - smallest.difference_low) / 2
+    half = (whole.difference_high - whole.difference_low) / 2
     if not is_missing(half):
         return (
             f"The data covers {fmt.percent(whole.coverage)} of the time in which batches were at work; "
@@ -227,7 +223,7 @@ def what_cannot_be_said(facts: Facts) -> Sentence:
 def _little_seen(facts: Facts, whole: Any) -> Sentence:
     covered = f"The data covers {fmt.percent(whole.coverage)} of the time in which batches were at work"
     rest = "what happened in the rest is not in these numbers."
-    policies = facts.totals[facts.totals["scope"] == "policy"].dropna(subset=["coverage"])
+    policies = facts.weeks[facts.weeks["scope"] == "policy"].dropna(subset=["coverage"])
     # A policy of which nothing was processed in either week has no row.
     if policies.empty:
         return (f"{covered}: {rest}",)

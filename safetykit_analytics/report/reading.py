@@ -18,7 +18,7 @@ from safetykit_analytics.flow import cohort_day, reduced, select, summarize, sum
 from safetykit_analytics.frame import frame_from_table
 from safetykit_analytics.labels import LABELS
 from safetykit_analytics.rates import plan_rates, rates_table
-from safetykit_analytics.report.weeks import last_complete_monday, monday_of, week_bounds, week_spans
+from safetykit_analytics.report.weeks import Week, find_week, last_complete_monday, monday_of, week_bounds
 from safetykit_analytics.schema import OBSERVATION_SCHEMA
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 TREND_WEEKS = 8
 #: Weeks before the report's that the limits of its control chart come from.
 CHART_WEEKS = 4
-_EVER = dt.datetime(9000, 1, 1, tzinfo=dt.UTC)
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,7 @@ class Reading:
     before the week.
     """
 
-    monday: dt.date
-    as_of: dt.datetime
+    week: Week
     selection: Selection
     batches: pd.DataFrame
     trend: pd.DataFrame
@@ -71,11 +69,10 @@ def _read(listing: Listing, *, week: str | None, tz: str, as_of: int | None) -> 
             "there are no observations to take the last week from: is this the right store? Else give week= "
             "or as_of= (to the command: --week or --as-of)"
         )
-    at = known if known is not None else week_spans(monday, tz, _EVER)[3]
-    previous_start, _, start, end = week_spans(monday, tz, at)
+    found = find_week(monday, tz, known if known is not None else week_bounds(monday, tz)[1])
 
     def plan(freq: str, by: tuple[str, ...], *, weeks: int, lead: int) -> RatesPlan:
-        window = to_us(week_bounds(monday - dt.timedelta(weeks=weeks), tz)[0]), to_us(end)
+        window = to_us(week_bounds(monday - dt.timedelta(weeks=weeks), tz)[0]), to_us(found.end)
         return plan_rates(listing, parse_freq(freq), by=by, tz=zone(tz), window=window, lead=lead)
 
     plans = (
@@ -83,7 +80,7 @@ def _read(listing: Listing, *, week: str | None, tz: str, as_of: int | None) -> 
         plan("D", LABELS, weeks=CHART_WEEKS, lead=0),
     )
     read = partial(reduced, columns=summary_sources(BATCH_COLUMNS), labels=LABELS)
-    until = to_us(min(end, max(start, at + dt.timedelta.resolution)))
+    until = to_us(found.until)
     parts = list(
         read(
             listing.where(lambda cohort: cohort.earliest < until),
@@ -92,17 +89,15 @@ def _read(listing: Listing, *, week: str | None, tz: str, as_of: int | None) -> 
     )
     tables = []
     for place, one in enumerate(plans):
-        found = [(follow, some[place]) for follow, (some, _) in parts]
-        results = [(follow, part) for follow, part in found if part is not None]
+        results = [(follow, part) for follow, (some, _) in parts if (part := some[place]) is not None]
         tables.append(rates_table(one, results or read(listing.where(lambda _: False), one.reduce)))
     batches = frame_from_table(pa.concat_tables([some for _, (_, some) in parts]))
-    matters = ~batches["is_terminal"] | (batches["last_observed_at"] >= pd.Timestamp(previous_start))
+    matters = ~batches["is_terminal"] | (batches["last_observed_at"] >= pd.Timestamp(found.previous_start))
     days = set(cohort_days(pa.array(batches["batch_id"][matters], pa.string())).tolist())
     mine = listing.where(lambda cohort: cohort.name is None or cohort_day(cohort.name) in days)
     return Reading(
-        monday=monday,
-        as_of=at,
-        selection=select(mine, start=to_us(previous_start), end=to_us(end)),
+        week=found,
+        selection=select(mine, start=to_us(found.previous_start), end=to_us(found.end)),
         batches=batches,
         trend=tables[0],
         days=tables[1],

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from safetykit_analytics import __version__
 from safetykit_analytics import formatting as fmt
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.formatting import MISSING, is_missing
@@ -105,7 +106,7 @@ def _warnings(facts: Facts) -> tuple[Sentence, ...]:
         )
     if not facts.n_observations:
         found.append("Nothing was observed in this week.")
-    elif not all_policies(facts.totals).processed:
+    elif not all_policies(facts.weeks).processed:
         batches = fmt.plural(facts.n_batches, "batch was", "batches were")
         found.append(f"{batches} observed in this week, and none of them got any decision processed.")
     elif facts.n_batches == 1:
@@ -116,25 +117,24 @@ def _warnings(facts: Facts) -> tuple[Sentence, ...]:
 
 
 def _tiles(facts: Facts) -> tuple[Tile, ...]:
-    now, before = all_policies(facts.totals), all_policies(facts.previous)
-    change = all_policies(facts.change)
+    whole = all_policies(facts.weeks)
     since = "the same hours of the week before" if facts.partial else "the week before"
-    rate = fmt.points_between(before.error_rate, now.error_rate)
-    interval = fmt.points_interval(change.difference_low, change.difference_high)
+    rate = fmt.points_between(whole.error_rate_before, whole.error_rate)
+    interval = fmt.points_interval(whole.difference_low, whole.difference_high)
     return (
         Tile(
             "Decisions processed",
-            fmt.number(now.processed),
-            f"{fmt.number(before.processed)} in {since}",
+            fmt.number(whole.processed),
+            f"{fmt.number(whole.processed_before)} in {since}",
         ),
         Tile(
             "Throughput per hour",
-            fmt.number(now.throughput_per_hour),
-            f"{_relative(change.throughput_change)} on {since}",
+            fmt.number(whole.throughput_per_hour),
+            f"{_relative(whole.throughput_change)} on {since}",
         ),
         Tile(
             "Error rate",
-            fmt.percent(now.error_rate),
+            fmt.percent(whole.error_rate),
             f"{rate}" + (f", 95 % interval {interval}" if interval != MISSING else f" on {since}"),
         ),
         Tile(
@@ -158,26 +158,18 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
         if facts.partial
         else facts.previous_week
     )
-    hours = (facts.previous_end - facts.previous_start).total_seconds() / 3600
     intro: Sentence = (
-        f"{facts.week} ({facts.elapsed_hours:g} h) against {span} ({hours:g} h), per hour and per decision, "
-        "so that weeks of different length compare. An interval speaks for its row alone, a verdict allows "
-        "for all comparisons on this page: one may leave out zero and the other find no difference.",
+        f"{facts.week} ({facts.elapsed_hours:g} h) against {span} ({facts.previous_hours:g} h), per hour and "
+        "per decision, so that weeks of different length compare. An interval speaks for its row alone, a "
+        "verdict allows for all comparisons on this page: one may leave out zero and the other find no "
+        "difference.",
     )
-    rows = facts.totals.merge(facts.change, on=["scope", "policy_id"], suffixes=("", "_change")).merge(
-        facts.previous[["scope", "policy_id", "error_rate"]],
-        on=["scope", "policy_id"],
-        suffixes=("", "_before"),
-    )
-    order = rows.assign(first=rows["scope"] != "all").sort_values(
-        ["first", "processed"], ascending=[True, False], kind="stable"
-    )
+    order = facts.weeks.sort_values(["scope", "processed"], ascending=[True, False], kind="stable")
     if len(order) == 1:
         return (Paragraph(intro), Paragraph(("No policy had any work in either week.",)))
-    cut, note = first_rows(order)
-    table = table_of(
+    table = first_rows(
         "Error rate and throughput by policy, with 95 % intervals",
-        cut.itertuples(),
+        order,
         {
             "Policy": lambda row: "All policies" if row.scope == "all" else named(row.policy_id),
             "Decisions": lambda row: fmt.number(row.processed),
@@ -192,7 +184,7 @@ def _weeks(facts: Facts) -> tuple[Paragraph | Table, ...]:
         },
         numeric=range(1, 9),
     )
-    return (Paragraph(intro), table, *note)
+    return (Paragraph(intro), *table)
 
 
 def _versions(facts: Facts, *, drawn: bool) -> tuple[Paragraph, ...]:
@@ -322,7 +314,7 @@ def _provenance(facts: Facts) -> tuple[tuple[str, Sentence], ...]:
     return (
         ("Week", (f"{facts.week}, time zone {facts.tz}",)),
         ("As of", (f"{instant(facts.as_of, tz)}; later observations are left out",)),
-        ("Made from", (*source, f", with safetykit-analytics {facts.library_version}")),
+        ("Made from", (*source, f", with safetykit-analytics {__version__}")),
         ("To make it again", (Code(call),)),
     )
 

@@ -14,7 +14,7 @@ from safetykit_analytics.report.facts import IDLE_H
 from safetykit_analytics.report.headlines import all_policies
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from safetykit_analytics.report.document import Cell, Table
     from safetykit_analytics.report.facts import Facts
@@ -44,17 +44,20 @@ _BATCH: dict[str, Callable[[Any], Cell]] = {
 }
 
 
-def first_rows(rows: pd.DataFrame) -> tuple[pd.DataFrame, tuple[Paragraph, ...]]:
-    """Keep as many rows as people read, and say how many more there are."""
+def first_rows(
+    caption: str, rows: pd.DataFrame, columns: Mapping[str, Callable[[Any], Cell]], *, numeric: range
+) -> tuple[Table | Paragraph, ...]:
+    """Return a table of as many rows as people read, and a sentence on how many more there are."""
+    table = table_of(caption, rows.head(MOST_ROWS).itertuples(), columns, numeric=numeric)
     more = len(rows) - MOST_ROWS
     if more <= 0:
-        return rows, ()
+        return (table,)
     words: Sentence = (
         f"{fmt.plural(more, 'more row')}: ",
         Code("report.to_csv(folder)"),
         " writes them all.",
     )
-    return rows.head(MOST_ROWS), (Paragraph(words),)
+    return table, Paragraph(words)
 
 
 def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
@@ -63,11 +66,9 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
     when = instant(facts.state_at, tz)
     if facts.open.empty:
         return (Paragraph((f"No batch was open at {when}.",)),)
-    order = facts.open.sort_values("pending", ascending=False, kind="stable")
-    cut, note = first_rows(order)
-    table = table_of(
+    table = first_rows(
         f"Open batches at {when}",
-        cut.itertuples(),
+        facts.open.sort_values("pending", ascending=False, kind="stable"),
         {
             "Policy": lambda row: named(row.policy_id),
             "Open batches": lambda row: fmt.number(row.n_open),
@@ -80,18 +81,17 @@ def backlog(facts: Facts) -> tuple[Paragraph | Table, ...]:
         "“Done in” is how long the pending decisions take at the fastest and the slowest pace of the days "
         "before; stuck batches take longer."
     )
-    return (Paragraph((words,)), table, *note, *_stalled(facts))
+    return (Paragraph((words,)), *table, *_stalled(facts))
 
 
 def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
     least = fmt.hours(IDLE_H)
     if facts.stalled.empty:
         return (Paragraph((f"No open batch is known to have been without progress for {least} or longer.",)),)
-    cut, note = first_rows(facts.stalled)
     since = {"ended": "ended", "moved": "moved", "still": "still stuck"}
-    table = table_of(
+    return first_rows(
         f"Stalled batches: decisions pending and no progress for at least {least}",
-        cut.itertuples(),
+        facts.stalled,
         {
             **_BATCH,
             "Pending": lambda row: fmt.number(row.pending_count),
@@ -100,7 +100,6 @@ def _stalled(facts: Facts) -> tuple[Paragraph | Table, ...]:
         },
         numeric=range(3, 5),
     )
-    return (table, *note)
 
 
 def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
@@ -135,7 +134,7 @@ def failures(facts: Facts) -> tuple[Paragraph | Table, ...]:
 
 def quality(facts: Facts) -> tuple[Paragraph | Bullets, ...]:
     """Describe the coverage of the data, and its contradictions."""
-    whole = all_policies(facts.totals)
+    whole = all_policies(facts.weeks)
     if not facts.n_observations:
         return (Paragraph(("Nothing was observed in this week, so nothing is known of it.",)),)
     rough = _smeared(facts)

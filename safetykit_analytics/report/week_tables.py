@@ -58,30 +58,42 @@ def compare_weeks(
     all policies: how much comes from the shares of the policies, and how much from their rates.
     """
     group, names = grouped(work, ["policy_id"])
-    rows = pd.concat(
-        [_per_batch(work.assign(group=0)), _per_batch(work.assign(group=group + 1))], ignore_index=True
-    )
-    earlier, later, change = week_over_week(
-        rows["group"].to_numpy(),
-        (rows["error_0"].to_numpy(), rows["error_1"].to_numpy()),
-        (rows["processed_0"].to_numpy(), rows["processed_1"].to_numpy()),
-        n_groups=len(names) + 1,
-    )
     heads = pd.DataFrame(
         {
             "scope": ["all"] + ["policy"] * len(names),
             "policy_id": pd.array([None, *names["policy_id"]], dtype=STRING),
         }
     )
-    sums = rows.groupby("group").sum(numeric_only=True).reindex(range(len(heads)), fill_value=0.0)
+    both = pd.concat([work.assign(group=0), work.assign(group=group + 1)])
+    sums = both.groupby(["group", "batch_id", "bucket"])[list(_WORK)].sum()
+    sums = sums.unstack(fill_value=0.0)  # noqa: PD010 -- a pivot table of nothing has no columns
+    sums = sums.reindex(columns=pd.MultiIndex.from_product([_WORK, (0, 1)]), fill_value=0.0)
+    sides = [sums.xs(bucket, axis=1, level=1) for bucket in (0, 1)]
+    sides = [
+        side.assign(processed=side["success"] + side["error"], n_batches=(side != 0).any(axis=1))
+        for side in sides
+    ]
+    earlier, later, change = week_over_week(
+        sums.index.get_level_values("group"),
+        (sides[0]["error"], sides[1]["error"]),
+        (sides[0]["processed"], sides[1]["processed"]),
+        n_groups=len(heads),
+    )
     tables = [
-        _side(heads, sums.filter(regex=f"_{index}$"), estimate, hours[index], observed[index])
+        _side(heads, sides[index], estimate, hours[index], observed[index])
         for index, estimate in ((1, later), (0, earlier))
     ]
     table = _change(heads, tables[0], tables[1], change)
     table["is_headline"] = _headlines(table, ends, spans)
     table["mix_effect"], table["rate_effect"] = _effects(tables[1], tables[0])
     return tables[0], tables[1], table
+
+
+def side_by_side(totals: pd.DataFrame, previous: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
+    """Join the tables of `compare_weeks`; columns of the earlier span end in ``_before``."""
+    keys = ["scope", "policy_id"]
+    before = previous.drop(columns=keys).add_suffix("_before")
+    return pd.concat([totals, change.drop(columns=[*keys, "note"]), before], axis=1)
 
 
 def _headlines(
@@ -133,37 +145,12 @@ def _effects(earlier: pd.DataFrame, later: pd.DataFrame) -> tuple[NDArray[np.flo
     return mix, own
 
 
-def _per_batch(work: pd.DataFrame) -> pd.DataFrame:
-    """One row per batch and group; the counters of both spans side by side."""
-    first, second = (
-        work[work["bucket"] == bucket]
-        .groupby(["group", "batch_id"])[list(_WORK)]
-        .sum()
-        .add_suffix(f"_{bucket}")
-        for bucket in (0, 1)
-    )
-    wide = first.join(second, how="outer").fillna(0.0).sort_index()
-    for bucket in (0, 1):
-        wide[f"processed_{bucket}"] = wide[f"success_{bucket}"] + wide[f"error_{bucket}"]
-        wide[f"worked_{bucket}"] = (
-            (wide[[f"{name}_{bucket}" for name in _WORK]] != 0).any(axis=1).astype("int64")
-        )
-    return wide.reset_index()
-
-
 def _side(
-    heads: pd.DataFrame,
-    sums: pd.DataFrame,
-    estimate: ClusterRates,
-    hours: float,
-    observed: pd.DataFrame,
+    heads: pd.DataFrame, batches: pd.DataFrame, estimate: ClusterRates, hours: float, observed: pd.DataFrame
 ) -> pd.DataFrame:
     """Return one row per head: the work of one span, its bounds, and how well it was observed."""
-    table = heads.copy()
-    sums = sums.rename(columns=lambda name: name[:-2])
-    table["n_batches"] = sums["worked"].to_numpy().astype("int64")
-    for name in ("processed", *_WORK):
-        table[name] = sums[name].to_numpy()
+    sums = batches.groupby(level="group").sum().reindex(heads.index, fill_value=0)
+    table = heads.assign(**sums[["n_batches", "processed", *_WORK]])
     table["throughput_per_hour"] = table["processed"] / hours if hours else np.nan
     table["error_rate"] = estimate.rate
     table["error_rate_low"], table["error_rate_high"] = estimate.low, estimate.high

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from safetykit_analytics import __version__
 from safetykit_analytics.atomic_files import atomic_write
 from safetykit_analytics.calendar import zone
 from safetykit_analytics.json_tables import json_value, records
@@ -94,8 +95,8 @@ def weekly_report(
     reading = read_week(observations, week=week, tz=tz, as_of=until)
     # A selection holds one observation per key; that a frame held more is worth telling.
     checked = observations if isinstance(observations, pd.DataFrame) else reading.selection
-    findings = data_quality(checked, as_of=reading.as_of)
-    return WeeklyReport(gather_facts(reading, findings, tz=tz, store=getattr(observations, "name", None)))
+    findings = data_quality(checked, as_of=reading.week.as_of)
+    return WeeklyReport(gather_facts(reading, findings, store=getattr(observations, "name", None)))
 
 
 #: Changes when a key or a column is renamed, removed, or means something else; new ones do not change it.
@@ -202,7 +203,7 @@ class WeeklyReport:
         about = ("week", "previous_week", "tz", "start", "end", "as_of", "partial", "elapsed_hours")
         return {
             "schema_version": SCHEMA_VERSION,
-            "library_version": facts.library_version,
+            "library_version": __version__,
             **{name: json_value(getattr(facts, name)) for name in about},
             "headlines": [plain(sentence) for sentence in headlines(facts)],
             **tables,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import dataclass
 
 from safetykit_analytics.calendar import from_us, parse_instant, zone
 
 _WEEK_NAME = re.compile(r"(\d{4})-W(\d{2})")
 _SEVEN_DAYS = dt.timedelta(days=7)
+_HOUR = dt.timedelta(hours=1)
 
 
 def monday_of(week: str) -> dt.date:
@@ -53,14 +55,47 @@ def last_complete_monday(as_of: dt.datetime, tz: str) -> dt.date:
     return monday - _SEVEN_DAYS
 
 
-def week_spans(
-    monday: dt.date, tz: str, as_of: dt.datetime
-) -> tuple[dt.datetime, dt.datetime, dt.datetime, dt.datetime]:
-    """Find the bounds, in UTC, of the part of the previous week to compare with, and of the week itself.
+@dataclass(frozen=True)
+class Week:
+    """An ISO week of a time zone, as it was by `as_of`; instants are in UTC.
 
-    A week that is not over by `as_of` is compared with as many hours of the one before.
+    A week that is not over is compared with as many hours of the one before, up to `previous_end`. What was
+    seen before `until` counts, which is just after `as_of` then. Backlog and stalled batches are as of
+    `state_at`. `elapsed_hours` are 167 to 169 for a complete week.
     """
+
+    week: str
+    previous_week: str
+    tz: str
+    previous_start: dt.datetime
+    previous_end: dt.datetime
+    start: dt.datetime
+    until: dt.datetime
+    end: dt.datetime
+    as_of: dt.datetime
+    state_at: dt.datetime
+    partial: bool
+    previous_hours: float
+    elapsed_hours: float
+
+
+def find_week(monday: dt.date, tz: str, as_of: dt.datetime) -> Week:
+    """Return the week that begins on a Monday, and what to compare it with."""
     start, end = week_bounds(monday, tz)
-    previous_start, _ = week_bounds(monday - dt.timedelta(days=7), tz)
-    previous_end = start if as_of >= end else min(start, previous_start + max(as_of - start, dt.timedelta(0)))
-    return previous_start, previous_end, start, end
+    previous_start, passed = midnight(monday - _SEVEN_DAYS, tz), max(as_of - start, dt.timedelta(0))
+    previous_end = start if as_of >= end else min(start, previous_start + passed)
+    return Week(
+        week=week_name(monday),
+        previous_week=week_name(monday - _SEVEN_DAYS),
+        tz=tz,
+        previous_start=previous_start,
+        previous_end=previous_end,
+        start=start,
+        until=min(end, max(start, as_of + dt.timedelta.resolution)),
+        end=end,
+        as_of=as_of,
+        state_at=min(end, as_of),
+        partial=as_of < end,
+        previous_hours=(previous_end - previous_start) / _HOUR,
+        elapsed_hours=min(passed, end - start) / _HOUR,
+    )

@@ -34,8 +34,8 @@ _MOST_LOG = 700.0
 NOISE = 1e-18
 # Strata of one width are met together, as many as keep the recursion in the cache.
 _CELLS = 60_000
-# Trebled so often, any step has reached a bound.
-_MOST_STEPS = 60
+# Trebled sixty times, any step has reached a bound; forty more are enough to come close to the end.
+_MOST_STEPS = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,30 +304,24 @@ def _walk(
     outer_excess = np.where(ahead & (null_excess > 0.0), null_excess, np.nan)
     at = start + side * step
     for _ in range(_MOST_STEPS):
-        open_ = np.isnan(outer) & (inner != bound)
+        is_bracketed = ~np.isnan(outer)
+        is_wide = np.abs(outer - inner) > 1e-3 * np.maximum(np.abs(outer - start), 1e-9)
+        open_ = np.where(is_bracketed, is_wide, inner != bound)
         if not open_.any():
             break
         # What is known to be kept needs no second look.
-        at = np.where((at - inner) * side > 0.0, at, inner + side * step)
-        at = np.where(open_, np.clip(at, -abs(bound), abs(bound)), inner)
-        excess = test(at).log_most - limit
-        kept, gone = open_ & (excess <= 0.0), open_ & (excess > 0.0)
-        inner, inner_excess = np.where(kept, at, inner), np.where(kept, excess, inner_excess)
-        outer, outer_excess = np.where(gone, at, outer), np.where(gone, excess, outer_excess)
-        at = start + (at - start) * 3.0
-        step = step * 3.0
-    # Regula falsi (Illinois) between what is kept and what is not.
-    for _ in range(40):
-        width = np.abs(outer - inner)
-        open_ = ~np.isnan(outer) & (width > 1e-3 * np.maximum(np.abs(outer - start), 1e-9))
-        if not open_.any():
-            break
+        further = np.where((at - inner) * side > 0.0, at, inner + side * step)
+        # Regula falsi (Illinois) between what is kept and what is not.
         rise = outer_excess - inner_excess
-        share = np.divide(-inner_excess, rise, out=np.full(len(rise), 0.5), where=open_ & (rise > 0.0))
-        at = np.where(open_, inner + (outer - inner) * np.clip(share, 0.02, 0.98), inner)
+        share = np.divide(-inner_excess, rise, out=np.full(len(rise), 0.5), where=rise > 0.0)
+        between = inner + (outer - inner) * np.clip(share, 0.02, 0.98)
+        at = np.where(is_bracketed, between, np.clip(further, -abs(bound), abs(bound)))
+        at = np.where(open_, at, inner)
         excess = test(at).log_most - limit
         kept, gone = open_ & (excess <= 0.0), open_ & (excess > 0.0)
         inner, outer = np.where(kept, at, inner), np.where(gone, at, outer)
-        inner_excess = np.where(kept, excess, np.where(gone, inner_excess / 2.0, inner_excess))
+        halved = np.where(gone & is_bracketed, inner_excess / 2.0, inner_excess)
+        inner_excess = np.where(kept, excess, halved)
         outer_excess = np.where(gone, excess, np.where(kept, outer_excess / 2.0, outer_excess))
+        at, step = start + (at - start) * 3.0, step * 3.0
     return inner
