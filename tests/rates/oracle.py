@@ -219,7 +219,7 @@ def clock(tz: str, start: int, stop: int, step: int) -> list[tuple[int, dt.datet
 
 @functools.cache
 def walk(freq: str, tz: str, start: int, stop: int) -> list[int]:
-    """Edges in [start, stop) by looking at the local clock minute by minute, for days each quarter of an hour."""
+    """Edges in [start, stop) along the local clock, by minutes or, for days, by quarters of an hour."""
     unit = freq.lstrip("0123456789")
     length = {"min": 1, "h": 60}.get(unit, 0) * int(freq.removesuffix(unit) or 1)
     edges = []
