@@ -161,11 +161,12 @@ def test_words_do_not_overlap_in_thirty_sizes_and_in_two_pictures_side_by_side(n
     assert found == {case: [] for case in found}
 
 
-@pytest.mark.parametrize("name", ["throughput_many", "comparison_many"])
+@pytest.mark.parametrize(
+    "name", ["throughput_many", pytest.param("comparison_many", marks=pytest.mark.heavy)]
+)
 def test_words_do_not_overlap_in_a_figure_of_our_own(name):
     plot, table = PLOTS[name]
-    figure = plot(table()).figure
-    assert troubles(figure) == []
+    assert troubles(plot(table()).figure) == []
 
 
 GRIDS = {

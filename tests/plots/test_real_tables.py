@@ -33,7 +33,7 @@ def tables(observations, by):
     yield ska.plot_completion_time, ska.completion_time(observations, by=by)
 
 
-@pytest.mark.parametrize("by", [(), ("policy_version", "policy_id")])
+@pytest.mark.parametrize("by", [(), pytest.param(("policy_version", "policy_id"), marks=pytest.mark.heavy)])
 def test_every_table_can_be_drawn_whole_and_empty(observations, by):
     for plot, table in tables(observations, by):
         ax = plot(table)
