@@ -39,10 +39,10 @@ def frame_from_table(table: Any) -> pd.DataFrame:
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
             columns[field.name] = pd.array(column, dtype=STRING)
         elif pa.types.is_timestamp(field.type):
-            instants = pd.DatetimeIndex(column.cast(pa.timestamp("us")).to_numpy())
+            instants = pd.DatetimeIndex(np.array(column.cast(pa.timestamp("us")).to_numpy()))
             columns[field.name] = instants.tz_localize("UTC").tz_convert(field.type.tz).array
         else:
-            columns[field.name] = column.to_numpy()
+            columns[field.name] = np.array(column.to_numpy())  # Arrow's own memory is read-only
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
 
 
