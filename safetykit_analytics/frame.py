@@ -33,16 +33,16 @@ def frame_from_table(table: Any) -> pd.DataFrame:
     Strings are ``StringDtype("pyarrow")`` with NA, instants ``datetime64[us, zone]`` with NaT, counts int64,
     flags bool: the same for 0, 1 or N rows, on pandas 2.2 and 3.
     """
-    columns = {}
+    columns: dict[str, Any] = {}
     for field in table.schema:
         column = table.column(field.name)
         if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            columns[field.name] = pd.Series(pd.array(column, dtype=STRING), copy=False)
+            columns[field.name] = pd.array(column, dtype=STRING)
         elif pa.types.is_timestamp(field.type):
-            instants = column.cast(pa.timestamp("us")).to_numpy()
-            columns[field.name] = pd.Series(instants).dt.tz_localize("UTC").dt.tz_convert(field.type.tz)
+            instants = pd.DatetimeIndex(np.array(column.cast(pa.timestamp("us")).to_numpy()))
+            columns[field.name] = instants.tz_localize("UTC").tz_convert(field.type.tz).array
         else:
-            columns[field.name] = pd.Series(column.to_numpy())
+            columns[field.name] = np.array(column.to_numpy())  # Arrow's own memory is read-only
     return pd.DataFrame(columns, index=pd.RangeIndex(table.num_rows), copy=False)
 
 
@@ -117,8 +117,8 @@ def _instants(values: pd.Series[Any], field: Any) -> Any:
         )
         dtype = values.dtype
     if isinstance(dtype, pd.DatetimeTZDtype):
-        utc = values.dt.tz_convert("UTC").dt.tz_localize(None)
-        return pa.array(utc.to_numpy().astype("datetime64[us]")).cast(field.type)
+        utc = values.array.tz_convert(None).to_numpy()
+        return pa.array(utc.astype("datetime64[us]")).cast(field.type)
     if not field.nullable or values.notna().any():
         if np.issubdtype(getattr(dtype, "type", object), np.datetime64):
             found, mend = "times without a time zone", f"frame[{field.name!r}].dt.tz_localize('UTC')"
@@ -131,12 +131,26 @@ def _instants(values: pd.Series[Any], field: Any) -> Any:
 
 
 def _strings(values: pd.Series[Any], field: Any) -> Any:
-    array = _converted(values.astype(object).where(values.notna(), None), pa.string())
+    array = _arrow_strings(values)
+    if array is None:
+        array = _converted(values.astype(object).where(values.notna(), None), pa.string())
     if array is None:
         is_text = values.map(_is_text) | values.isna()
         raise InvalidFrame(f"{_place(values, _first(~is_text))} is not text; {field.name!r} holds strings")
     # The API says "" where it means none, so the two are one and the same here.
     return pc.if_else(pc.equal(array, ""), None, array) if field.nullable else array
+
+
+def _arrow_strings(values: pd.Series[Any]) -> Any:
+    """Return the strings of a column that holds them in Arrow's memory, or None."""
+    dtype = values.dtype
+    is_arrow = dtype.storage == "pyarrow" if isinstance(dtype, pd.StringDtype) else False
+    if isinstance(dtype, pd.ArrowDtype):
+        is_arrow = pa.types.is_string(dtype.pyarrow_dtype) or pa.types.is_large_string(dtype.pyarrow_dtype)
+    try:
+        return pa.array(values.array).cast(pa.string()) if is_arrow else None
+    except pa.ArrowException:
+        return None  # a chunk of more than 2 GB
 
 
 def _is_text(value: object) -> bool:
@@ -174,8 +188,8 @@ def _counts(values: pd.Series[Any], field: Any) -> Any:
             middle = (row + stop) // 2
             row, stop = (row, middle) if _whole_numbers(values.iloc[row:middle]) is None else (middle, stop)
         raise InvalidFrame(f"{_place(values, row)} is not a whole number within int64")
-    negative = pc.fill_null(pc.less(array, 0), fill_value=False)
-    if field.name in COUNT_COLUMNS and pc.any(negative).as_py():
+    if field.name in COUNT_COLUMNS and (pc.min(array).as_py() or 0) < 0:
+        negative = pc.fill_null(pc.less(array, 0), fill_value=False)
         raise InvalidFrame(f"{_place(values, _first(negative))} is negative; counts are at least 0")
     return array
 

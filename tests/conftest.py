@@ -1,5 +1,6 @@
 """What every test may use."""
 
+import gc
 import importlib.metadata
 import json
 import os
@@ -15,6 +16,9 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.effort import load_profile
 
 load_profile()
+
+# Importing and collecting makes millions of objects that stay: see pytest_collection_finish.
+gc.disable()
 
 # Without bytecode, each worker rewrites every test again, and each command compiles the library.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -34,6 +38,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line(
             "filterwarnings", "ignore:The 'generic' unit for NumPy timedelta:DeprecationWarning"
         )
+
+
+def pytest_collection_finish() -> None:
+    """Keep the modules and the collected tests, which live to the end, out of every garbage collection."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

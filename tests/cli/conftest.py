@@ -15,7 +15,7 @@ class Simulated:
     """The fleet, its URL, and its time, which stands still unless a test moves it."""
 
     def __init__(self):
-        self.fleet = make_fleet(seed=7, batches=300, weeks=1)
+        self.fleet = make_fleet(seed=7, batches=150, weeks=1)
         self.now = self.fleet.start + dt.timedelta(days=2)
         self.requests = 0
         self.on_request = lambda: None

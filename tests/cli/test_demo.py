@@ -12,20 +12,20 @@ from safetykit_analytics.simulator import make_fleet
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    return run_demo(tmp_path_factory.mktemp("demo") / "new", batches=60, weeks=0.25, seed=2)
+    return run_demo(tmp_path_factory.mktemp("demo") / "new", batches=40, weeks=0.25, seed=2)
 
 
 def test_every_batch_was_polled_until_it_settled_or_the_fleet_ended(made):
-    fleet = make_fleet(seed=2, batches=60, weeks=0.25)
+    fleet = make_fleet(seed=2, batches=40, weeks=0.25)
     seen = SnapshotStore(made.store).latest()
     assert seen["batch_id"].tolist() == sorted(fleet.batch_ids)
-    counts = fleet.counts_at(np.arange(60), int(fleet.end.timestamp() * 1000))
+    counts = fleet.counts_at(np.arange(40), int(fleet.end.timestamp() * 1000))
     expected = pd.DataFrame(
         {name: getattr(counts, name) for name in counts._fields[1:]}, index=fleet.batch_ids
     )
     shown = seen.set_index("batch_id").loc[list(fleet.batch_ids), list(counts._fields[1:])]
     assert (shown.to_numpy() == expected.to_numpy()).all()
-    assert made.batches == 60
+    assert made.batches == 40
     assert made.polls == 14
     assert made.requests == len(SnapshotStore(made.store).read())
 

@@ -376,7 +376,7 @@ def test_one_dead_id_among_settled_ones_is_some_and_not_all(simulated, capsys):
 
 
 def test_the_summary_counts_all_open_batches_of_the_store(simulated, capsys):
-    simulated.now = simulated.fleet.start + dt.timedelta(days=1, hours=12)
+    simulated.now = simulated.fleet.start + dt.timedelta(days=1, hours=18)
     poll(capsys, *simulated.created())
     still_open = SnapshotStore("snapshots").open_batch_ids()
     assert poll(capsys, still_open[0])["open"] == len(still_open) > 1
@@ -423,7 +423,7 @@ def test_a_poll_compacts_when_a_day_has_closed_since_the_last_one(simulated, mon
     store = SnapshotStore("snapshots")
     for hours in (0, 1, 30, 1):
         simulated.now += dt.timedelta(hours=hours)
-        poll_store(store, simulated.created(), again=True, clock="server")
+        poll_store(store, simulated.created()[:5], again=True, clock="server")
     assert len(compactions) == 1
 
 

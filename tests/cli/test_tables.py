@@ -288,7 +288,6 @@ def test_a_time_without_any_work_says_so_beside_its_empty_table(capsys):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["rates", "--start", "2030-01-01"],
         ["rates", "--store", "empty"],
         ["compare", "--store", "empty"],
         ["compact", "--store", "empty"],

@@ -33,16 +33,16 @@ def nodes_of(path):
 
 
 def texts_of(path):
-    """Every string literal of a module: docstrings, errors, help; with its line."""
+    """Every phrase among the literals of a module: docstrings, errors, help; with its line."""
     for node in nodes_of(path):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and " " in node.value:
             yield node.lineno, node.value
 
 
 def found_in(text):
     """What is wrong with a text."""
     # A question may ask what is wrong.
-    plain = QUESTION.sub("", text)
+    plain = QUESTION.sub("", text) if "?" in text else text
     return [
         f"{match[0].strip()!r} is {reason}"
         for reason, pattern in PATTERNS.items()

@@ -69,12 +69,12 @@ def test_the_documented_example_is_read_byte_for_byte():
     assert row["created_at"] == pd.Timestamp("2023-11-15T01:30:50.189Z")
 
 
-def test_one_unknown_id_among_1000_costs_exactly_one_failure():
-    ids = [batch_id(number) for number in range(1000)]
+def test_one_unknown_id_among_many_costs_exactly_one_failure():
+    ids = [batch_id(number) for number in range(500)]
     with Server(Script({ids[400]: [status(404)]})) as server:
         result = fetch_batches(ids, base_url=server.url, api_key=KEY)
-        assert len(server.requests) == 1000
-    assert len(result.frame) == 999
+        assert len(server.requests) == 500
+    assert len(result.frame) == 499
     assert result.failures["batch_id"].tolist() == [ids[400]]
     assert result.failures["kind"].tolist() == ["http_status"]
     assert result.failures["status_code"].tolist() == [404]

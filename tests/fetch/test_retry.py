@@ -206,7 +206,7 @@ OUTAGES = {"reset": reset, "503": status(503), "hang": hang}
 @pytest.mark.parametrize(
     ("outage", "count"),
     [
-        *((outage, 500) for outage in ("refused", *OUTAGES)),
+        *((outage, 400) for outage in ("refused", *OUTAGES)),
         ("503", 2500),
         *(pytest.param(outage, 10_000, marks=pytest.mark.heavy) for outage in ("refused", *OUTAGES)),
     ],
@@ -229,16 +229,16 @@ def test_a_full_outage_ends_with_few_retries_and_everything_in_failures(no_waiti
 
 
 def test_an_outage_in_the_middle_ends_the_run_and_retry_takes_up_the_rest(no_waiting):
-    names = ids(1000)
+    names = ids(500)
     seen = []
 
     async def dies(request):
         seen.append(request)
-        await (answer_well if len(seen) <= 400 else reset)(request)
+        await (answer_well if len(seen) <= 200 else reset)(request)
 
     with Server(dies) as server:
         first = fetch(names, server)
-        assert len(first.frame) == 400
+        assert len(first.frame) == 200
         seen.clear()
         server.answer = answer_well
         server.requests.clear()
@@ -278,7 +278,7 @@ def test_a_generator_without_an_end_can_be_stopped_in_an_outage_too(no_waiting):
 
 
 def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
-    names = ids(1000)
+    names = ids(500)
     draw = random.Random(5)
 
     async def flaky(request):
@@ -289,7 +289,7 @@ def test_scattered_faults_on_a_fifth_of_the_answers_are_all_retried(no_waiting):
     assert result.frame["batch_id"].tolist() == names
 
 
-@pytest.mark.parametrize("count", [1500, pytest.param(10_000, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize("count", [600, pytest.param(10_000, marks=pytest.mark.heavy)])
 def test_ids_with_a_tenth_of_all_answers_bad_are_all_resolved_each_once(no_waiting, count):
     names = ids(count)
     draw = random.Random(7)

@@ -68,6 +68,15 @@ def test_a_frame_has_the_same_dtypes_whatever_it_holds(rows):
         assert {str(dtypes[name]) for name in names} == {dtype}
 
 
+def test_every_column_of_a_frame_may_be_written_to():
+    table = pa.Table.from_pylist([row(), row(created_at=NOW, policy_id="p")], schema=OBSERVATION_SCHEMA)
+    frame = frame_from_table(table)
+    for name in frame:
+        frame.loc[0, name] = frame.loc[1, name]
+    assert frame.iloc[0].equals(frame.iloc[1])
+    assert table["policy_id"].to_pylist() == [None, "p"]
+
+
 @given(st.lists(ROWS, max_size=5))
 def test_a_frame_survives_the_way_to_arrow_and_back(rows):
     table = pa.Table.from_pylist(rows, schema=OBSERVATION_SCHEMA)

@@ -9,8 +9,18 @@ def at(hours_ago):
     return NOW - pd.Timedelta(hours=hours_ago)
 
 
-def batch(name, *seen, policy="spam", version="v1", created=None, size=1000):
+def batch(name, *seen, **labels):
     """Observations of one batch: (hours ago, success, error, and a status but PENDING) each."""
+    return batches((name, *seen), **labels)
+
+
+def batches(*told, **labels):
+    """Observations of several batches of one policy and version, told as one is."""
+    rows = [row for name, *seen in told for row in _rows(name, *seen, **labels)]
+    return pd.DataFrame(rows).astype({"policy_id": "string", "policy_version": "string"})
+
+
+def _rows(name, *seen, policy="spam", version="v1", created=None, size=1000):
     rows = []
     for hours, success, error, *status in seen:
         state = status[0] if status else "PENDING"
@@ -31,8 +41,7 @@ def batch(name, *seen, policy="spam", version="v1", created=None, size=1000):
                 "is_terminal": state != "PENDING",
             }
         )
-    frame = pd.DataFrame(rows)
-    return frame.astype({"policy_id": "string", "policy_version": "string"})
+    return rows
 
 
 def frame(*batches):
@@ -41,4 +50,11 @@ def frame(*batches):
 
 def ended(name, errors, hours_ago, **labels):
     """A batch of 1,000 that ended in one go."""
-    return batch(name, (hours_ago, 1000 - errors, errors, "SUCCESS"), **labels)
+    return all_ended((name, errors, hours_ago), **labels)
+
+
+def all_ended(*told, **labels):
+    """Batches of 1,000 that each ended in one go: name, errors, hours ago."""
+    return batches(
+        *((name, (hours, 1000 - errors, errors, "SUCCESS")) for name, errors, hours in told), **labels
+    )

@@ -8,7 +8,7 @@ import pytest
 
 import safetykit_analytics as ska
 from safetykit_analytics.health.check import KINDS
-from tests.health.helpers import NOW, at, batch, ended, frame
+from tests.health.helpers import NOW, all_ended, at, batch, ended, frame
 
 MOVING = batch("moving", (5, 100, 0), (3, 400, 0), (0.5, 800, 0))
 
@@ -113,13 +113,12 @@ def test_batches_that_ended_more_than_a_day_ago_and_single_ones_are_not_judged()
 def versions(errors_of_the_new, *, first_day, n=60):
     """Two versions side by side, a batch of each every few hours until now; the old one from 13 days ago."""
     rng = np.random.default_rng(1)
-    old = [ended(f"o{i}", int(rng.integers(15, 26)), 300 - 5 * i) for i in range(n)]
+    old = [(f"o{i}", int(rng.integers(15, 26)), 300 - 5 * i) for i in range(n)]
     hours = np.linspace(24 * first_day - 2, 2, n)
     new = [
-        ended(f"n{i}", int(errors_of_the_new + rng.integers(-5, 6)), float(hour), version="v2")
-        for i, hour in enumerate(hours)
+        (f"n{i}", int(errors_of_the_new + rng.integers(-5, 6)), float(hour)) for i, hour in enumerate(hours)
     ]
-    return frame(*old, *new)
+    return frame(all_ended(*old), all_ended(*new, version="v2"))
 
 
 def test_a_new_version_with_more_errors_is_found_once(held):
@@ -133,10 +132,11 @@ def test_a_new_version_with_more_errors_is_found_once(held):
 
 def test_a_version_is_named_beside_its_own_baseline():
     rng = np.random.default_rng(2)
-    v1 = [ended(f"a{i}", int(rng.integers(15, 26)), 330 - 4 * i) for i in range(30)]
-    v2 = [ended(f"b{i}", int(rng.integers(15, 26)), 250 - 4 * i, version="v2") for i in range(62)]
-    v3 = [ended(f"c{i}", int(rng.integers(35, 46)), 100 - 2 * i, version="v3") for i in range(48)]
-    (sentence,) = check(frame(*v1, *v2, *v3)).sentences
+    v1 = [(f"a{i}", int(rng.integers(15, 26)), 330 - 4 * i) for i in range(30)]
+    v2 = [(f"b{i}", int(rng.integers(15, 26)), 250 - 4 * i) for i in range(62)]
+    v3 = [(f"c{i}", int(rng.integers(35, 46)), 100 - 2 * i) for i in range(48)]
+    told = frame(*(all_ended(*some, version=f"v{n}") for n, some in enumerate((v1, v2, v3), 1)))
+    (sentence,) = check(told).sentences
     assert sentence.startswith("spam: v3 has more errors than v2: +")
 
 

@@ -202,8 +202,8 @@ def _rgb(color):
 @pytest.mark.parametrize("freq", ["5min", "h", "D", "MS"])
 @pytest.mark.parametrize("width", [2.2, 9.0])
 def test_any_span_has_ticks_that_fit(freq, width):
+    ax = Figure(figsize=(width, 3)).add_subplot()
     for buckets in (1, 2, 3, 5, 23, 47, 71, 400):
-        ax = Figure(figsize=(width, 3)).add_subplot()
         ax.set_xlim(*mdates.date2num(_span(buckets, freq)))
         time_axis(ax, _span(buckets, freq)[0].tzinfo)
         assert 1 <= len(ax.xaxis.get_major_locator()()) <= 10, buckets

@@ -24,20 +24,20 @@ def observations():
 
 
 def tables(observations, by):
-    rates = functools.partial(ska.rates, observations, by=by, tz="America/New_York")
-    yield ska.plot_throughput, rates(freq="1D")
-    yield functools.partial(ska.plot_throughput, stacked=True), rates(freq="1h")
-    yield ska.plot_error_rate, rates(freq="1h")
-    yield ska.plot_control_chart, ska.control_chart(rates(freq="6h"))
+    rates = ska.rates(observations, freq="6h", by=by, tz="America/New_York")
+    yield ska.plot_throughput, rates
+    yield functools.partial(ska.plot_throughput, stacked=True), rates
+    yield ska.plot_error_rate, rates
+    yield ska.plot_control_chart, ska.control_chart(rates)
     yield ska.plot_backlog, ska.backlog(observations, freq="6h", by=by)
     yield ska.plot_completion_time, ska.completion_time(observations, by=by)
 
 
-@pytest.mark.parametrize("by", [(), ("policy_id",), ("policy_version", "policy_id")])
+@pytest.mark.parametrize("by", [(), pytest.param(("policy_version", "policy_id"), marks=pytest.mark.heavy)])
 def test_every_table_can_be_drawn_whole_and_empty(observations, by):
     for plot, table in tables(observations, by):
         ax = plot(table)
-        if by == ("policy_id",):
+        if not by:
             ax.figure.draw_without_rendering()
         assert "no data" not in {text.get_text() for text in ax.texts}
         assert "no data" in {text.get_text() for text in plot(table[:0]).texts}

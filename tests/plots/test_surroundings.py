@@ -33,8 +33,8 @@ ALL = {
     "comparison": (ska.plot_comparison, comparison_table("v7", [("v8", 9, 900, 0.01, 0.0, 0.02, "higher")])),
 }  # fmt: skip
 every_plot = pytest.mark.parametrize("name", ALL)
-# Over time, in rows, and in rows with words beside them: plots of one kind are laid out alike.
-every_layout = pytest.mark.parametrize("name", ["error_rate", "completion_time", "comparison"])
+# Over time, and in rows with words beside them: plots of one kind are laid out alike.
+every_layout = pytest.mark.parametrize("name", ["error_rate", "comparison"])
 
 
 @every_plot
@@ -42,7 +42,8 @@ def test_the_table_and_the_settings_of_matplotlib_stay_as_they_were(name):
     plot, table = ALL[name]
     before, settings = table.copy(deep=True), dict(mpl.rcParams)
     plot(table).figure.draw_without_rendering()
-    ska.plot_grid(plot, table)
+    if name == "error_rate":
+        ska.plot_grid(plot, table).draw_without_rendering()
     assert table.equals(before)
     assert dict(mpl.rcParams) == settings
 

@@ -194,9 +194,9 @@ def _row(cell: dict[str, Fraction], start: int, end: int, as_of: int) -> dict[st
 
 def calendar(freq: str, tz: str, first: int, last: int) -> list[int]:
     """Edges of the buckets from the one that holds `first` to the one that holds `last`."""
-    room = {"D": 3, "W": 9, "MS": 33}.get(freq, 2) * DAY
-    # Whole weeks, which near calls share.
-    period = 7 * DAY
+    room = {"D": 3, "W": 9, "MS": 33}.get(freq, 1) * DAY
+    # Whole periods, which near calls share.
+    period = 4 * DAY
     edges = sorted(
         edge
         for number in range((first - room) // period, (last + room) // period + 1)
@@ -207,23 +207,28 @@ def calendar(freq: str, tz: str, first: int, last: int) -> list[int]:
     return [edge for edge in edges if lowest <= edge <= highest]
 
 
-@functools.lru_cache(maxsize=4)
-def clock(tz: str, start: int, stop: int) -> list[tuple[int, dt.datetime]]:
-    """The local clock minute by minute."""
+@functools.lru_cache(maxsize=8)
+def clock(tz: str, start: int, stop: int, step: int) -> list[tuple[int, dt.datetime]]:
+    """The local clock at every step."""
     zone = ZoneInfo(tz)
     return [
-        (minute, (EPOCH + dt.timedelta(microseconds=minute)).astimezone(zone))
-        for minute in range(start, stop, MINUTE)
+        (instant, (EPOCH + dt.timedelta(microseconds=instant)).astimezone(zone))
+        for instant in range(start, stop, step)
     ]
 
 
 @functools.cache
 def walk(freq: str, tz: str, start: int, stop: int) -> list[int]:
-    """Edges in [start, stop) by looking at the local clock minute by minute."""
+    """Edges in [start, stop) along the local clock, by minutes or, for days, by quarters of an hour."""
     unit = freq.lstrip("0123456789")
     length = {"min": 1, "h": 60}.get(unit, 0) * int(freq.removesuffix(unit) or 1)
     edges = []
-    minutes = clock(tz, start - 2 * DAY, stop)
+    # The offset may change at any minute; midnights are at quarters of an hour everywhere.
+    minutes = (
+        clock(tz, start - 60 * MINUTE, stop, MINUTE)
+        if length
+        else clock(tz, start - 2 * DAY, stop, 15 * MINUTE)
+    )
     newest = minutes[0][1].date()
     offset = None
     for minute, local in minutes:

@@ -67,7 +67,7 @@ def filled(folder: pathlib.Path, days: int = 5) -> ska.SnapshotStore:
 
 
 @pytest.mark.usefixtures("one_cohort_a_task")
-@pytest.mark.parametrize("before_task", [*range(1, 11)])
+@pytest.mark.parametrize("before_task", [1, 3, 5, 6, 8, 10])
 def test_rows_and_a_compaction_that_come_between_two_readings_count_once_or_not_at_all(
     before_task: int, tmp_path: pathlib.Path
 ) -> None:
@@ -122,7 +122,7 @@ def test_a_creation_time_that_changes_after_the_end_changes_nothing(tmp_path: pa
     ],
     ids=["rates", "backlog", "completion_time", "data_quality"],
 )
-@pytest.mark.parametrize("before_task", [1, 3, 5])
+@pytest.mark.parametrize("before_task", [1, 4])
 def test_a_folder_that_goes_away_while_it_is_read_is_an_error(
     read: Any, before_task: int, tmp_path: pathlib.Path
 ) -> None:

@@ -52,6 +52,18 @@ class Page:
             raise AssertionError(str(answer["exceptionDetails"]))
         return answer["result"].get("value")
 
+    def look(self, *, width=1280, height=900, dark=False):
+        """Show the page in a window of so many pixels, on a light or a dark desktop."""
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=False,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+
     def screenshot(self, *, full=True):
         answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=full)
         return base64.b64decode(answer["data"])
@@ -116,22 +128,14 @@ class Browser:
             _note(page, message)
         return message
 
-    def open(self, address, *, width=1280, height=900, dark=False):
+    def open(self, address, **look):
         """Open an address in a new tab and wait until it has loaded."""
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
-        page.call(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=False,
-        )
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        page.call("Emulation.setEmulatedMedia", features=[scheme])
+        page.look(**look)
         self._pages[session] = page
         page.call("Page.navigate", url=address)
         self._runner.run(self._until_loaded(page))

@@ -6,6 +6,7 @@ import pathlib
 import pytest
 
 from safetykit_analytics.report import weekly_report
+from safetykit_analytics.simulator.fleet import POLICIES
 from tests.report.browser import EXECUTABLE, Browser
 from tests.report.helpers import WEEK, fleet_frame
 from tests.report.hostile import hostile_frame
@@ -13,7 +14,7 @@ from tests.report.hostile import hostile_frame
 
 @pytest.fixture(scope="session")
 def fleet():
-    return fleet_frame()
+    return fleet_frame(batches=950, policies=(*POLICIES[:2], POLICIES[4]))
 
 
 @pytest.fixture(scope="session")

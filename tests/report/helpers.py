@@ -67,8 +67,17 @@ def fleet_frame(
     return frame_from_table(table)
 
 
-def batch(created, *polls, policy="spam", version="v1", size=None, number=0, status=None):
+def batch(created, *polls, **labels):
     """Observations of one batch: polls are (hours since its creation, success, error[, cancelled])."""
+    return frame_of(batch_rows(created, *polls, **labels))
+
+
+def frame_of(rows):
+    return frame_from_table(pa.Table.from_pylist(rows, schema=OBSERVATION_SCHEMA))
+
+
+def batch_rows(created, *polls, policy="spam", version="v1", size=None, number=0, status=None):
+    """List the observations of one batch, of which frame_of makes a frame together with those of others."""
     size = size if size is not None else sum(polls[-1][1:]) + 100
     rows = []
     for index, (hours, *done) in enumerate(polls):
@@ -93,7 +102,7 @@ def batch(created, *polls, policy="spam", version="v1", size=None, number=0, sta
                 "is_terminal": said in TERMINAL_STATUSES,
             }
         )
-    return frame_from_table(pa.Table.from_pylist(rows, schema=OBSERVATION_SCHEMA))
+    return rows
 
 
 def together(*frames):

@@ -2,7 +2,7 @@
 
 import datetime as dt
 
-from tests.report.helpers import MONDAY, batch, together
+from tests.report.helpers import MONDAY, batch_rows, frame_of
 
 NAMES = (
     "<script>alert('x')</script>",
@@ -26,14 +26,14 @@ NAMES = (
 
 
 def hostile_frame():
-    """Make every name a version at work in both weeks, every fourth one a policy; one batch each is stuck."""
-    frames = []
-    for index, policy in enumerate(NAMES[::4]):
-        versions = (*NAMES[4 * index : 4 * index + 4], "v1")
+    """Make every name a version at work in both weeks, every sixth one a policy; one batch each is stuck."""
+    rows = []
+    for index, policy in enumerate(NAMES[::6]):
+        versions = (*NAMES[6 * index : 6 * index + 6], "v1")
         for number in range(10):
             created = MONDAY + dt.timedelta(days=-6 + number * 1.25, minutes=index)
-            frames.append(
-                batch(
+            rows.extend(
+                batch_rows(
                     created,
                     (1, 40, 2 + number % 3),
                     (3, 90, 5 + number % 4),
@@ -44,8 +44,8 @@ def hostile_frame():
                     status=("SUCCESS", "ERROR", "CANCELLED")[number * 3 // 10],
                 )
             )
-        frames.append(
-            batch(
+        rows.extend(
+            batch_rows(
                 MONDAY + dt.timedelta(days=1, minutes=index),
                 *((hours, 10, 1) for hours in (1, 20, 40)),
                 policy=policy,
@@ -54,4 +54,4 @@ def hostile_frame():
                 number=index * 20 + 19,
             )
         )
-    return together(*frames)
+    return frame_of(rows)

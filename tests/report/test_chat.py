@@ -14,7 +14,7 @@ from safetykit_analytics.report import weekly_report
 from safetykit_analytics.report.document import Name
 from safetykit_analytics.report.messages import short_markdown, slack_message
 from safetykit_analytics.report.sections import compose
-from tests.report.helpers import MONDAY, WEEK, batch, nothing, together
+from tests.report.helpers import MONDAY, WEEK, batch_rows, frame_of, nothing
 from tests.report.hostile import NAMES
 
 ANY = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=80) | st.sampled_from(
@@ -118,8 +118,11 @@ def test_any_fleet_fits(kind, hostile):
 
 def many():
     """Report on more policies with hostile names than a message may have blocks."""
-    frames = [
-        batch(MONDAY, (1, 40, 2), (50, 50, 3), policy=f"{NAMES[n % len(NAMES)]}{n}", size=500, number=n)
+    rows = [
+        row
         for n in range(60)
+        for row in batch_rows(
+            MONDAY, (1, 40, 2), (50, 50, 3), policy=f"{NAMES[n % len(NAMES)]}{n}", size=500, number=n
+        )
     ]
-    return weekly_report(together(*frames), week=WEEK)
+    return weekly_report(frame_of(rows), week=WEEK)

@@ -11,7 +11,7 @@ from tests.report.helpers import WEEK, nothing
 from tests.report.hostile import NAMES
 
 
-@pytest.fixture(scope="module", params=["report", "hostile", "empty"])
+@pytest.fixture(scope="module", params=[pytest.param("report", marks=pytest.mark.heavy), "hostile", "empty"])
 def one(request):
     return (
         weekly_report(nothing(), week=WEEK)

@@ -11,7 +11,7 @@ from safetykit_analytics.formatting import hours, percent, points_between, point
 from safetykit_analytics.report import figures, headlines, weekly_report
 from safetykit_analytics.report.document import Name, plain
 from safetykit_analytics.report.sections import compose
-from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, together
+from tests.report.helpers import MONDAY, NEXT_MONDAY, WEEK, batch, batch_rows, frame_of, together
 
 HOUR = dt.timedelta(hours=1)
 WEEK_LONG = dt.timedelta(days=7)
@@ -20,15 +20,16 @@ WEEK_LONG = dt.timedelta(days=7)
 @functools.cache
 def weeks(before, now):
     """Process so many errors of a hundred decisions, a few more or less, in 20 batches and then in 40."""
-    return together(
-        *(
-            batch(
-                start + 4 * n * HOUR, (1, 100 - errors, errors), size=100, number=n + 100 * (start == MONDAY)
-            )
+    return frame_of(
+        [
+            row
             for start, mean in ((MONDAY - WEEK_LONG, before), (MONDAY, now))
             for n in range(40 if start == MONDAY else 20)
             for errors in [mean - 2 + n % 5]
-        )
+            for row in batch_rows(
+                start + 4 * n * HOUR, (1, 100 - errors, errors), size=100, number=n + 100 * (start == MONDAY)
+            )
+        ]
     )
 
 
@@ -118,20 +119,21 @@ def test_an_idle_time_is_written_from_its_least_to_its_most(report):
 
 def test_policies_with_points_outside_their_limits_are_drawn_with_these_in_the_colour_of_alarms():
     days = range(-7, 7)
-    frame = together(
-        *(
-            batch(
+    frame = frame_of(
+        [
+            row
+            for policy, size, alarms in (("spam", 1000, {4: 300, 6: 200}), ("quiet", 2000, {}))
+            for day in days
+            for hour in range(1, 20, 3)
+            for errors in [alarms.get(day, 20 + (7 * day + hour) % 5)]
+            for row in batch_rows(
                 MONDAY + day * 24 * HOUR + hour * HOUR,
                 (1, size - errors * size // 1000, errors * size // 1000),
                 size=size,
                 policy=policy,
                 number=100 * (day + 7) + hour + size,
             )
-            for policy, size, alarms in (("spam", 1000, {4: 300, 6: 200}), ("quiet", 2000, {}))
-            for day in days
-            for hour in range(1, 20, 3)
-            for errors in [alarms.get(day, 20 + (7 * day + hour) % 5)]
-        )
+        ]
     )
     report = weekly_report(frame, week=WEEK, as_of=NEXT_MONDAY)
     assert len(report.facts.outside) == 2

@@ -35,9 +35,9 @@ class WatchedCohort:
 
 
 @pytest.fixture(scope="module")
-def stored(fleet, tmp_path_factory):
+def stored(tmp_path_factory):
     store = SnapshotStore(tmp_path_factory.mktemp("reading"))
-    store.append(fleet)
+    store.append(fleet_frame(batches=150, hours=6.0))
     store.compact()
     return store
 

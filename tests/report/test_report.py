@@ -97,7 +97,7 @@ def check_same_bytes(one, other, folder, suffixes):
 
 
 def test_the_same_observations_give_the_same_bytes_in_any_order(small_report, shuffled_report, tmp_path):
-    check_same_bytes(small_report, shuffled_report, tmp_path, (".md", ".json", ".xlsx"))
+    check_same_bytes(small_report, shuffled_report, tmp_path, (".md", ".json"))
     drawn = [
         figures._pictures(figures._versions(made.facts, most=1)) for made in (small_report, shuffled_report)
     ]
@@ -106,10 +106,10 @@ def test_the_same_observations_give_the_same_bytes_in_any_order(small_report, sh
 
 
 @pytest.mark.heavy
-def test_pages_and_mails_of_the_same_observations_have_the_same_bytes(
+def test_pages_mails_and_workbooks_of_the_same_observations_have_the_same_bytes(
     small_report, shuffled_report, tmp_path
 ):
-    check_same_bytes(small_report, shuffled_report, tmp_path, (".html", ".eml"))
+    check_same_bytes(small_report, shuffled_report, tmp_path, (".html", ".eml", ".xlsx"))
 
 
 def test_a_store_gives_the_bytes_of_its_observations_and_its_name_but_never_its_path(
@@ -162,7 +162,7 @@ def test_hostile_names_come_out_literally_in_markdown(hostile):
 def test_hostile_names_in_pictures_are_text_and_nothing_else(hostile):
     sources = re.findall(r'src="data:image/svg\+xml,([^"]*)"', hostile.to_html())
     pictures = [ET.fromstring(unquote(html.unescape(source))) for source in sources]
-    assert len(pictures) > len(NAMES[::4])
+    assert len(pictures) > len(NAMES[::6])
     elements = [element for picture in pictures for element in picture.iter()]
     tags = {element.tag.rpartition("}")[2] for element in elements}
     assert tags <= {
@@ -192,8 +192,8 @@ def test_an_empty_week_says_so():
     assert "nan" not in words.lower()
 
 
-def test_a_week_that_has_not_begun_says_so(fleet):
-    words = weekly_report(fleet, week="2026-W50").to_markdown()
+def test_a_week_that_has_not_begun_says_so(small):
+    words = weekly_report(small, week="2026-W50").to_markdown()
     assert "had not begun" in words
     assert "nan" not in words.lower()
 
@@ -239,8 +239,8 @@ def test_policies_without_a_version_say_so():
     assert "nan" not in words.lower()
 
 
-def test_a_partial_week_says_what_it_is_compared_with(fleet):
-    words = weekly_report(fleet, week=WEEK, as_of=MONDAY + pd.Timedelta(hours=60)).to_markdown()
+def test_a_partial_week_says_what_it_is_compared_with(small):
+    words = weekly_report(small, week=WEEK, as_of=MONDAY + pd.Timedelta(hours=60)).to_markdown()
     assert "The week is not over: these are its first 60 h" in words
     assert "compared with the same hours of 2026-W46" in words
 
@@ -386,13 +386,14 @@ def test_the_report_says_how_to_make_it_again(report):
     assert f"`{call}`" in report.to_markdown()
 
 
-def test_names_and_figures_do_not_depend_on_the_machines_clock_zone(fleet, report, monkeypatch):
+def test_names_and_figures_do_not_depend_on_the_machines_clock_zone(small, small_report, monkeypatch):
     import time
 
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     time.tzset()
     try:
-        assert weekly_report(fleet, week=WEEK, tz="Europe/Berlin").to_markdown() == report.to_markdown()
+        found = weekly_report(small, week=WEEK, tz="Europe/Berlin")
+        assert found.to_markdown() == small_report.to_markdown()
     finally:
         monkeypatch.undo()
         time.tzset()

@@ -116,8 +116,8 @@ def test_a_report_on_twenty_policies_that_do_not_change_has_no_headline_of_a_cha
     assert week_headline(batches, 20).startswith("No policy")
 
 
-@pytest.mark.parametrize(("sides", "base", "own"), [(12, 2, 100), (12, 2, 99), (50, 0, 5), (50, 0, 6)])
-def test_a_side_without_any_variance_is_a_headline_whatever_one_decision_more_does(sides, base, own):
+@pytest.mark.parametrize(("sides", "base", "own"), [(12, 2, 99), (50, 0, 5)])
+def test_a_side_with_hardly_any_variance_is_a_headline(sides, base, own):
     day = np.repeat(np.arange(MONDAY + 7, MONDAY + 14), 2 * sides)[: 2 * sides]
     is_candidate = np.arange(2 * sides) % 2 == 1
     y = np.where(is_candidate, own, base)

@@ -158,7 +158,7 @@ def settled(store):
     return store
 
 
-def test_rows_that_wait_are_written_again_only_when_half_as_many_have_come(settled, tmp_path):
+def test_rows_that_wait_are_written_again_when_half_as_many_have_come_until_all_move(settled, tmp_path):
     reports = list(poll_daily(settled, range(18)))
     assert all(report.cohorts == 0 for report in reports)
     # 36 rows in all; written anew every day they would be 342.
@@ -167,10 +167,8 @@ def test_rows_that_wait_are_written_again_only_when_half_as_many_have_come(settl
     assert recent_rows(settled, tmp_path) == 36
     assert str(settled.compact()) == "nothing to compact"
     assert len(settled.read()) == 2 * 80 + 36
-
-
-def test_waiting_rows_move_with_all_others_of_their_cohort(settled, tmp_path):
-    reports = list(poll_daily(settled, range(32)))
+    # They move with all others of their cohort.
+    reports += poll_daily(settled, range(18, 32))
     (moved,) = [day for day, report in enumerate(reports) if report.cohorts]
     # A quarter of 80 rows is due on day 20; the file in which the first of them wait is due by day 30.
     assert 19 <= moved < 31

@@ -64,8 +64,8 @@ def act_well(folder, action):
 CASES = [("new", "append"), ("old", "append"), ("old", "compact")]
 
 
-# Every fourth call on ordinary days, the others with the heavy tests.
-STEP = 4
+# Every sixth call on ordinary days, the others with the heavy tests.
+STEP = 6
 EVERY_CALL = pytest.mark.parametrize(
     "first", [1, *(pytest.param(first, marks=pytest.mark.heavy) for first in range(2, STEP + 1))]
 )
@@ -80,7 +80,7 @@ def number_of_calls(folder, template, situation, action):
 
 @EVERY_CALL
 @pytest.mark.parametrize(("situation", "action"), CASES)
-@pytest.mark.parametrize("how", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("how", [errno.ENOSPC, pytest.param(errno.EIO, marks=pytest.mark.heavy)])
 def test_a_call_that_fails_leaves_the_old_state_or_the_new_one_and_a_typed_error(
     tmp_path, template, situation, action, how, *, first
 ):

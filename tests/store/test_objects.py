@@ -53,18 +53,18 @@ def names(place):
 def test_append_read_compact_and_verify_as_in_a_folder(store, place):
     assert store.read().empty
     assert store.open_batch_ids() == []
-    frame = observations(3000, start=OLD)
-    assert store.append(frame.iloc[:2000]) == 2000
-    assert store.append(frame.iloc[1000:]) == 2000
+    frame = observations(300, start=OLD)
+    assert store.append(frame.iloc[:200]) == 200
+    assert store.append(frame.iloc[100:]) == 200
     pd.testing.assert_frame_equal(store.read(), expected(frame))
     pd.testing.assert_frame_equal(store.latest(), expected(frame.iloc[-10:]))
     assert len(names(place)) == 3  # and the marker
     report = store.compact()
-    assert (report.duplicates, report.temporaries) == (1000, 0)
+    assert (report.duplicates, report.temporaries) == (100, 0)
     assert sum(name.endswith(".parquet") for name in names(place)) == 1
     pd.testing.assert_frame_equal(store.read(), expected(frame))
     assert store.verify() == []
-    assert "1 file, 1 cohort, 3,000 observations, 10 batches, 10 open" in repr(store)
+    assert "1 file, 1 cohort, 300 observations, 10 batches, 10 open" in repr(store)
 
 
 def test_what_another_process_appends_is_seen_at_once(store, place):
