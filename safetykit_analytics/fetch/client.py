@@ -169,7 +169,7 @@ async def afetch_batches(
     """Do what `fetch_batches` does, from asynchronous code.
 
     Cancelled, the ``asyncio.CancelledError`` has what arrived before as its ``.partial``; under
-    `asyncio.timeout` it is the ``__cause__`` of the TimeoutError.
+    `asyncio.timeout` it is the ``__context__`` of the TimeoutError.
 
     Examples
     --------

@@ -194,7 +194,7 @@ def test_cancelling_leaves_nothing_running_or_open_and_keeps_what_arrived():
     assert partial.failures["attempts"].sum() == 10
 
 
-def test_a_timeout_around_the_call_has_the_partial_result_as_its_cause():
+def test_a_timeout_around_the_call_has_the_partial_result_as_its_context():
     async def scene(server):
         arrived = asyncio.Event()
         server.answer.steps = {"hung": [hang_and_set(arrived)]}
@@ -209,7 +209,7 @@ def test_a_timeout_around_the_call_has_the_partial_result_as_its_cause():
 
     with Server(Script({})) as server, pytest.raises(TimeoutError) as caught:
         asyncio.run(scene(server))
-    assert caught.value.__cause__.partial.frame["batch_id"].tolist() == [batch_id(1)]
+    assert caught.value.__context__.partial.frame["batch_id"].tolist() == [batch_id(1)]
 
 
 SCRIPT = """

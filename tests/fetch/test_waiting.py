@@ -208,7 +208,7 @@ def test_a_pause_gives_way_to_cancellation():
 
     with Server(status(429, retry_after="30")) as server, pytest.raises(TimeoutError) as caught:
         asyncio.run(scene(server.url))
-    partial = caught.value.__cause__.partial
+    partial = caught.value.__context__.partial
     assert len(partial.failures) == 50
 
 
