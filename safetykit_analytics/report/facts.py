@@ -199,7 +199,8 @@ def _stalled(observations: Selection, ends: pd.DataFrame, at: dt.datetime) -> pd
     """List what stood still at an instant, the longest first, and say what became of it."""
     table = stalled_batches(observations, idle=IDLE_H * _HOUR, as_of=at)
     now = ends.set_index("batch_id").loc[table["batch_id"]]
-    then = batch_summary(observations, as_of=min(to_us(at), observations.as_of))
+    is_now = to_us(at) >= observations.as_of
+    then = ends if is_now else batch_summary(observations, as_of=to_us(at))
     before = then.set_index("batch_id").loc[table["batch_id"]]
     moved = np.zeros(len(table), dtype=bool)
     for name in ("success_count", "error_count", "cancelled_count"):
