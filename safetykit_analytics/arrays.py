@@ -10,7 +10,7 @@ Ints: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
 Floats: TypeAlias = np.ndarray[Any, np.dtype[np.float64]]
 Flags: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 
-#: No instant: the time of what never happened. Earlier than all real times.
+#: Stands for a missing instant; earlier than all real times.
 NEVER = -(2**62)
 
 

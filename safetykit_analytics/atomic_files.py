@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Of a name, in its temporary one, which must not be too long, and end in what says the kind of file.
+# Characters of a name that its temporary one keeps, besides the suffix: file systems limit the length.
 _KEPT = 40
 
 
@@ -37,7 +37,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.replace(place)
     except OSError as error:
-        # Nobody knows the temporary's name; and pandas says some things without a number.
+        # The error names the file that was asked for. Some errors of pandas have no number.
         if error.errno is None:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error

@@ -191,7 +191,7 @@ def _unknown_name_message(sought: str, name: str, known: tuple[str, ...]) -> str
     # Similar names first: a typing error among hundreds of names is then seen at once.
     close = difflib.get_close_matches(name, known, n=5, cutoff=0.6)
     others = [other for other in known if other not in close]
-    # Of hundreds, those that begin with A help nobody.
+    # The first of hundreds in the alphabet would not help.
     shown = close if close and len(known) > _MOST_SHOWN else [*close, *others][:_MOST_SHOWN]
     more = len(known) - len(shown)
     return f"{sought}; known: {', '.join(map(repr, shown))}" + (f" and {more} more" if more else "")

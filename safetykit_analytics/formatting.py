@@ -1,7 +1,6 @@
 r"""How names and numbers are written for people: the same in the terminal, in reports, in pictures.
 
-Place in the flow: below every stage that writes something to be read. One value in, text out; imports nothing
-but the standard library: ``--help`` stays quick.
+Every stage that writes for people uses it. Only the standard library is imported: ``--help`` stays quick.
 
 A name comes from whoever wrote the policy, so it may hold anything. What people read shows characters that
 have no shape, or that would reorder the text around them, as escapes; everything else stays as it is.

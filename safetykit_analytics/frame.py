@@ -52,7 +52,7 @@ def table_from_frame(frame: Any, *, exact: bool = False) -> Any:
     Any frame with the Arrow C stream interface will do, such as one of Polars or DuckDB, with any string
     dtype and instants of any unit and zone. Columns that the schema does not have are left out, or with
     `exact` refused. ``""`` becomes null in policy and version. InvalidFrame names the column, the first row
-    and the expected type; TypeError is raised for no frame.
+    and the expected type; other objects raise TypeError.
     """
     if not isinstance(frame, pd.DataFrame) and hasattr(frame, "__arrow_c_stream__"):
         frame = _from_stream(frame)
@@ -154,7 +154,7 @@ def _arrow_strings(values: pd.Series[Any]) -> Any:
 
 
 def _is_text(value: object) -> bool:
-    # Half of a surrogate pair is none: no file can hold it.
+    # Half of a surrogate pair is not a character: no file can hold it.
     return isinstance(value, str) and value == value.encode(errors="ignore").decode()
 
 
@@ -306,7 +306,7 @@ def observations_from_events(lines: Iterable[str | bytes]) -> pd.DataFrame:
                     observed_at  success_count policy_id
     0 2023-11-15 02:00:00+00:00             19      <NA>
     """
-    # pydantic costs a tenth of a second, and whoever has no events need not wait for it.
+    # Importing pydantic takes a tenth of a second, which only events need.
     from safetykit_analytics.models import parse_event  # noqa: PLC0415
 
     if isinstance(lines, str | bytes):

@@ -1,4 +1,4 @@
-"""Wire truth: what ``GET /v1/batches/{batch_id}`` may answer, strictly."""
+"""Answers of ``GET /v1/batches/{batch_id}``, and webhook events: models that validate strictly."""
 
 from __future__ import annotations
 

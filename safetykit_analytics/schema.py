@@ -1,4 +1,4 @@
-"""The one truth on what an observation is: columns, types, units, keys."""
+"""The definition of an observation: columns, types, units, key."""
 
 from __future__ import annotations
 

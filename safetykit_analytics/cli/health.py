@@ -1,4 +1,4 @@
-"""``status``, ``check``, ``metrics``, ``compact`` and ``verify``: for whoever runs it."""
+"""``status``, ``check``, ``metrics``, ``compact`` and ``verify``: commands for operators."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _SHOWN_FAILURES = 5
-# What the API most likely says again however often it is asked; and the rounds after which it is believed.
+# Statuses that asking again most likely repeats, and after how many rounds an id with one is given up.
 _LASTING = (400, 403, 404, 410)
 _ROUNDS_THAT_TELL = 3
 
@@ -144,7 +144,7 @@ def _ask(
     again: bool,
     at: str = "",
 ) -> tuple[PollResult, bool]:
-    """Poll, and print how it went unless it went as the last time; return whether it was printed."""
+    """Poll, and print the outcome unless it is the same as last time; return whether it was printed."""
     try:
         done = ska.poll(store, batch_ids, again=again, **call)
     except SafetyKitAnalyticsError as error:
@@ -254,7 +254,7 @@ def _read_key(path: Path, loudness: Loudness) -> str:
 
 
 def _exit_code(done: PollResult) -> int:
-    """Return 3 where some ids failed, 4 where all did and it is not for good."""
+    """Return 3 if some ids failed, 4 if all did and another attempt may succeed."""
     if done.answered:
         return 3
     lasting = done.failures["kind"].eq("invalid_id") | done.failures["status_code"].isin(_LASTING[1:])

@@ -23,7 +23,7 @@ class Loudness(NamedTuple):
     verbose: bool
 
     def note(self, line: str) -> None:
-        """Print a line on stderr, unless that is to be quiet."""
+        """Print a line on stderr unless ``--quiet`` was given."""
         if not self.quiet:
             say(line)
 

@@ -98,7 +98,7 @@ def _baselines(
     elif baseline is not None:
         chosen = [place for version, place in places.items() if version != baseline]
     else:
-        # The oldest is nobody's candidate unasked; of those that began on one day it is the first by name.
+        # The oldest is not a candidate unless it is named; of several from one day it is the first by name.
         oldest = min(firsts, key=lambda place: (firsts[place] // DAY_US, place))
         chosen = [place for place in firsts if place != oldest and (wanted is None or wanted[place])]
     if baseline is not None:

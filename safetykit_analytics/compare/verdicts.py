@@ -58,9 +58,9 @@ _INTERVALS = list(COLUMNS[1:6])
 _PERIOD_US = 28 * DAY_US
 # After four weeks the period of a candidate is over: later looks see nothing new.
 _LAST_WEEK = 5
-# The next week moves less than is allowed for in so many of policies that do not change.
+# Level of the prediction interval for the next move of a policy that has not changed.
 _NEXT_MOVE = 0.9
-# So few draws tell a large p-value; five standard errors away from the level they change no verdict.
+# Few draws suffice for a large p-value: five standard errors from the level, more would change no verdict.
 _FEW_DRAWS, _SURELY = 999, 5.0
 
 
@@ -191,7 +191,7 @@ def _sides(strata: Strata, n: int) -> list[list[tuple[int, int]]]:
 def _missing(
     sides: list[tuple[int, int]], base: Ints, stratum: Ints, level: float, *, any_look: bool
 ) -> float:
-    """Return how many more batches of the candidate would do, beside most of the baseline's."""
+    """Return how many more batches of the candidate a verdict needs, in the baseline's largest stratum."""
     if not sides and len(base):
         sides = [(int(np.unique(stratum[base], return_counts=True)[1].max()), 0)]
     more = missing_batches(sides, alpha=level, any_look=any_look)
@@ -271,7 +271,7 @@ def _padded(values: NDArray[Any], n: int) -> Floats:
 def judge_period(
     ended: Ended, rows: list[Ints], today: int, *, looks: str, alpha: float, draws: int
 ) -> float:
-    """Test the baseline's last four weeks against the candidate's first, at the weekly look that it is.
+    """Test the baseline's last four weeks against the candidate's first, as one of a series of weekly looks.
 
     Looks in the k-th week after the hand-over use 6 / (π²k²) of the level.
     """
@@ -293,7 +293,7 @@ def judge_period(
     for n in (_FEW_DRAWS, LEAST_DRAWS, draws):
         outcomes = find_outcomes(strata, draws=n)
         p = permutation_p(outcomes)
-        # No level asks for as much, and more draws would not change that.
+        # Far above every level: more draws would not change that.
         if outcomes.is_exact or p - _SURELY * math.sqrt(p * (1.0 - p) / n) > alpha / factor:
             break
     return min(1.0, p * factor)

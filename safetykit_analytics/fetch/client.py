@@ -147,7 +147,7 @@ def fetch_in_pieces(
         try:
             run.keep_rest()
         except KeyboardInterrupt:
-            # What arrived is kept, also if Ctrl-C comes just now. Whoever cannot wait presses again.
+            # Rows that arrived are kept even if Ctrl-C comes now; pressed again, it ends at once.
             run.keep_rest()
             raise
     warn_of_unknown_statuses(run)

@@ -52,7 +52,7 @@ def transport_failure(error: BaseException) -> Failure:
         )
     if (refused := next((known for link in chain if (known := _proxy_refusal(link))), None)) is not None:
         return refused
-    # The deepest one knows best: what is above it was renamed on the way up.
+    # The innermost exception is the most specific: each layer wraps it in a type of its own.
     for link in reversed(chain):
         if (reason := _lasting_reason(link)) is not None:
             return Failure("transport", f"no connection: {reason}", fault="local")

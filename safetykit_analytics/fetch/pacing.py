@@ -199,7 +199,7 @@ class AdaptiveLimit:
             return await place
         except asyncio.CancelledError:
             if place.done() and not place.cancelled() and place.result() is not None:
-                # It was given in the same moment: pass it on.
+                # The place was granted just before: pass it on.
                 self.leave()
             raise
 

@@ -106,7 +106,7 @@ class Run:
         rows = self._rows[self._n_kept :]
         if rows and self._keep is not None:
             self._keep(rows)
-            # Only now: what failed or was interrupted is handed over again. An append twice is one.
+            # Counted last: rows that failed are handed over again, and a repeated append changes nothing.
             self._n_kept += len(rows)
 
     async def _work(self, retrier: Retrier, progress: Progress) -> None:

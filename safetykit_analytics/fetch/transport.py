@@ -77,7 +77,7 @@ def open_channel(call: Call) -> Channel:
 
 
 def _headers(api_key: SecretStr) -> dict[str, str]:
-    """Return the headers of every request. Nobody keeps them in a local variable: they hold the plain key."""
+    """Return the headers of every request. Never keep them in a local variable: they hold the plain key."""
     return {
         "Authorization": f"Bearer {api_key.get_secret_value()}",
         "Accept": "application/json",
@@ -250,7 +250,7 @@ class _Resolver(AbstractResolver):
     ) -> list[ResolveResult]:
         found: Future[list[Any]] = Future()
 
-        # Whoever waits may be cancelled; the answer is then nobody's.
+        # The caller may be cancelled while it waits; the answer is then dropped.
         found.set_running_or_notify_cancel()
 
         def look_up() -> None:

@@ -1,4 +1,4 @@
-"""What an operator asks: `check` with its report, and `status`."""
+"""`check` and its report, and `status`."""
 
 from __future__ import annotations
 

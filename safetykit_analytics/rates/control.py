@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import datetime as dt
 
 _NEEDED = ("bucket_start", "bucket_end", "error", "processed", "error_rate", "partial", "note")
-# With fewer before it, the buckets of the time that is judged tell more of the limits than they hide.
+# With fewer buckets before the judged time, limits are learned from the judged time too.
 _ENOUGH_BEFORE = 20
 
 

@@ -218,7 +218,7 @@ def _before(at: Ints, instants: Ints) -> Ints:
 
 
 def _time_for(pending: Floats, pace: Floats) -> Ints:
-    """Microseconds, or what NumPy takes for NaT where nothing moves."""
+    """Return the time in microseconds, NaT as an integer where nothing moves."""
     # Infinite where there was no time to have a pace in.
     moves = (pace > 0) & np.isfinite(pace)
     duration = np.divide(pending, pace, out=np.zeros(len(pace)), where=moves)

@@ -404,7 +404,7 @@ def own_variances(sums: Floats, batches: Callable[[Flags], tuple[Ints, Floats]])
 def _intervals(work: Totals, confidence: float) -> tuple[Floats, Floats, Any]:
     """Compute intervals of the error rate at all places: rows borrow from buckets before the window too."""
     smeared = _is_smeared(work.sums)
-    # Guesses lend nothing.
+    # Buckets whose work is mostly smeared are not learned from.
     sums = np.where(smeared, 0.0, work.sums)
     found = ClusterSums(
         errors=sums[ERROR],

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from safetykit_analytics.report.facts import Facts
     from safetykit_analytics.report.week_tables import Outage
 
-#: Below this share of observed active time, what was not seen is said before all else.
+#: Below this share of observed active time, the headline on limits is about coverage.
 _WELL_OBSERVED = 0.9
 #: A shift of the mix of policies by less than this is not worth a sentence.
 _LITTLE_MIX = 0.0005

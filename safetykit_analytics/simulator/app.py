@@ -180,7 +180,7 @@ class _Quota:
 
 
 def _answerer(fleet: Fleet, api_key: str) -> Callable[[Message, dt.datetime], tuple[int, bytes]]:
-    """Return the function that answers a request (an ASGI scope) at a time, all being well."""
+    """Return the function that answers a request (an ASGI scope) at a time, without faults."""
     index = {batch_id: i for i, batch_id in enumerate(fleet.batch_ids)}
     expected = f"Bearer {api_key}".encode()
 

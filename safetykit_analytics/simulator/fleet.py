@@ -182,7 +182,7 @@ def make_fleet(
     Raises
     ------
     ValueError
-        Fewer than no batches, or no time in which they could be created.
+        `batches` is negative, or `weeks` is not positive.
 
     Examples
     --------

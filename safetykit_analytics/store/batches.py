@@ -55,7 +55,7 @@ def latest_rows(cohort: Cohort) -> list[Any]:
         mine = RowFilter(sorted(begins))
         ends = [_seen(mine.rows(part)) for part in parts]
         if all(at < begins[batch][0] for some in ends for batch, (at, _) in some.items()):
-            # No key is in the file and among recent rows: what is left of both says all.
+            # The file and the recent rows have no key in common: their last rows suffice.
             return [_last_labelled(sorted_unique(concat([*parts, _last_labelled(recent)])))]
     return [_last_labelled(table) for table in cohort.tables()]
 

@@ -176,7 +176,7 @@ def _is_replaced(files: Files, gone: StoredFile) -> bool:
 
 
 def _bytes(files: Files, path: str, place: str) -> bytes:
-    """Read a whole file; what has the name of a snapshot and can be no file is damage."""
+    """Read a whole file; a folder or a broken link under the name of a snapshot is damage."""
     try:
         return files.read(path)
     except OSError as error:

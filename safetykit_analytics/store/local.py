@@ -155,7 +155,7 @@ class LocalFiles:
         return stay
 
     def refuse_old(self) -> None:
-        """Replace the marker of the first layout by a link to itself, which nobody can list."""
+        """Replace the marker of the first layout by a link to itself, which cannot be listed."""
         self._remove_old_marker()
         with contextlib.suppress(FileExistsError, NotImplementedError, PermissionError):
             os.symlink(OLD_MARKER, self.locate(OLD_MARKER))

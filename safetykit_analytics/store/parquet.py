@@ -91,7 +91,7 @@ def encode(tables: Iterable[Any], *, kind: str, replaces: Iterable[str] = ()) ->
         else pq.SortingColumn.from_ordering(
             OBSERVATION_SCHEMA, [(name, "ascending") for name in KEY_COLUMNS]
         ),
-        # The Parquet types say all that there is to say; an Arrow schema would be a second truth.
+        # The Parquet types suffice; an Arrow schema beside them could contradict them.
         store_schema=False,
     ) as writer:
         for some in tables:

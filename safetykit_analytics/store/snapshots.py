@@ -344,7 +344,7 @@ class SnapshotStore:
 
 
 def _why(error: Exception) -> str:
-    """Return why a store cannot tell about itself; what others raise may quote a credential."""
+    """Describe why a store cannot be listed; messages of other libraries may quote a credential."""
     name = type(error).__name__
     return f"{name}: {error}" if isinstance(error, SafetyKitAnalyticsError) else name
 
