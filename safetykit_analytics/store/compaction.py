@@ -39,7 +39,7 @@ from safetykit_analytics.store.recent import split
 from safetykit_analytics.store.row_filter import RowFilter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from safetykit_analytics.store.files import Files
 
@@ -47,12 +47,13 @@ if TYPE_CHECKING:
 _TEMPORARY_AGE_S = 86_400.0
 # So many recent rows are in memory at a time.
 _ROWS_AT_A_TIME = 500_000
-# A recent file is written again when those that are smaller have half as many rows together: so a row that
-# waits is written some four times in a year, and not every day.
-_HALF = 2
-# A cohort's recent rows move into its file when they are a quarter of it, or that old.
+# Rows that wait lie in files of so many days of creation: when these move, no others are written again.
+_DAYS_TOGETHER = 45
+# Recent rows move when they are a quarter of what they move into, or that old.
 _QUARTER = 4
 _WAIT_US = 90 * DAY_US
+# At most this share of a store's rows waits.
+_MOST_WAITING = 0.12
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,9 @@ class _Work:
     listing: Listing
     thin_before_us: int | None
     oldest_us: int
-    #: Recent files to write again; the others stay, and with them the rows of these cohorts.
+    #: Recent files to write again; cohorts whose recent rows move, and those that have rows in other files.
     recent: tuple[StoredFile, ...] = ()
+    moving: frozenset[str] = frozenset()
     waiting: frozenset[str] = frozenset()
     count: Counter[str] = field(default_factory=Counter)
     published: list[str] = field(default_factory=list)
@@ -196,30 +198,41 @@ class _Share:
     sources: tuple[StoredFile, ...]
 
 
+@dataclass(frozen=True)
+class _Recent:
+    """What is in a recent file: rows by day of creation, and tokens of the files that they were in before."""
+
+    rows: dict[int, int]
+    replaces: frozenset[str]
+
+
 def _rewrite(work: _Work) -> None:
     """Publish what replaces recent files and cohorts' files; nothing is removed."""
-    work.recent, work.waiting = _choose_recent(work)
-    shares = _shares(work)
+    found = _count_rows(work)
+    _choose(work, found)
+    shares = _shares(work, found)
     stay: set[str] = set()
     done: set[str] = set()
     for share in shares:
         parts, sources = _recent_rows(work, share, stay)
-        kept = {}
-        for name in sorted(parts, key=cohort_order):
-            done.add(name)
-            if not _move(work, name, parts[name], sources[name]):
-                kept[name] = parts[name]
+        kept = defaultdict(list)
+        for day in share.days:
+            name = cohort_name(day)
+            if name in parts:
+                done.add(name)
+                if not _move(work, name, parts[name], sources[name]):
+                    kept[day // _DAYS_TOGETHER].append(name)
         if (
-            kept
+            len(kept) == len(share.sources) == len(shares) == 1
             and not work.published
-            and len(share.sources) == len(shares) == 1
             and not share.sources[0].is_old
         ):
             # The only file: writing it again would change nothing.
             stay.add(share.sources[0].path)
-        elif kept:
-            waiting = [concat(list(kept.values()))]
-            work.publish(partial(iter, waiting), RECENT, {file for name in kept for file in sources[name]})
+            continue
+        for names in kept.values():
+            waiting = [concat([parts[name] for name in names])]
+            work.publish(partial(iter, waiting), RECENT, {file for name in names for file in sources[name]})
     for name in sorted(work.listing.cohorts, key=cohort_order):
         if name not in done:
             _move(work, name, None, ())
@@ -230,87 +243,109 @@ def _rewrite(work: _Work) -> None:
     work.count.update(bytes_before=work.listing.files.total_size(file.path for file in work.replaced))
 
 
-def _choose_recent(work: _Work) -> tuple[tuple[StoredFile, ...], frozenset[str]]:
-    """Choose the recent files to write again, and find the cohorts that have rows in the others.
-
-    Others are files of rows that waited already: all rows appended since the last compaction are chosen.
-    """
-    chosen: list[StoredFile] = []
-    waiting: dict[StoredFile, Snapshot] = {}
-    n_rows = 0
-    is_conversion = any(file.is_old for file in work.listing.recent)
-    for file in sorted(work.listing.recent, key=lambda file: (file.facts.n_rows, file.path)):
-        snapshot = None if is_conversion or n_rows * _HALF >= file.facts.n_rows else work.open(file)
-        if snapshot is None or not snapshot.replaces:
-            chosen.append(file)
-            n_rows += file.facts.n_rows
-        else:
-            waiting[file] = snapshot
-
-    replaced = _replaced(work, waiting.values())
-
-    def is_due(file: StoredFile) -> bool:
-        return (
-            n_rows * _HALF >= file.facts.n_rows
-            or file.facts.first < work.oldest_us - _WAIT_US
-            or file.token in replaced
-            or any(_share_a_key(work, waiting[file], file, other) for other in chosen)
-        )
-
-    # Each one that is chosen may make another one due.
-    while (due := next(filter(is_due, waiting), None)) is not None:
-        chosen.append(due)
-        n_rows += due.facts.n_rows
-        del waiting[due]
-    return tuple(chosen), frozenset(name for some in waiting.values() for name in _cohorts_in(some))
-
-
-def _replaced(work: _Work, waiting: Collection[Snapshot]) -> set[str]:
-    """Return the tokens of files whose rows others hold: a crash, or somebody who reads, has kept them."""
-    names = {name for some in waiting for name in _cohorts_in(some)}
-    files = [file for name in names for file in work.listing.cohorts.get(name, ())]
-    stored = [snapshot for file in files if (snapshot := work.open(file)) is not None]
-    return {token for snapshot in (*waiting, *stored) for token in snapshot.replaces}
-
-
-def _share_a_key(work: _Work, snapshot: Snapshot, file: StoredFile, other: StoredFile) -> bool:
-    """Return whether two recent files have a key in common."""
-    if file.facts.last < other.facts.first or other.facts.last < file.facts.first:
-        return False
-    second = work.open(other)
-    if second is None:
-        return False
-    # Each may have a key twice, which does not matter here.
-    keys = [sorted_unique(one.read(range(one.n_groups), KEY_COLUMNS)) for one in (snapshot, second)]
-    return _meet(*keys)
-
-
-def _cohorts_in(snapshot: Snapshot) -> set[str]:
-    """Return the cohorts that a recent file has rows of; its row groups are of one cohort each."""
-    ranges = [snapshot.id_range(group) for group in range(snapshot.n_groups)]
-    if None in ranges:
-        ids = snapshot.read(range(snapshot.n_groups), ["batch_id"]).column("batch_id")
-        return {cohort_name(day) for day in np.unique(cohort_days(ids)).tolist()}
-    return {cohort_name(day) for day in cohort_days([some[0] for some in ranges if some]).tolist()}
-
-
-def _shares(work: _Work) -> list[_Share]:
-    """Divide the cohorts that have recent rows, so that each share fits into memory."""
-    recent = work.recent
-    if (
-        not any(file.is_old for file in recent)
-        and sum(file.facts.n_rows for file in recent) <= _ROWS_AT_A_TIME
-    ):
-        return [_Share((), recent)] if recent else []
-    rows: Counter[int] = Counter()
-    days_of: dict[StoredFile, set[int]] = {}
-    for file in recent:
+def _count_rows(work: _Work) -> dict[StoredFile, _Recent]:
+    """Count the rows of the recent files that may be rewritten."""
+    found = {}
+    for file in work.listing.recent:
         snapshot = work.open(file)
         if snapshot is not None:
             days = cohort_days(snapshot.read(range(snapshot.n_groups), ["batch_id"]).column("batch_id"))
-            found, counts = np.unique(days, return_counts=True)
-            rows.update(dict(zip(found.tolist(), counts.tolist(), strict=True)))
-            days_of[file] = set(found.tolist())
+            day, n_rows = np.unique(days, return_counts=True)
+            found[file] = _Recent(dict(zip(day.tolist(), n_rows.tolist(), strict=True)), snapshot.replaces)
+    return found
+
+
+def _choose(work: _Work, found: dict[StoredFile, _Recent]) -> None:
+    """Choose the days of creation whose recent rows all move, and the recent files to write again.
+
+    These are all files of rows appended since the last compaction. A file of rows that waited already is
+    chosen if they move, or if the smaller ones of the same days have as many rows together.
+    """
+    if any(file.is_old for file in found):
+        work.recent = tuple(found)
+        return
+    n_rows: Counter[int] = Counter()
+    waiting: defaultdict[int, list[StoredFile]] = defaultdict(list)
+    for file, recent in sorted(found.items(), key=lambda item: (item[0].facts.n_rows, item[0].path)):
+        for day, n in recent.rows.items():
+            n_rows[day // _DAYS_TOGETHER] += n
+        if recent.replaces and len(together := {day // _DAYS_TOGETHER for day in recent.rows}) == 1:
+            waiting[together.pop()].append(file)
+    moving = _moving(work, n_rows, waiting)
+    left: list[StoredFile] = []
+    for place, files in waiting.items():
+        n = n_rows[place] - sum(file.facts.n_rows for file in files)
+        for file in files:
+            if place in moving or file.facts.n_rows <= n:
+                n += file.facts.n_rows
+            else:
+                left.append(file)
+    replaced = _replaced(work, found, left)
+    chosen = [file for file in found if file not in left]
+
+    def is_due(file: StoredFile) -> bool:
+        return file.token in replaced or any(_share_a_key(work, found, file, other) for other in chosen)
+
+    # Each one that is chosen may make another one due.
+    while (due := next(filter(is_due, left), None)) is not None:
+        chosen.append(due)
+        left.remove(due)
+    work.recent = tuple(chosen)
+    work.waiting = frozenset(cohort_name(day) for file in left for day in found[file].rows)
+    work.moving = frozenset(
+        cohort_name(day) for some in found.values() for day in some.rows if day // _DAYS_TOGETHER in moving
+    )
+
+
+def _moving(work: _Work, n_rows: Counter[int], waiting: dict[int, list[StoredFile]]) -> set[int]:
+    """Choose which days of creation, by `_DAYS_TOGETHER`, are due, from their numbers of recent rows."""
+    cohorts = work.listing.cohorts
+
+    def n_stored(place: int) -> int:
+        days = range(place * _DAYS_TOGETHER, (place + 1) * _DAYS_TOGETHER)
+        return sum(file.facts.n_rows for day in days for file in cohorts.get(cohort_name(day), ()))
+
+    share = {place: n / max(1, n_stored(place)) for place, n in n_rows.items()}
+    moving = {
+        place
+        for place in share
+        if share[place] * _QUARTER >= 1
+        or any(file.facts.first < work.oldest_us for file in waiting.get(place, ()))
+    }
+    most = _MOST_WAITING * sum(file.facts.n_rows for file in work.listing.all)
+    for place in sorted(set(share) - moving, key=lambda place: -share[place]):
+        if sum(n for other, n in n_rows.items() if other not in moving) <= most:
+            break
+        moving.add(place)
+    return moving
+
+
+def _replaced(work: _Work, found: dict[StoredFile, _Recent], left: list[StoredFile]) -> set[str]:
+    """Return the tokens of files whose rows others hold: a crash, or somebody who reads, has kept them."""
+    days = {day for file in left for day in found[file].rows}
+    files = [file for day in days for file in work.listing.cohorts.get(cohort_name(day), ())]
+    stored = [snapshot.replaces for file in files if (snapshot := work.open(file)) is not None]
+    return {token for some in (*stored, *(found[file].replaces for file in left)) for token in some}
+
+
+def _share_a_key(work: _Work, found: dict[StoredFile, _Recent], *files: StoredFile) -> bool:
+    """Return whether two recent files have a key in common."""
+    one, other = files
+    if one.facts.last < other.facts.first or other.facts.last < one.facts.first:
+        return False
+    if found[one].rows.keys().isdisjoint(found[other].rows):
+        return False
+    snapshots = [snapshot for file in files if (snapshot := work.open(file)) is not None]
+    # Each may have a key twice, which does not matter here.
+    keys = [sorted_unique(some.read(range(some.n_groups), KEY_COLUMNS)) for some in snapshots]
+    return len(keys) == len(files) and _meet(*keys)
+
+
+def _shares(work: _Work, found: dict[StoredFile, _Recent]) -> list[_Share]:
+    """Divide the cohorts that have recent rows, so that each share fits into memory."""
+    rows: Counter[int] = Counter()
+    for file in work.recent:
+        rows.update(found[file].rows)
     shares: list[tuple[int, ...]] = []
     some: list[int] = []
     size = 0
@@ -321,7 +356,7 @@ def _shares(work: _Work) -> list[_Share]:
         some.append(day)
         size += rows[day]
     return [
-        _Share(share, tuple(file for file, found in days_of.items() if not found.isdisjoint(share)))
+        _Share(share, tuple(file for file in work.recent if not found[file].rows.keys().isdisjoint(share)))
         for share in ([*shares, tuple(some)] if some else [])
     ]
 
@@ -340,8 +375,8 @@ def _recent_rows(
                 continue
             table = snapshot.read(range(snapshot.n_groups), OBSERVATION_SCHEMA.names)
             days = cohort_days(table.column("batch_id"))
-            if share.days:
-                inside = np.isin(days, share.days)
+            inside = np.isin(days, share.days)
+            if not inside.all():
                 table, days = table.filter(pa.array(inside)), days[inside]
             for day in np.unique(days).tolist():
                 sources[cohort_name(day)].append(file)
@@ -368,7 +403,8 @@ def _move(work: _Work, name: str, recent: Any, sources: Sequence[StoredFile]) ->
         return cohort.tables() if not n_thin else _thinned(cohort, work.thin_before_us)
 
     stays = recent is None or name in work.waiting
-    if not n_thin and len(stored) < 2 and (stays or not _moves(work, cohort, snapshots)):
+    due = name in work.moving
+    if not n_thin and len(stored) < 2 and (stays or not (due or _moves(work, cohort, snapshots))):
         return False
     n_rows = work.publish(tables, name, [*stored, *sources])
     work.replaced += stored

@@ -75,9 +75,16 @@ def recent_rows(store, tmp_path):
     return sum(pq.read_metadata(path).num_rows for path in files_of(tmp_path, "recent"))
 
 
+#: Rows of a cohort far from the others: beside them, few of a store's rows wait.
+ELSEWHERE = observations(600, start=START - 500 * DAY, n_batches=1).assign(
+    batch_id=batch_id(START - 500 * DAY, 0)
+)
+
+
 def test_recent_rows_move_when_they_are_a_quarter_of_the_file(store, tmp_path):
     frame = observations(200, n_batches=1, step=dt.timedelta(hours=1))
     store.append(frame.iloc[:100])
+    store.append(ELSEWHERE)
     store.compact()
     store.append(frame.iloc[100:124])
     assert "nothing to compact" in str(store.compact())
@@ -85,7 +92,7 @@ def test_recent_rows_move_when_they_are_a_quarter_of_the_file(store, tmp_path):
     store.append(frame.iloc[124:125])
     assert store.compact().cohorts == 1
     assert recent_rows(store, tmp_path) == 0
-    pd.testing.assert_frame_equal(store.read(), expected(frame.iloc[:125]))
+    pd.testing.assert_frame_equal(store.read(), expected(pd.concat([frame.iloc[:125], ELSEWHERE])))
 
 
 def test_recent_rows_move_when_the_last_open_batch_has_ended(store, tmp_path):
@@ -152,34 +159,66 @@ def poll_daily(store, days):
 
 @pytest.fixture
 def settled(store):
-    """A store of two cohorts with 80 rows each, all of whose batches have ended."""
+    """A store of two cohorts with 80 rows each, all of whose batches have ended, and of ELSEWHERE."""
     store.append(fleet(2, hours=20, start=EARLY))
+    store.append(ELSEWHERE)
     store.compact()
     return store
 
 
-def test_rows_that_wait_are_written_again_when_half_as_many_have_come_until_all_move(settled, tmp_path):
-    reports = list(poll_daily(settled, range(18)))
+def test_rows_that_wait_are_written_again_when_as_many_have_come_until_all_move(settled, tmp_path):
+    reports = list(poll_daily(settled, range(19)))
     assert all(report.cohorts == 0 for report in reports)
-    # 36 rows in all; written anew every day they would be 342.
-    assert sum(report.observations for report in reports) < 3.5 * 36
-    assert 2 <= len(files_of(tmp_path, "recent")) <= 4
-    assert recent_rows(settled, tmp_path) == 36
+    # 38 rows in all; written anew every day they would be 380.
+    assert sum(report.observations for report in reports) < 3.5 * 38
+    assert 2 <= len(files_of(tmp_path, "recent")) <= 5
+    assert recent_rows(settled, tmp_path) == 38
     assert str(settled.compact()) == "nothing to compact"
-    assert len(settled.read()) == 2 * 80 + 36
-    # They move with all others of their cohort.
-    reports += poll_daily(settled, range(18, 32))
-    (moved,) = [day for day, report in enumerate(reports) if report.cohorts]
-    # A quarter of 80 rows is due on day 20; the file in which the first of them wait is due by day 30.
-    assert 19 <= moved < 31
-    assert reports[moved].cohorts == 2
-    assert recent_rows(settled, tmp_path) == 2 * (31 - moved)
+    assert len(settled.read()) == 2 * 80 + 600 + 38
+    # With the next ones they are a quarter of the rows of the files of these days.
+    (report,) = poll_daily(settled, [19])
+    assert report.cohorts == 2
+    assert recent_rows(settled, tmp_path) == 0
 
 
-def test_rows_wait_no_longer_than_half_a_year(settled, tmp_path):
+def test_rows_of_days_far_apart_wait_in_files_of_their_own_and_move_alone(settled, tmp_path):
+    far = fleet(1, hours=20, start=EARLY + 100 * DAY)
+    settled.append(far)
+    settled.compact()
+    late = observations(22, start=EARLY + 130 * DAY, n_batches=1)
+    ids = [batch_id(EARLY, 0)] * 3 + [batch_id(EARLY + 100 * DAY, 0)] * 19
+    settled.append(late.assign(batch_id=ids))
+    assert settled.compact().cohorts == 0
+    kept, _ = files = files_of(tmp_path, "recent")
+    assert [pq.read_metadata(path).num_rows for path in files] == [3, 19]
+    more = late.assign(observed_at=late["observed_at"] + DAY)
+    settled.append(more.iloc[:1].assign(batch_id=batch_id(EARLY + 100 * DAY, 0)))
+    assert settled.compact().cohorts == 1
+    assert files_of(tmp_path, "recent") == [kept]
+
+
+def test_at_most_twelve_per_cent_of_the_rows_wait_and_the_days_with_the_largest_share_move(store, tmp_path):
+    starts = [EARLY, EARLY + 100 * DAY, EARLY + 200 * DAY]
+    for start in starts:
+        store.append(fleet(1, hours=20, start=start))
+    store.compact()
+    late = observations(32, start=START, n_batches=1)
+    ids = [batch_id(start, 0) for start, n in zip(starts, (9, 12, 11), strict=True) for _ in range(n)]
+    store.append(late.assign(batch_id=ids).iloc[:-1])
+    # 31 of 271 rows are 11.4 %, and 32 of 272 are 11.8 %: few enough.
+    assert store.compact().cohorts == 0
+    store.append(late.assign(batch_id=ids).iloc[-1:])
+    assert store.compact().cohorts == 0
+    # 33 of 273 are 12.1 %.
+    store.append(late.iloc[:1].assign(batch_id=ids[0], observed_at=START + 2 * DAY))
+    assert store.compact().cohorts == 1
+    assert recent_rows(store, tmp_path) == 21
+
+
+def test_rows_wait_no_longer_than_ninety_days(settled, tmp_path):
     list(poll_daily(settled, range(10)))
     one = observations(1, start=EARLY + 20 * DAY, n_batches=1)
-    for days, waits in ((150, True), (179, True), (181, False)):
+    for days, waits in ((50, True), (89, True), (91, False)):
         settled.append(one.assign(observed_at=one["observed_at"] + dt.timedelta(days=days)))
         settled.compact()
         assert (recent_rows(settled, tmp_path) >= 20) == waits
@@ -212,13 +251,13 @@ def test_waiting_files_that_a_crash_has_left_beside_what_replaced_them_go(settle
 
 def test_a_cohort_that_a_crash_has_left_twice_is_merged_though_rows_wait(settled, tmp_path):
     list(poll_daily(settled, range(6)))
-    path = files_of(tmp_path, "cohorts")[0]
+    path = files_of(tmp_path, "cohorts")[1]
     path.with_name(path.name.replace(path.name.rpartition("_")[2].partition("-")[0], "0" * 32)).write_bytes(
         path.read_bytes()
     )
     list(poll_daily(settled, [6]))
-    assert len(files_of(tmp_path, "cohorts")) == 2
-    assert len(settled.read()) == 2 * 80 + 14
+    assert len(files_of(tmp_path, "cohorts")) == 3
+    assert len(settled.read()) == 2 * 80 + 600 + 14
 
 
 def test_no_recent_row_is_lost_when_another_cohort_alone_is_rewritten(store, tmp_path):
