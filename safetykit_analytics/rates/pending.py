@@ -144,8 +144,7 @@ def backlog(
 def _asked_for(edges: Ints, now: int) -> Ints:
     """Return the instants up to which `_durations` needs the work, as edges of the pieces it is summed in."""
     days = np.minimum(edges[1:], now) - DAY_US * np.arange(_PACE_DAYS + 1)[:, None]
-    # What was done at the instant `now` itself comes after it, as in any bucket.
-    return np.unique(np.concatenate([edges, days.ravel(), np.full(min(len(edges), 1), now + 1)]))
+    return np.unique(np.concatenate([edges, days.ravel()]))
 
 
 def _table(
@@ -189,20 +188,21 @@ def _durations(
 ) -> tuple[Ints, Ints, Floats]:
     """Return the shortest and longest time that pending decisions take, and each row's processed."""
     start, stop, now = span
-    until, last = np.minimum(stop, now), np.minimum(stop, now + 1)
+    until = np.minimum(stop, now)
     fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)
     processed = np.zeros(len(group))
     for number, work in enumerate(levels.done):
         rows = group == number
         reviewed, done = np.cumsum(np.pad(work, ((0, 0), (1, 0))), axis=1)
-        processed[rows] = reviewed[_before(paced, last[rows])] - reviewed[_before(paced, start[rows])]
+        processed[rows] = reviewed[_before(paced, stop[rows])] - reviewed[_before(paced, start[rows])]
         since = levels.since[number]
         for day in range(_PACE_DAYS):
             end = until[rows] - day * DAY_US
             # Days before the group began do not count as slow; of its first day only the rest counts.
             begin = np.maximum(end - DAY_US, since) if day == 0 else end - DAY_US
             counts = (begin >= since) & (end > begin)
-            grown = done[_before(paced, last[rows] if day == 0 else end)] - done[_before(paced, begin)]
+            # What was done at the instant `now` itself belongs to the bucket that holds it.
+            grown = done[_before(paced, stop[rows] if day == 0 else end)] - done[_before(paced, begin)]
             pace = grown / np.maximum(end - begin, 1)
             fastest[rows] = np.where(counts, np.maximum(fastest[rows], pace), fastest[rows])
             slowest[rows] = np.where(counts, np.minimum(slowest[rows], pace), slowest[rows])
@@ -214,7 +214,7 @@ def _before(at: Ints, instants: Ints) -> Ints:
 
     Each is an edge of `_asked_for`, or the beginning of a group, before which nothing was done.
     """
-    return np.clip(np.searchsorted(at, instants, side="right") - 1, 0, len(at) - 1)
+    return np.searchsorted(at, instants, side="right") - 1
 
 
 def _time_for(pending: Floats, pace: Floats) -> Ints:
@@ -223,4 +223,4 @@ def _time_for(pending: Floats, pace: Floats) -> Ints:
     moves = (pace > 0) & np.isfinite(pace)
     duration = np.divide(pending, pace, out=np.zeros(len(pace)), where=moves)
     never = (~moves & (pending > 0)) | (duration > 2**61)
-    return np.where(never, np.iinfo(np.int64).min, np.where(never, 0, np.rint(duration))).astype(np.int64)
+    return np.where(never, np.iinfo(np.int64).min, np.rint(duration)).astype(np.int64)
