@@ -189,7 +189,7 @@ def _durations(
     """Return the shortest and longest time that pending decisions take, and each row's processed."""
     start, stop, now = span
     until = np.minimum(stop, now)
-    fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)
+    fastest, slowest = np.full((2, len(group)), np.nan)
     processed = np.zeros(len(group))
     for number, work in enumerate(levels.done):
         rows = group == number
@@ -200,12 +200,11 @@ def _durations(
             end = until[rows] - day * DAY_US
             # Days before the group began do not count as slow; of its first day only the rest counts.
             begin = np.maximum(end - DAY_US, since) if day == 0 else end - DAY_US
-            counts = (begin >= since) & (end > begin)
             # What was done at the instant `now` itself belongs to the bucket that holds it.
             grown = done[_before(paced, stop[rows] if day == 0 else end)] - done[_before(paced, begin)]
-            pace = grown / np.maximum(end - begin, 1)
-            fastest[rows] = np.where(counts, np.maximum(fastest[rows], pace), fastest[rows])
-            slowest[rows] = np.where(counts, np.minimum(slowest[rows], pace), slowest[rows])
+            pace = np.where(begin >= since, ratio(grown, end - begin), np.nan)
+            fastest[rows] = np.fmax(fastest[rows], pace)
+            slowest[rows] = np.fmin(slowest[rows], pace)
     return _time_for(pending, fastest), _time_for(pending, slowest), processed
 
 
@@ -219,8 +218,5 @@ def _before(at: Ints, instants: Ints) -> Ints:
 
 def _time_for(pending: Floats, pace: Floats) -> Ints:
     """Microseconds, or what NumPy takes for NaT where nothing moves."""
-    # Infinite where there was no time to have a pace in.
-    moves = (pace > 0) & np.isfinite(pace)
-    duration = np.divide(pending, pace, out=np.zeros(len(pace)), where=moves)
-    never = (~moves & (pending > 0)) | (duration > 2**61)
-    return np.where(never, np.iinfo(np.int64).min, np.rint(duration)).astype(np.int64)
+    duration = np.where(pending > 0, ratio(pending, pace), 0.0)
+    return np.where(duration <= 2**61, np.rint(duration), np.iinfo(np.int64).min).astype(np.int64)
