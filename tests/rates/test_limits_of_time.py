@@ -42,6 +42,7 @@ def test_what_was_done_at_the_instant_between_two_buckets_counts_for_the_pace_of
     ]
     table = ska.backlog(frame_of(rows), freq="12h", by=())
     assert table["pending"].tolist() == [900, 900]
+    assert table["partial"].tolist() == [False, True]
     assert (
         table["eta_low"].tolist() == table["eta_high"].tolist() == [pd.Timedelta("36h"), pd.Timedelta("18h")]
     )
