@@ -293,7 +293,7 @@ def test_a_batch_is_stalled_from_exactly_idle_on() -> None:
         assert table["state"].tolist() == [state]
 
 
-@pytest.mark.parametrize("idle", ["soon", "-1h", 0, 30, 1.5, None])
+@pytest.mark.parametrize("idle", ["soon", "-1h", "0min", 0, 30, 1.5, None])
 def test_an_idle_that_is_no_length_of_time_is_a_value_error(idle: Any) -> None:
     with pytest.raises(ValueError, match="length of time"):
         ska.stalled_batches(frame_of([]), idle=idle)

@@ -181,6 +181,7 @@ def test_a_version_of_five_thousand_digits_has_its_place_among_numbers() -> None
         ({"end": "2026-03-01 10:00"}, "time zone"),
         ({"as_of": "yesterday"}, "neither a date such as"),
         ({"start": "2026-03-02", "end": "2026-03-01"}, "before"),
+        ({"start": "2026-03-02", "end": "2026-03-02"}, "before"),
         ({"confidence": 95}, "between 0 and 1"),
     ],
 )
