@@ -36,7 +36,7 @@ from safetykit_analytics.rates.arguments import (
     parse_policies,
     parse_window,
 )
-from safetykit_analytics.rates.table import group_columns, label_columns, window_edges
+from safetykit_analytics.rates.table import group_columns, label_columns, shown_places, window_edges
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from safetykit_analytics.arrays import Flags, Floats, Ints
+    from safetykit_analytics.arrays import Floats, Ints
 
 # The pace of today is one number; the fastest and the slowest of the last days are a range.
 _PACE_DAYS = 7
@@ -150,10 +150,8 @@ def _asked_for(edges: Ints, now: int) -> Ints:
 def _table(
     levels: Levels, edges: Ints, paced: Ints, *, by: tuple[str, ...], now: int, tz: str
 ) -> pd.DataFrame:
-    bucket, group = levels.layout.buckets(), levels.layout.groups()
-    is_inside = (bucket > 0) & (bucket < len(edges) - 2)
-    place = _shown(levels, group, is_inside)
-    bucket, group = bucket[place], group[place]
+    place = shown_places(levels, levels.ever_open, n_edges=len(edges))
+    bucket, group = levels.layout.buckets()[place], levels.layout.groups()[place]
     start, stop = edges[bucket], edges[bucket + 1]
     pending = levels.pending[place]
     low, high, processed = _durations(levels, paced, group, (start, stop, now), pending)
@@ -171,16 +169,6 @@ def _table(
     table["eta_high"] = high.astype("timedelta64[us]")
     table["partial"] = stop > now
     return table
-
-
-def _shown(levels: Levels, group: Ints, is_inside: Flags) -> Ints:
-    """Return the places of the rows: each group from the first to the last bucket with an open batch."""
-    place = np.arange(len(group))
-    there = is_inside & levels.ever_open
-    first, last = np.full(len(levels.groups), len(place)), np.full(len(levels.groups), -1)
-    np.minimum.at(first, group[there], place[there])
-    np.maximum.at(last, group[there], place[there])
-    return np.flatnonzero(is_inside & (place >= first[group]) & (place <= last[group]))
 
 
 def _durations(
