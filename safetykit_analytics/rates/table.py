@@ -293,8 +293,7 @@ def window_edges(
 
     Up to `lead` buckets before the window come first; how many is returned too.
     """
-    none = np.zeros(0, dtype=np.int64)
-    every = bucket_edges(frequency, tz, listing.earliest, until) if listing.cohorts else none
+    every = bucket_edges(frequency, tz, listing.earliest, until)
     edges = overlapping(every, *window)
     first = int(np.searchsorted(every, edges[0])) if len(edges) else 0
     lead = min(lead, first)

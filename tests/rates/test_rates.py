@@ -16,7 +16,7 @@ import safetykit_analytics as ska
 from safetykit_analytics.formatting import NONE
 from tests.effort import examples
 from tests.rates import oracle
-from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
+from tests.rates.helpers import CUTS, DAY, HOUR, MINUTE, MONDAY, at, cohorts_of, frame_of, histories, row
 
 BY = [
     (),
@@ -83,7 +83,7 @@ def assert_agrees(table: pd.DataFrame, rows: Any, *, freq: str, tz: str, by: Any
 @examples(120)
 @given(
     rows=histories(),
-    freq=st.sampled_from(["15min", "1h", "6h", "D"]),
+    freq=st.sampled_from(["15min", "6h", "D"]),
     tz=st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
     by=st.sampled_from(BY),
     as_of=st.none() | st.integers(0, 80 * HOUR),
@@ -211,4 +211,58 @@ def test_a_date_is_its_midnight_in_the_zone_of_the_calendar() -> None:
     table = ska.rates(frame_of(rows), by=(), tz="Asia/Tokyo", start=dt.date(2026, 3, 3), end="2026-03-04")
     assert table["bucket_start"].tolist() == list(
         pd.date_range("2026-03-03", periods=24, freq="h", tz="Asia/Tokyo")
+    )
+
+
+def test_auto_is_months_where_even_months_are_too_short() -> None:
+    frame = frame_of([row("batch_1", MONDAY + 90 * DAY, 90, created_at=MONDAY)])
+    pd.testing.assert_frame_equal(ska.rates(frame, freq="auto"), ska.rates(frame, freq="MS"))
+
+
+def test_the_first_bucket_of_a_window_learns_from_the_29_before_it() -> None:
+    # The batches of the second hour differ more than any others.
+    rows = [
+        row(
+            f"{name}_{hour}",
+            MONDAY + (hour + 1) * HOUR,
+            100 - error,
+            error,
+            created_at=MONDAY + hour * HOUR,
+            batch_status="SUCCESS",
+        )
+        for hour in range(31)
+        for name, error in (("few", 4), ("many", 60 if hour == 1 else 6))
+    ]
+    whole = ska.rates(frame_of(rows), by=())
+    last = ska.rates(frame_of(rows), by=(), start=at(MONDAY + 30 * HOUR))
+    pd.testing.assert_frame_equal(last, whole.tail(1).reset_index(drop=True), rtol=1e-9)
+    assert last["error_rate_low"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("seen", "note"),
+    [
+        (30, "one_batch"),
+        (29, "low_coverage"),
+        (90, "mostly_smeared"),
+        (89, "low_coverage;mostly_smeared"),
+    ],
+)
+def test_an_interval_is_left_out_below_half_a_coverage_and_the_note_says_so(seen: int, note: str) -> None:
+    rows = [row("batch_1", MONDAY + seen * MINUTE, 90, 10, created_at=MONDAY)]
+    last = ska.rates(frame_of(rows), by=(), as_of=at(MONDAY + -(-seen // 60) * HOUR)).iloc[-1]
+    assert last["note"] == note
+    assert math.isnan(last["error_rate_low"])
+    assert math.isnan(last["error_rate_high"])
+
+
+def test_work_of_which_half_is_smeared_has_an_interval() -> None:
+    rows = [
+        row("short", MONDAY + HOUR, 9, 1, created_at=MONDAY, batch_status="SUCCESS"),
+        row("long", MONDAY + 2 * HOUR, 16, 4, created_at=MONDAY, batch_status="SUCCESS"),
+    ]
+    table = ska.rates(frame_of(rows), by=())
+    assert table["smeared_share"].tolist() == [0.5, 1.0]
+    assert (
+        table["error_rate_low"].notna().tolist() == table["error_rate_high"].notna().tolist() == [True, False]
     )
