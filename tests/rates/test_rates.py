@@ -266,3 +266,13 @@ def test_work_of_which_half_is_smeared_has_an_interval() -> None:
     assert (
         table["error_rate_low"].notna().tolist() == table["error_rate_high"].notna().tolist() == [True, False]
     )
+
+
+def test_the_rate_of_nothing_but_errors_is_one_and_of_nothing_but_successes_zero() -> None:
+    rows = [
+        row(name, MONDAY + HOUR, *counts, created_at=MONDAY, policy_version=name)
+        for name, counts in {"errors": (0, 7), "successes": (7, 0), "nothing": (0, 0)}.items()
+    ]
+    rates = ska.rates(frame_of(rows)).set_index("policy_version")["error_rate"]
+    assert rates[["errors", "successes"]].tolist() == [1, 0]
+    assert math.isnan(rates["nothing"])
