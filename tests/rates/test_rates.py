@@ -16,7 +16,19 @@ import safetykit_analytics as ska
 from safetykit_analytics.formatting import NONE
 from tests.effort import examples
 from tests.rates import oracle
-from tests.rates.helpers import CUTS, DAY, HOUR, MINUTE, MONDAY, at, cohorts_of, frame_of, histories, row
+from tests.rates.helpers import (
+    CUTS,
+    DAY,
+    HOUR,
+    MINUTE,
+    MONDAY,
+    Counting,
+    at,
+    cohorts_of,
+    frame_of,
+    histories,
+    row,
+)
 
 BY = [
     (),
@@ -276,3 +288,50 @@ def test_the_rate_of_nothing_but_errors_is_one_and_of_nothing_but_successes_zero
     rates = ska.rates(frame_of(rows)).set_index("policy_version")["error_rate"]
     assert rates[["errors", "successes"]].tolist() == [1, 0]
     assert math.isnan(rates["nothing"])
+
+
+@pytest.mark.parametrize("n_batches", [10, 11])
+def test_so_many_different_batches_have_an_interval_of_their_own(n_batches: int) -> None:
+    rows = [
+        row(f"{number}", MONDAY + HOUR, 90, number, created_at=MONDAY, batch_status="SUCCESS")
+        for number in range(n_batches)
+    ]
+    last = ska.rates(frame_of(rows), by=()).iloc[-1]
+    assert last["error_rate_low"] < last["error_rate"] < last["error_rate_high"]
+    assert last["note"] == ""
+
+
+def test_a_bucket_that_is_mostly_smeared_lends_nothing() -> None:
+    later = [
+        row(
+            f"{number}",
+            MONDAY + 4 * HOUR,
+            90,
+            10 * number,
+            created_at=MONDAY + 3 * HOUR,
+            batch_status="SUCCESS",
+        )
+        for number in range(11)
+    ]
+    smeared = [row("long", MONDAY + 3 * HOUR, 9, 90, created_at=MONDAY, batch_status="SUCCESS")]
+    expected, found = (ska.rates(frame_of(rows), by=()).tail(1) for rows in (later, smeared + later))
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_only_cohorts_that_can_touch_the_window_or_what_it_learns_from_are_read() -> None:
+    def ended(name: str, start: int) -> dict[str, Any]:
+        return row(
+            name, MONDAY + (start + 1) * HOUR, 5, created_at=MONDAY + start * HOUR, batch_status="SUCCESS"
+        )
+
+    rows = [
+        ended("before", 9),
+        ended("until the beginning", 10),
+        row("open", MONDAY + HOUR, 5, created_at=MONDAY),
+        ended("inside", 40),
+        ended("from the end", 42),
+    ]
+    window = {"start": at(MONDAY + 40 * HOUR), "end": at(MONDAY + 42 * HOUR)}
+    with Counting(1) as pool:
+        ska.rates(cohorts_of(frame_of(rows), range(5)), executor=pool, **window)
+        assert pool.n_tasks == 3
