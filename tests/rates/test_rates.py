@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -254,18 +254,17 @@ def test_the_first_bucket_of_a_window_learns_from_the_29_before_it() -> None:
 @pytest.mark.parametrize(
     ("seen", "note"),
     [
-        (30, "one_batch"),
+        (30, ""),
         (29, "low_coverage"),
         (90, "mostly_smeared"),
         (89, "low_coverage;mostly_smeared"),
     ],
 )
 def test_an_interval_is_left_out_below_half_a_coverage_and_the_note_says_so(seen: int, note: str) -> None:
-    rows = [row("batch_1", MONDAY + seen * MINUTE, 90, 10, created_at=MONDAY)]
+    rows = [row(f"{error}", MONDAY + seen * MINUTE, 90, error, created_at=MONDAY) for error in range(11)]
     last = ska.rates(frame_of(rows), by=(), as_of=at(MONDAY + -(-seen // 60) * HOUR)).iloc[-1]
     assert last["note"] == note
-    assert math.isnan(last["error_rate_low"])
-    assert math.isnan(last["error_rate_high"])
+    assert math.isnan(last["error_rate_low"]) == math.isnan(last["error_rate_high"]) == bool(note)
 
 
 def test_work_of_which_half_is_smeared_has_an_interval() -> None:
@@ -335,3 +334,27 @@ def test_only_cohorts_that_can_touch_the_window_or_what_it_learns_from_are_read(
     with Counting(1) as pool:
         ska.rates(cohorts_of(frame_of(rows), range(5)), executor=pool, **window)
         assert pool.n_tasks == 3
+        ska.backlog(cohorts_of(frame_of(rows), range(5)), executor=pool, **window)
+        # What is pending is due to all that began before.
+        assert pool.n_tasks == 3 + 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels"),
+    [
+        ({"by": ()}, set()),
+        ({"by": "policy_version"}, {"policy_version"}),
+        ({"by": (), "policy_id": "spam"}, {"policy_id"}),
+    ],
+)
+@pytest.mark.parametrize("function", [ska.rates, ska.backlog])
+def test_only_labels_that_are_needed_are_read(function: Any, arguments: Any, labels: set[str]) -> None:
+    class Store:
+        asked: ClassVar[list[Any]] = []
+
+        def cohorts(self, columns: Any = None) -> list[Any]:
+            self.asked.append(columns)
+            return []
+
+    function(Store(), **arguments)
+    assert {"policy_id", "policy_version"} & set(Store.asked[0]) == labels
