@@ -46,3 +46,8 @@ def test_what_was_done_at_the_instant_between_two_buckets_counts_for_the_pace_of
     assert (
         table["eta_low"].tolist() == table["eta_high"].tolist() == [pd.Timedelta("36h"), pd.Timedelta("18h")]
     )
+
+
+def test_a_bucket_in_which_a_batch_was_observed_for_a_microsecond_has_a_row():
+    table = ska.rates(frame_of([row("b", MONDAY + HOUR + 1, created_at=MONDAY)]))
+    assert table["coverage"].tolist() == [1, 1]
