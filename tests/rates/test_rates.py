@@ -358,3 +358,11 @@ def test_only_labels_that_are_needed_are_read(function: Any, arguments: Any, lab
 
     function(Store(), **arguments)
     assert {"policy_id", "policy_version"} & set(Store.asked[0]) == labels
+
+
+@pytest.mark.parametrize("later", [(5, 20), (20, 5)])
+def test_an_hour_in_which_successes_or_errors_were_taken_back_has_no_error_rate(later: Any) -> None:
+    rows = [row("a", MONDAY + HOUR, 10, 10, created_at=MONDAY), row("a", MONDAY + 2 * HOUR, *later)]
+    table = ska.rates(frame_of(rows), by=())
+    assert table["processed"].tolist() == [20, 5]
+    assert table["error_rate"].isna().tolist() == [False, True]
