@@ -36,7 +36,7 @@ from safetykit_analytics.rates.arguments import (
     parse_policies,
     parse_window,
 )
-from safetykit_analytics.rates.table import group_columns, label_columns, window_edges
+from safetykit_analytics.rates.table import group_columns, label_columns, shown_places, window_edges
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from safetykit_analytics.arrays import Flags, Floats, Ints
+    from safetykit_analytics.arrays import Floats, Ints
 
 # The pace of today is one number; the fastest and the slowest of the last days are a range.
 _PACE_DAYS = 7
@@ -144,17 +144,14 @@ def backlog(
 def _asked_for(edges: Ints, now: int) -> Ints:
     """Return the instants up to which `_durations` needs the work, as edges of the pieces it is summed in."""
     days = np.minimum(edges[1:], now) - DAY_US * np.arange(_PACE_DAYS + 1)[:, None]
-    # What was done at the instant `now` itself comes after it, as in any bucket.
-    return np.unique(np.concatenate([edges, days.ravel(), np.full(min(len(edges), 1), now + 1)]))
+    return np.unique(np.concatenate([edges, days.ravel()]))
 
 
 def _table(
     levels: Levels, edges: Ints, paced: Ints, *, by: tuple[str, ...], now: int, tz: str
 ) -> pd.DataFrame:
-    bucket, group = levels.layout.buckets(), levels.layout.groups()
-    is_inside = (bucket > 0) & (bucket < len(edges) - 2)
-    place = _shown(levels, group, is_inside)
-    bucket, group = bucket[place], group[place]
+    place = shown_places(levels, levels.ever_open, n_edges=len(edges))
+    bucket, group = levels.layout.buckets()[place], levels.layout.groups()[place]
     start, stop = edges[bucket], edges[bucket + 1]
     pending = levels.pending[place]
     low, high, processed = _durations(levels, paced, group, (start, stop, now), pending)
@@ -174,38 +171,28 @@ def _table(
     return table
 
 
-def _shown(levels: Levels, group: Ints, is_inside: Flags) -> Ints:
-    """Return the places of the rows: each group from the first to the last bucket with an open batch."""
-    place = np.arange(len(group))
-    there = is_inside & levels.ever_open
-    first, last = np.full(len(levels.groups), len(place)), np.full(len(levels.groups), -1)
-    np.minimum.at(first, group[there], place[there])
-    np.maximum.at(last, group[there], place[there])
-    return np.flatnonzero(is_inside & (place >= first[group]) & (place <= last[group]))
-
-
 def _durations(
     levels: Levels, paced: Ints, group: Ints, span: tuple[Ints, Ints, int], pending: Floats
 ) -> tuple[Ints, Ints, Floats]:
     """Return the shortest and longest time that pending decisions take, and each row's processed."""
     start, stop, now = span
-    until, last = np.minimum(stop, now), np.minimum(stop, now + 1)
-    fastest, slowest = np.full(len(group), -np.inf), np.full(len(group), np.inf)
+    until = np.minimum(stop, now)
+    fastest, slowest = np.full((2, len(group)), np.nan)
     processed = np.zeros(len(group))
     for number, work in enumerate(levels.done):
         rows = group == number
         reviewed, done = np.cumsum(np.pad(work, ((0, 0), (1, 0))), axis=1)
-        processed[rows] = reviewed[_before(paced, last[rows])] - reviewed[_before(paced, start[rows])]
+        processed[rows] = reviewed[_before(paced, stop[rows])] - reviewed[_before(paced, start[rows])]
         since = levels.since[number]
         for day in range(_PACE_DAYS):
             end = until[rows] - day * DAY_US
             # Days before the group began do not count as slow; of its first day only the rest counts.
             begin = np.maximum(end - DAY_US, since) if day == 0 else end - DAY_US
-            counts = (begin >= since) & (end > begin)
-            grown = done[_before(paced, last[rows] if day == 0 else end)] - done[_before(paced, begin)]
-            pace = grown / np.maximum(end - begin, 1)
-            fastest[rows] = np.where(counts, np.maximum(fastest[rows], pace), fastest[rows])
-            slowest[rows] = np.where(counts, np.minimum(slowest[rows], pace), slowest[rows])
+            # What was done at the instant `now` itself belongs to the bucket that holds it.
+            grown = done[_before(paced, stop[rows] if day == 0 else end)] - done[_before(paced, begin)]
+            pace = np.where(begin >= since, ratio(grown, end - begin), np.nan)
+            fastest[rows] = np.fmax(fastest[rows], pace)
+            slowest[rows] = np.fmin(slowest[rows], pace)
     return _time_for(pending, fastest), _time_for(pending, slowest), processed
 
 
@@ -214,13 +201,10 @@ def _before(at: Ints, instants: Ints) -> Ints:
 
     Each is an edge of `_asked_for`, or the beginning of a group, before which nothing was done.
     """
-    return np.clip(np.searchsorted(at, instants, side="right") - 1, 0, len(at) - 1)
+    return np.searchsorted(at, instants, side="right") - 1
 
 
 def _time_for(pending: Floats, pace: Floats) -> Ints:
     """Return the time in microseconds, NaT as an integer where nothing moves."""
-    # Infinite where there was no time to have a pace in.
-    moves = (pace > 0) & np.isfinite(pace)
-    duration = np.divide(pending, pace, out=np.zeros(len(pace)), where=moves)
-    never = (~moves & (pending > 0)) | (duration > 2**61)
-    return np.where(never, np.iinfo(np.int64).min, np.where(never, 0, np.rint(duration))).astype(np.int64)
+    duration = np.where(pending > 0, ratio(pending, pace), 0.0)
+    return np.where(duration <= 2**61, np.rint(duration), np.iinfo(np.int64).min).astype(np.int64)

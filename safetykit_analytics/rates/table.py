@@ -69,7 +69,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from safetykit_analytics.arrays import Flags, Floats, Ints
-    from safetykit_analytics.flow import Cohort
+    from safetykit_analytics.flow import Cohort, Levels
 
 #: What ``freq="auto"`` chooses from.
 AUTO_FREQS = ("1min", "5min", "15min", "30min", "1h", "3h", "6h", "12h", "1D", "W", "MS")
@@ -293,8 +293,7 @@ def window_edges(
 
     Up to `lead` buckets before the window come first; how many is returned too.
     """
-    none = np.zeros(0, dtype=np.int64)
-    every = bucket_edges(frequency, tz, listing.earliest, until) if listing.cohorts else none
+    every = bucket_edges(frequency, tz, listing.earliest, until)
     edges = overlapping(every, *window)
     first = int(np.searchsorted(every, edges[0])) if len(edges) else 0
     lead = min(lead, first)
@@ -333,7 +332,8 @@ def _table(
     work: Totals, by: tuple[str, ...], as_of: int, tz: str, *, lead: int, confidence: float
 ) -> pd.DataFrame:
     """Convert sums into the table that people read."""
-    place = active_places(work, lead)
+    active = (work.sums[N_BATCHES] > 0) | (work.observed > 0)
+    place = shown_places(work, active, n_edges=len(work.edges), lead=lead)
     bucket, group = work.layout.buckets()[place], work.layout.groups()[place]
     start, stop = work.edges[bucket], work.edges[bucket + 1]
     sums = work.sums[:, place]
@@ -374,15 +374,16 @@ def _table(
     return frame_from_table(pa.table(columns))
 
 
-def active_places(work: Totals, lead: int) -> Ints:
+def shown_places(sums: Totals | Levels, active: Flags, *, n_edges: int, lead: int = 0) -> Ints:
     """Return the places of the rows: each group from its first to its last active bucket of the window."""
-    bucket, group = work.layout.buckets(), work.layout.groups()
-    place = np.arange(len(bucket))
-    is_inside = (bucket > lead) & (bucket < len(work.edges) - 2)
-    active = is_inside & ((work.sums[N_BATCHES] > 0) | (work.observed > 0))
-    first, last = np.full(len(work.groups), len(place)), np.full(len(work.groups), -1)
-    np.minimum.at(first, group[active], place[active])
-    np.maximum.at(last, group[active], place[active])
+    layout = sums.layout
+    bucket, group = layout.buckets(), layout.groups()
+    place = np.arange(layout.size)
+    is_inside = (bucket > lead) & (bucket < n_edges - 2)
+    found = np.flatnonzero(is_inside & active)
+    first, last = np.full(len(layout.first), layout.size), np.zeros(len(layout.first), dtype=np.int64)
+    np.minimum.at(first, group[found], found)
+    np.maximum.at(last, group[found], found)
     return np.flatnonzero(is_inside & (place >= first[group]) & (place <= last[group]))
 
 

@@ -294,7 +294,8 @@ def test_what_can_run_no_tasks_is_refused_even_where_there_is_nothing_to_run(tab
 def test_a_confidence_that_is_no_share_says_what_was_found(ask):
     told = said(TypeError, ask, FRAME, confidence="0.95")
     assert told == "confidence: expected a number between 0 and 1, such as 0.95; found str"
-    assert "found 95" in said(ValueError, ask, FRAME, confidence=95)
+    for frame in (FRAME, FRAME[:0]):
+        assert "found 95" in said(ValueError, ask, frame, confidence=95)
     ask(FRAME, confidence=np.float32(0.9))
 
 

@@ -143,30 +143,40 @@ def test_the_eta_lies_between_the_fastest_and_the_slowest_day() -> None:
 @pytest.mark.parametrize("freq", ["D", "W", "MS"])
 def test_the_pace_of_a_day_does_not_depend_on_the_length_of_the_buckets(freq: str) -> None:
     day = 24 * HOUR
-    counts = [0, 100, 400, 400, 400, 450]
+    counts = [0, 500, 800, 800, 800, 850]
     rows = [
         row(
             "a",
             MONDAY - 2 * day + number * day,
             count,
             created_at=MONDAY - 2 * day,
-            pending_count=900 - count,
+            pending_count=1250 - count,
         )
         for number, count in enumerate(counts)
     ]
     now = at(MONDAY + 3 * day + 12 * HOUR)
     last = ska.backlog(frame_of(rows), freq=freq, by=(), as_of=now).iloc[-1]
-    # From noon to noon, the last day first: 25, 25, none, 150, 200; the day before is not whole.
-    assert last["pending"] == 450
-    assert last["eta_low"] == pd.Timedelta(days=450 / 200)
+    # From noon to noon, the last day first: 25, 25, none, 150, 400; the day before is not whole.
+    assert last["pending"] == 400
+    assert last["eta_low"] == pd.Timedelta(days=1)
     assert pd.isna(last["eta_high"])
 
 
-def test_a_batch_seen_once_and_never_before_has_no_pace() -> None:
-    last = ska.backlog(frame_of([row("a", MONDAY, 5, pending_count=9)]), by=()).iloc[-1]
-    assert last["pending"] == 9
-    assert pd.isna(last["eta_low"])
-    assert pd.isna(last["eta_high"])
+@pytest.mark.parametrize("created_at", [None, MONDAY])
+@pytest.mark.parametrize("pending", [1, 0])
+def test_a_batch_seen_once_and_never_before_has_no_pace(pending: int, created_at: int | None) -> None:
+    rows = [row("a", MONDAY, 5, created_at=created_at, pending_count=pending)]
+    last = ska.backlog(frame_of(rows), by=()).iloc[-1]
+    assert last["pending"] == pending
+    # Without a pace nothing takes no time, and anything else takes an unknown one.
+    expected = pd.NaT if pending else pd.Timedelta(0)
+    assert last["eta_low"] is expected or last["eta_low"] == expected
+    assert last["eta_high"] is expected or last["eta_high"] == expected
+
+
+def test_what_takes_longer_than_a_time_can_say_has_no_eta() -> None:
+    rows = [row("a", MONDAY + DAY, 1, created_at=MONDAY, pending_count=10**9)]
+    assert ska.backlog(frame_of(rows), freq="1D", by=())[["eta_low", "eta_high"]].isna().all(axis=None)
 
 
 @examples(60)
@@ -192,13 +202,15 @@ def test_throughput_is_that_of_rates_also_where_the_bucket_is_not_over(rows: Any
 
 def test_the_pace_is_that_of_the_seven_days_before_and_of_no_earlier_day() -> None:
     rows = [
-        row("quick", MONDAY, created_at=MONDAY, pending_count=2400),
-        row("quick", MONDAY + DAY, 2400, batch_status="SUCCESS"),
+        row("quick", MONDAY, created_at=MONDAY, pending_count=2424),
+        row("quick", MONDAY + DAY, 2400, pending_count=24),
+        row("quick", MONDAY + 2 * DAY, 2424, batch_status="SUCCESS"),
         row("slow", MONDAY, created_at=MONDAY, pending_count=432),
         row("slow", MONDAY + 8 * DAY, 192, pending_count=240),
     ]
     last = ska.backlog(frame_of(rows), freq="1D", by=()).iloc[-1]
-    assert (last["eta_low"], last["eta_high"]) == (pd.Timedelta(days=10), pd.Timedelta(days=10))
+    # Of 48 decisions on the second day, the first of the seven, and of 24 on every other.
+    assert (last["eta_low"], last["eta_high"]) == (pd.Timedelta(days=5), pd.Timedelta(days=10))
     for start in (MONDAY, MONDAY + 6 * DAY):
         early = ska.backlog(frame_of(rows), freq="1D", by=(), start=at(start), as_of=at(MONDAY + 7 * DAY))
         assert early["eta_low"].iloc[-1] == pd.Timedelta(days=432 / 2400)
@@ -281,7 +293,7 @@ def test_a_batch_is_stalled_from_exactly_idle_on() -> None:
         assert table["state"].tolist() == [state]
 
 
-@pytest.mark.parametrize("idle", ["soon", "-1h", 0, 30, 1.5, None])
+@pytest.mark.parametrize("idle", ["soon", "-1h", "0min", 0, 30, 1.5, None])
 def test_an_idle_that_is_no_length_of_time_is_a_value_error(idle: Any) -> None:
     with pytest.raises(ValueError, match="length of time"):
         ska.stalled_batches(frame_of([]), idle=idle)

@@ -32,3 +32,22 @@ def test_the_pace_of_a_group_that_began_today_is_that_of_its_hours_so_far():
     last = ska.backlog(frame_of(rows), freq="1D", by=()).iloc[0]
     assert last["pending"] == 300
     assert last["eta_low"] == last["eta_high"] == pd.Timedelta(hours=6)
+
+
+def test_what_was_done_at_the_instant_between_two_buckets_counts_for_the_pace_of_the_second():
+    noon = MONDAY + DAY // 2
+    rows = [
+        row("b", noon, 300, pending_count=900, created_at=at(MONDAY)),
+        row("c", noon, 300, created_at=at(noon), batch_status="SUCCESS"),
+    ]
+    table = ska.backlog(frame_of(rows), freq="12h", by=())
+    assert table["pending"].tolist() == [900, 900]
+    assert table["partial"].tolist() == [False, True]
+    assert (
+        table["eta_low"].tolist() == table["eta_high"].tolist() == [pd.Timedelta("36h"), pd.Timedelta("18h")]
+    )
+
+
+def test_a_bucket_in_which_a_batch_was_observed_for_a_microsecond_has_a_row():
+    table = ska.rates(frame_of([row("b", MONDAY + HOUR + 1, created_at=MONDAY)]))
+    assert table["coverage"].tolist() == [1, 1]

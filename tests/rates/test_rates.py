@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,19 @@ import safetykit_analytics as ska
 from safetykit_analytics.formatting import NONE
 from tests.effort import examples
 from tests.rates import oracle
-from tests.rates.helpers import CUTS, HOUR, MONDAY, at, cohorts_of, frame_of, histories, row
+from tests.rates.helpers import (
+    CUTS,
+    DAY,
+    HOUR,
+    MINUTE,
+    MONDAY,
+    Counting,
+    at,
+    cohorts_of,
+    frame_of,
+    histories,
+    row,
+)
 
 BY = [
     (),
@@ -83,7 +95,7 @@ def assert_agrees(table: pd.DataFrame, rows: Any, *, freq: str, tz: str, by: Any
 @examples(120)
 @given(
     rows=histories(),
-    freq=st.sampled_from(["15min", "1h", "6h", "D"]),
+    freq=st.sampled_from(["15min", "6h", "D"]),
     tz=st.sampled_from(["UTC", "Asia/Kolkata", "America/New_York"]),
     by=st.sampled_from(BY),
     as_of=st.none() | st.integers(0, 80 * HOUR),
@@ -181,6 +193,7 @@ def test_a_version_of_five_thousand_digits_has_its_place_among_numbers() -> None
         ({"end": "2026-03-01 10:00"}, "time zone"),
         ({"as_of": "yesterday"}, "neither a date such as"),
         ({"start": "2026-03-02", "end": "2026-03-01"}, "before"),
+        ({"start": "2026-03-02", "end": "2026-03-02"}, "before"),
         ({"confidence": 95}, "between 0 and 1"),
     ],
 )
@@ -211,3 +224,145 @@ def test_a_date_is_its_midnight_in_the_zone_of_the_calendar() -> None:
     assert table["bucket_start"].tolist() == list(
         pd.date_range("2026-03-03", periods=24, freq="h", tz="Asia/Tokyo")
     )
+
+
+def test_auto_is_months_where_even_months_are_too_short() -> None:
+    frame = frame_of([row("batch_1", MONDAY + 90 * DAY, 90, created_at=MONDAY)])
+    pd.testing.assert_frame_equal(ska.rates(frame, freq="auto"), ska.rates(frame, freq="MS"))
+
+
+def test_the_first_bucket_of_a_window_learns_from_the_29_before_it() -> None:
+    # The batches of the second hour differ more than any others.
+    rows = [
+        row(
+            f"{name}_{hour}",
+            MONDAY + (hour + 1) * HOUR,
+            100 - error,
+            error,
+            created_at=MONDAY + hour * HOUR,
+            batch_status="SUCCESS",
+        )
+        for hour in range(31)
+        for name, error in (("few", 4), ("many", 60 if hour == 1 else 6))
+    ]
+    whole = ska.rates(frame_of(rows), by=())
+    last = ska.rates(frame_of(rows), by=(), start=at(MONDAY + 30 * HOUR))
+    pd.testing.assert_frame_equal(last, whole.tail(1).reset_index(drop=True), rtol=1e-9)
+    assert last["error_rate_low"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("seen", "note"),
+    [
+        (30, ""),
+        (29, "low_coverage"),
+        (90, "mostly_smeared"),
+        (89, "low_coverage;mostly_smeared"),
+    ],
+)
+def test_an_interval_is_left_out_below_half_a_coverage_and_the_note_says_so(seen: int, note: str) -> None:
+    rows = [row(f"{error}", MONDAY + seen * MINUTE, 90, error, created_at=MONDAY) for error in range(11)]
+    last = ska.rates(frame_of(rows), by=(), as_of=at(MONDAY + -(-seen // 60) * HOUR)).iloc[-1]
+    assert last["note"] == note
+    assert math.isnan(last["error_rate_low"]) == math.isnan(last["error_rate_high"]) == bool(note)
+
+
+def test_work_of_which_half_is_smeared_has_an_interval() -> None:
+    rows = [
+        row("short", MONDAY + HOUR, 9, 1, created_at=MONDAY, batch_status="SUCCESS"),
+        row("long", MONDAY + 2 * HOUR, 16, 4, created_at=MONDAY, batch_status="SUCCESS"),
+    ]
+    table = ska.rates(frame_of(rows), by=())
+    assert table["smeared_share"].tolist() == [0.5, 1.0]
+    assert (
+        table["error_rate_low"].notna().tolist() == table["error_rate_high"].notna().tolist() == [True, False]
+    )
+
+
+def test_the_rate_of_nothing_but_errors_is_one_and_of_nothing_but_successes_zero() -> None:
+    rows = [
+        row(name, MONDAY + HOUR, *counts, created_at=MONDAY, policy_version=name)
+        for name, counts in {"errors": (0, 7), "successes": (7, 0), "nothing": (0, 0)}.items()
+    ]
+    rates = ska.rates(frame_of(rows)).set_index("policy_version")["error_rate"]
+    assert rates[["errors", "successes"]].tolist() == [1, 0]
+    assert math.isnan(rates["nothing"])
+
+
+@pytest.mark.parametrize("n_batches", [10, 11])
+def test_so_many_different_batches_have_an_interval_of_their_own(n_batches: int) -> None:
+    rows = [
+        row(f"{number}", MONDAY + HOUR, 90, number, created_at=MONDAY, batch_status="SUCCESS")
+        for number in range(n_batches)
+    ]
+    last = ska.rates(frame_of(rows), by=()).iloc[-1]
+    assert last["error_rate_low"] < last["error_rate"] < last["error_rate_high"]
+    assert last["note"] == ""
+
+
+def test_a_bucket_that_is_mostly_smeared_lends_nothing() -> None:
+    later = [
+        row(
+            f"{number}",
+            MONDAY + 4 * HOUR,
+            90,
+            10 * number,
+            created_at=MONDAY + 3 * HOUR,
+            batch_status="SUCCESS",
+        )
+        for number in range(11)
+    ]
+    smeared = [row("long", MONDAY + 3 * HOUR, 9, 90, created_at=MONDAY, batch_status="SUCCESS")]
+    expected, found = (ska.rates(frame_of(rows), by=()).tail(1) for rows in (later, smeared + later))
+    pd.testing.assert_frame_equal(found.reset_index(drop=True), expected.reset_index(drop=True))
+
+
+def test_only_cohorts_that_can_touch_the_window_or_what_it_learns_from_are_read() -> None:
+    def ended(name: str, start: int) -> dict[str, Any]:
+        return row(
+            name, MONDAY + (start + 1) * HOUR, 5, created_at=MONDAY + start * HOUR, batch_status="SUCCESS"
+        )
+
+    rows = [
+        ended("before", 9),
+        ended("until the beginning", 10),
+        row("open", MONDAY + HOUR, 5, created_at=MONDAY),
+        ended("inside", 40),
+        ended("from the end", 42),
+    ]
+    window = {"start": at(MONDAY + 40 * HOUR), "end": at(MONDAY + 42 * HOUR)}
+    with Counting(1) as pool:
+        ska.rates(cohorts_of(frame_of(rows), range(5)), executor=pool, **window)
+        assert pool.n_tasks == 3
+        ska.backlog(cohorts_of(frame_of(rows), range(5)), executor=pool, **window)
+        # What is pending is due to all that began before.
+        assert pool.n_tasks == 3 + 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "labels"),
+    [
+        ({"by": ()}, set()),
+        ({"by": "policy_version"}, {"policy_version"}),
+        ({"by": (), "policy_id": "spam"}, {"policy_id"}),
+    ],
+)
+@pytest.mark.parametrize("function", [ska.rates, ska.backlog])
+def test_only_labels_that_are_needed_are_read(function: Any, arguments: Any, labels: set[str]) -> None:
+    class Store:
+        asked: ClassVar[list[Any]] = []
+
+        def cohorts(self, columns: Any = None) -> list[Any]:
+            self.asked.append(columns)
+            return []
+
+    function(Store(), **arguments)
+    assert {"policy_id", "policy_version"} & set(Store.asked[0]) == labels
+
+
+@pytest.mark.parametrize("later", [(5, 20), (20, 5)])
+def test_an_hour_in_which_successes_or_errors_were_taken_back_has_no_error_rate(later: Any) -> None:
+    rows = [row("a", MONDAY + HOUR, 10, 10, created_at=MONDAY), row("a", MONDAY + 2 * HOUR, *later)]
+    table = ska.rates(frame_of(rows), by=())
+    assert table["processed"].tolist() == [20, 5]
+    assert table["error_rate"].isna().tolist() == [False, True]

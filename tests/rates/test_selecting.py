@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import safetykit_analytics as ska
-from safetykit_analytics.flow import known_policies
+from safetykit_analytics.flow import batch_summary, known_policies
 from safetykit_analytics.formatting import NONE
 from safetykit_analytics.labels import natural_key
 from tests.effort import examples
@@ -292,6 +292,15 @@ def test_no_column_of_a_table_may_be_one_of_ones_own() -> None:
         for name in set(function(frame_of(MOVED)).columns) - {"batch_id"}:
             with pytest.raises(ska.InvalidFrame, match="is there already"):
                 function(frame_of([]), batches=pd.DataFrame({"batch_id": ["a"], name: ["x"]}))
+
+
+@pytest.mark.parametrize(
+    "table", [lambda frame: ska.control_chart(ska.rates(frame)), batch_summary], ids=["chart", "summary"]
+)
+def test_no_column_of_a_chart_or_of_a_summary_of_batches_may_be_one_of_ones_own(table: Any) -> None:
+    for name in set(table(frame_of(MOVED)).columns) - {"batch_id"}:
+        with pytest.raises(ska.InvalidFrame, match=f"the column '{name}' is there already"):
+            ska.rates(frame_of([]), batches=pd.DataFrame({"batch_id": ["a"], name: ["x"]}))
 
 
 def test_a_column_of_ones_own_that_is_not_there_is_refused_with_those_that_are() -> None:
