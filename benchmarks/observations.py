@@ -75,23 +75,28 @@ def write_store(
     edges = np.searchsorted(created[rows["batch"]], np.arange(days + 1))
     store = SnapshotStore(path)
     store._files.create()  # noqa: SLF001
-    waiting, n_waiting = [], 0
+    waiting: list[pa.Table] = []
+    together = _together(days)
     for number in range(days):
         mine = np.arange(edges[number], edges[number + 1])
-        if not len(mine):
-            continue
         in_file = (rows["observed_at"][mine] - START_US) // DAY_US <= moved_until[number]
         name = (START + dt.timedelta(days=number)).date().isoformat()
-        new = encode([_table(batches, rows, mine[in_file])], kind=name)
-        store._files.publish(new.path, new.data)  # noqa: SLF001
+        if in_file.any():
+            new = encode([_table(batches, rows, mine[in_file])], kind=name)
+            store._files.publish(new.path, new.data)  # noqa: SLF001
         if not in_file.all():
             waiting.append(_table(batches, rows, mine[~in_file]))
-            n_waiting += waiting[-1].num_rows
-        if waiting and (n_waiting > 500_000 or number == days - 1):
+        if waiting and (number == days - 1 or together[number + 1] != together[number]):
             new = encode([pa.concat_tables(waiting).unify_dictionaries().combine_chunks()], kind=RECENT)
             store._files.publish(new.path, new.data)  # noqa: SLF001
-            waiting, n_waiting = [], 0
+            waiting = []
     return store
+
+
+def _together(days: int) -> np.ndarray:
+    """Return which days of creation have their waiting rows in one file, counted from 0."""
+    place = (START_US // DAY_US + np.arange(days)) // 45
+    return place - place[0]
 
 
 def _moved_until(cohort: np.ndarray, rows: dict[str, np.ndarray], days: int) -> np.ndarray:
@@ -103,17 +108,28 @@ def _moved_until(cohort: np.ndarray, rows: dict[str, np.ndarray], days: int) -> 
     starts = np.append(True, rows["batch"][1:] != rows["batch"][:-1])
     begun = np.bincount((cohort * days + day)[starts], minlength=days * days).reshape(days, days)
     n_open = begun.cumsum(axis=1) - ended.cumsum(axis=1)
-    until = np.full(days, -1)
-    for number in range(days):
-        in_file, first = 0, -1
-        for today in range(number, days):
-            waiting = int(seen[number, until[number] + 1 : today + 1].sum())
-            if not waiting:
-                continue
-            first = first if first >= 0 else today
-            if 4 * waiting >= in_file or n_open[number, today] == 0 or today - first >= 90:
-                until[number], first = today, -1
-                in_file += waiting
+    together = _together(days)
+    until, first = np.full(days, -1), np.full(days, days)
+    in_file, waiting = np.zeros(days), np.zeros(days)
+    for today in range(days):
+        fresh = seen[:, today]
+        first[(waiting == 0) & (fresh > 0)] = today
+        recent = waiting + fresh
+        n_recent, n_fresh, n_stored = (np.bincount(together, part) for part in (recent, fresh, in_file))
+        oldest = np.full(len(n_recent), days)
+        np.minimum.at(oldest, together[recent > 0], first[recent > 0])
+        moving = (4 * n_recent >= n_stored) | (today - oldest > 90)
+        for place in np.argsort(-n_recent / np.maximum(n_stored, 1)):
+            if n_recent[~moving].sum() <= 0.12 * (recent.sum() + in_file.sum()):
+                break
+            moving[place] = True
+        # Rows that waited are read again where as many have come.
+        free = (waiting == 0) | (n_fresh >= n_recent - n_fresh)[together]
+        alone = free & ((4 * recent >= in_file) | (n_open[:, today] == 0))
+        moves = (recent > 0) & (alone | moving[together])
+        in_file[moves] += recent[moves]
+        until[moves] = today
+        waiting = np.where(moves, 0, recent)
     return until
 
 
