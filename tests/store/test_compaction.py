@@ -197,6 +197,24 @@ def test_rows_of_days_far_apart_wait_in_files_of_their_own_and_move_alone(settle
     assert files_of(tmp_path, "recent") == [kept]
 
 
+def test_a_file_in_which_rows_of_days_far_apart_wait_together_is_divided(settled, tmp_path, monkeypatch):
+    far = EARLY + 100 * DAY
+    settled.append(fleet(1, hours=20, start=far))
+    settled.compact()
+    late = observations(6, start=EARLY + 130 * DAY, n_batches=1)
+    late["batch_id"] = [batch_id(EARLY, 0), batch_id(far, 0)] * 3
+    with monkeypatch.context() as earlier:
+        # As before rows waited by days of creation.
+        earlier.setattr(compaction, "_DAYS_TOGETHER", 10**6)
+        settled.append(late.iloc[:3])
+        settled.append(late.iloc[3:])
+        settled.compact()
+    assert [pq.read_metadata(path).num_rows for path in files_of(tmp_path, "recent")] == [6]
+    settled.compact()
+    assert [pq.read_metadata(path).num_rows for path in files_of(tmp_path, "recent")] == [3, 3]
+    assert str(settled.compact()) == "nothing to compact"
+
+
 def test_at_most_twelve_per_cent_of_the_rows_wait_and_the_days_with_the_largest_share_move(store, tmp_path):
     starts = [EARLY, EARLY + 100 * DAY, EARLY + 200 * DAY]
     for start in starts:
