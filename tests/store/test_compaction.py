@@ -181,6 +181,14 @@ def test_rows_that_wait_are_written_again_when_as_many_have_come_until_all_move(
     assert recent_rows(settled, tmp_path) == 0
 
 
+def test_a_row_that_would_move_alone_waits_with_the_others_of_its_cohort(settled, tmp_path):
+    list(poll_daily(settled, range(10)))
+    end = observations(1, start=EARLY + 40 * DAY, n_batches=1)
+    settled.append(end.assign(batch_id=batch_id(EARLY, 0), is_terminal=True))
+    assert settled.compact().cohorts == 0
+    assert recent_rows(settled, tmp_path) == 21
+
+
 def test_rows_of_days_far_apart_wait_in_files_of_their_own_and_move_alone(settled, tmp_path):
     far = fleet(1, hours=20, start=EARLY + 100 * DAY)
     settled.append(far)
