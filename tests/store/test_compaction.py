@@ -213,7 +213,7 @@ def test_a_file_in_which_rows_of_days_far_apart_wait_together_is_divided(settled
     late["batch_id"] = [batch_id(EARLY, 0), batch_id(far, 0)] * 3
     with monkeypatch.context() as earlier:
         # As before rows waited by days of creation.
-        earlier.setattr(compaction, "_DAYS_TOGETHER", 10**6)
+        earlier.setattr(compaction, "_DAYS_TOGETHER", 1000)
         settled.append(late.iloc[:3])
         settled.append(late.iloc[3:])
         settled.compact()
