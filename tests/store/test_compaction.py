@@ -71,6 +71,18 @@ def test_compacting_again_does_nothing_and_says_so(store, tmp_path):
     assert files_of(tmp_path) == files
 
 
+def test_the_file_of_a_day_of_creation_can_be_deleted_as_a_whole(store, tmp_path):
+    frame = fleet(3)
+    store.append(frame)
+    store.compact()
+    first, *_ = files_of(tmp_path, "cohorts")
+    first.unlink()
+    later = frame[frame["created_at"] >= pd.Timestamp(START + DAY)]
+    pd.testing.assert_frame_equal(store.read(), expected(later))
+    assert store.verify() == []
+    assert str(store.compact()) == "nothing to compact"
+
+
 def recent_rows(store, tmp_path):
     return sum(pq.read_metadata(path).num_rows for path in files_of(tmp_path, "recent"))
 
