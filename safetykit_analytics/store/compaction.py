@@ -269,14 +269,14 @@ def _choose(work: _Work, found: dict[StoredFile, _Recent]) -> None:
     for file, recent in sorted(found.items(), key=lambda item: (item[0].facts.n_rows, item[0].path)):
         for day, n in recent.rows.items():
             n_rows[day // _DAYS_TOGETHER] += n
-        if recent.replaces and len(together := {day // _DAYS_TOGETHER for day in recent.rows}) == 1:
-            waiting[together.pop()].append(file)
+        if recent.replaces and len(blocks := {day // _DAYS_TOGETHER for day in recent.rows}) == 1:
+            waiting[blocks.pop()].append(file)
     moving = _moving(work, n_rows, waiting)
     left: list[StoredFile] = []
-    for place, files in waiting.items():
-        n = n_rows[place] - sum(file.facts.n_rows for file in files)
+    for block, files in waiting.items():
+        n = n_rows[block] - sum(file.facts.n_rows for file in files)
         for file in files:
-            if place in moving or file.facts.n_rows <= n:
+            if block in moving or file.facts.n_rows <= n:
                 n += file.facts.n_rows
             else:
                 left.append(file)
@@ -298,25 +298,25 @@ def _choose(work: _Work, found: dict[StoredFile, _Recent]) -> None:
 
 
 def _moving(work: _Work, n_rows: Counter[int], waiting: dict[int, list[StoredFile]]) -> set[int]:
-    """Choose which days of creation, by `_DAYS_TOGETHER`, are due, from their numbers of recent rows."""
+    """Choose the blocks of `_DAYS_TOGETHER` days whose recent rows, `n_rows` of each, are due to move."""
     cohorts = work.listing.cohorts
 
-    def n_stored(place: int) -> int:
-        days = range(place * _DAYS_TOGETHER, (place + 1) * _DAYS_TOGETHER)
+    def n_stored(block: int) -> int:
+        days = range(block * _DAYS_TOGETHER, (block + 1) * _DAYS_TOGETHER)
         return sum(file.facts.n_rows for day in days for file in cohorts.get(cohort_name(day), ()))
 
-    share = {place: n / max(1, n_stored(place)) for place, n in n_rows.items()}
+    share = {block: n / max(1, n_stored(block)) for block, n in n_rows.items()}
     moving = {
-        place
-        for place in share
-        if share[place] * _QUARTER >= 1
-        or any(file.facts.first < work.oldest_us for file in waiting.get(place, ()))
+        block
+        for block in share
+        if share[block] * _QUARTER >= 1
+        or any(file.facts.first < work.oldest_us for file in waiting.get(block, ()))
     }
     most = _MOST_WAITING * sum(file.facts.n_rows for file in work.listing.all)
-    for place in sorted(set(share) - moving, key=lambda place: -share[place]):
+    for block in sorted(set(share) - moving, key=lambda block: -share[block]):
         if sum(n for other, n in n_rows.items() if other not in moving) <= most:
             break
-        moving.add(place)
+        moving.add(block)
     return moving
 
 
