@@ -226,6 +226,14 @@ def test_a_date_is_its_midnight_in_the_zone_of_the_calendar() -> None:
     )
 
 
+@pytest.mark.parametrize(("quick", "freq"), [(80, "1min"), (79, "1h")])
+def test_auto_allows_a_fifth_of_the_work_from_longer_intervals(quick: int, freq: str) -> None:
+    first = MONDAY + MINUTE
+    rows = [row("a", first, quick, created_at=MONDAY), row("a", first + HOUR, 100)]
+    frame = frame_of(rows)
+    pd.testing.assert_frame_equal(ska.rates(frame, freq="auto"), ska.rates(frame, freq=freq))
+
+
 def test_auto_is_months_where_even_months_are_too_short() -> None:
     frame = frame_of([row("batch_1", MONDAY + 90 * DAY, 90, created_at=MONDAY)])
     pd.testing.assert_frame_equal(ska.rates(frame, freq="auto"), ska.rates(frame, freq="MS"))
