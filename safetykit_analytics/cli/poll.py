@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _UNITS_S = {"s": 1, "m": 60, "h": 3600}
 _SHOWN_FAILURES = 5
-# Statuses that asking again most likely repeats, and after how many rounds an id with one is given up.
+# Statuses that most likely come again, and how many rounds in a row make them, or a list without ids, final.
 _LASTING = (400, 403, 404, 410)
 _ROUNDS_THAT_TELL = 3
 
@@ -254,7 +254,7 @@ def _read_key(path: Path, loudness: Loudness) -> str:
 
 
 def _exit_code(done: PollResult) -> int:
-    """Return 3 if some ids failed, 4 if all did and another attempt may succeed."""
+    """Return 4 if nothing was answered, else 3; also 3 if the rest is settled and these would fail again."""
     if done.answered:
         return 3
     lasting = done.failures["kind"].eq("invalid_id") | done.failures["status_code"].isin(_LASTING[1:])

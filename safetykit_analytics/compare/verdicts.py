@@ -191,7 +191,7 @@ def _sides(strata: Strata, n: int) -> list[list[tuple[int, int]]]:
 def _missing(
     sides: list[tuple[int, int]], base: Ints, stratum: Ints, level: float, *, any_look: bool
 ) -> float:
-    """Return how many more batches of the candidate a verdict needs, in the baseline's largest stratum."""
+    """Return how many more batches of the candidate a verdict needs, NaN where not even 99 would do."""
     if not sides and len(base):
         sides = [(int(np.unique(stratum[base], return_counts=True)[1].max()), 0)]
     more = missing_batches(sides, alpha=level, any_look=any_look)

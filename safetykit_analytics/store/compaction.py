@@ -328,17 +328,17 @@ def _replaced(work: _Work, found: dict[StoredFile, _Recent], left: list[StoredFi
     return {token for some in (*stored, *(found[file].replaces for file in left)) for token in some}
 
 
-def _share_a_key(work: _Work, found: dict[StoredFile, _Recent], *files: StoredFile) -> bool:
+def _share_a_key(work: _Work, found: dict[StoredFile, _Recent], one: StoredFile, other: StoredFile) -> bool:
     """Return whether two recent files have a key in common."""
-    one, other = files
     if one.facts.last < other.facts.first or other.facts.last < one.facts.first:
         return False
     if found[one].rows.keys().isdisjoint(found[other].rows):
         return False
-    snapshots = [snapshot for file in files if (snapshot := work.open(file)) is not None]
+    first, second = work.open(one), work.open(other)
+    if first is None or second is None:
+        return False
     # Each may have a key twice, which does not matter here.
-    keys = [sorted_unique(some.read(range(some.n_groups), KEY_COLUMNS)) for some in snapshots]
-    return len(keys) == len(files) and _meet(*keys)
+    return _meet(*(sorted_unique(some.read(range(some.n_groups), KEY_COLUMNS)) for some in (first, second)))
 
 
 def _shares(work: _Work, found: dict[StoredFile, _Recent]) -> list[_Share]:

@@ -224,7 +224,7 @@ def test_a_file_in_which_rows_of_days_far_apart_wait_together_is_divided(settled
     late = observations(6, start=EARLY + 130 * DAY, n_batches=1)
     late["batch_id"] = [batch_id(EARLY, 0), batch_id(far, 0)] * 3
     with monkeypatch.context() as earlier:
-        # As before rows waited by days of creation.
+        # As rows waited before they were kept apart by days of creation.
         earlier.setattr(compaction, "_DAYS_TOGETHER", 1000)
         settled.append(late.iloc[:3])
         settled.append(late.iloc[3:])
